@@ -1,0 +1,99 @@
+package pgwire
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+
+	"pgmtls-proxy/internal/refusal"
+)
+
+// Startup is a client's StartupMessage. Raw is what reaches the server, byte for byte: minor versions and
+// _pq_ options that this program has never heard of pass, because proxies that judged them broke (PostgreSQL
+// 19 sends version 3.9999 to find out).
+type Startup struct {
+	Raw             []byte // with the length word
+	User            string
+	Database        string // the user's name when the client named none, as PostgreSQL does
+	ApplicationName string
+}
+
+// ReadStartup reads the StartupMessage that the opening announced. The error is a [refusal.Refusal] for what
+// PostgreSQL would refuse as well, else that of the reader.
+//
+// User and database decide who comes in, so a packet must have one meaning here and at the server. The
+// parser therefore follows ProcessStartupPacket (postmaster.c, later backend_startup.c), and refuses what
+// could be read in two ways: PostgreSQL takes the last of two user parameters.
+func ReadStartup(r io.Reader, o Opening) (*Startup, error) {
+	major, minor := o.code()>>16, o.code()&0xffff
+	if major != 3 {
+		// Decided before the body: its layout depends on the version.
+		if length := o.length(); length < 8 || length > maxStartup+4 {
+			return nil, invalidLength()
+		}
+		return nil, &refusal.Refusal{
+			Reason:  refusal.UnsupportedProtocol,
+			Message: fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 and later", major, minor),
+		}
+	}
+	packet, err := o.readBody(r, 8, maxStartup+4)
+	if err != nil {
+		return nil, err
+	}
+	s := &Startup{Raw: packet}
+	if err := s.parse(packet[len(o):]); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// parse reads pairs of zero-terminated names and values up to an empty name, which must be the last byte.
+func (s *Startup) parse(body []byte) error {
+	targets := map[string]*string{
+		"user":             &s.User,
+		"database":         &s.Database,
+		"application_name": &s.ApplicationName,
+	}
+	seen := make(map[string]bool, len(targets))
+	for {
+		name, rest, found := bytes.Cut(body, []byte{0})
+		if !found {
+			return invalidLayout()
+		}
+		if len(name) == 0 {
+			if len(rest) != 0 {
+				return invalidLayout()
+			}
+			break
+		}
+		value, rest, found := bytes.Cut(rest, []byte{0})
+		if !found {
+			return invalidLayout()
+		}
+		if target, known := targets[string(name)]; known {
+			if seen[string(name)] {
+				return &refusal.Refusal{
+					Reason:  refusal.ProtocolViolation,
+					Message: fmt.Sprintf("invalid startup packet: parameter %q given twice", name),
+				}
+			}
+			seen[string(name)] = true
+			*target = string(value)
+		}
+		body = rest
+	}
+	if s.User == "" {
+		return &refusal.Refusal{Reason: refusal.UserMissing}
+	}
+	if s.Database == "" {
+		s.Database = s.User
+	}
+	return nil
+}
+
+func invalidLayout() *refusal.Refusal {
+	return &refusal.Refusal{
+		Reason:  refusal.ProtocolViolation,
+		Message: "invalid startup packet layout: expected terminator as last byte",
+	}
+}

@@ -1,0 +1,273 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Pair relays one session with a goroutine per direction.
+//
+// toClient owns the stream of the server and what is written to the client, toServer the other way. Either
+// settles the end; the last to leave closes both connections.
+type Pair struct {
+	link    Link
+	client  reader
+	server  reader
+	done    func(Result)
+	running atomic.Int32
+	// serverEnded is toClient's: the server has ended by itself.
+	serverEnded bool
+
+	mu         sync.Mutex
+	end        End
+	err        error
+	over       bool   // end and err are settled
+	halfClosed bool   // the client sends no more
+	message    []byte // of Stop
+}
+
+// errTruncated is a server's end of stream inside of a message.
+var errTruncated = errors.New("server ended in the middle of a message")
+
+// past is a deadline that makes reads and writes return at once.
+var past = time.Unix(1, 0)
+
+// Start begins to relay and returns. When it is over, and both connections are closed, done is called once,
+// from a goroutine of the relay's.
+func Start(link Link, done func(Result)) *Pair {
+	p := &Pair{
+		link:   link,
+		client: newClientReader(link.Client, link.Transport),
+		server: newServerReader(link.Server),
+		done:   done,
+	}
+	p.running.Store(2)
+	go p.toServer()
+	go p.toClient()
+	return p
+}
+
+// Stop ends the session at the next message boundary of the server: the client gets the message (an encoded
+// ErrorResponse) and then the end of the stream. A server that is silent is at a boundary. Stop does not wait,
+// and calls after the first have no effect.
+func (p *Pair) Stop(message []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.message == nil && !p.over {
+		p.message = message
+		p.link.Server.SetReadDeadline(past)
+	}
+}
+
+// Abort ends the session now, wherever it stands. It does not wait.
+func (p *Pair) Abort() { p.settle(Aborted, nil) }
+
+// settle records the end that comes first. It wakes whoever waits for the server, and for a client that is
+// not to be told anything more.
+func (p *Pair) settle(end End, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return
+	}
+	p.over, p.end, p.err = true, end, err
+	p.link.Server.SetDeadline(past)
+	if end == ClientLost || end == Aborted {
+		p.link.Transport.SetDeadline(past)
+	}
+}
+
+// leave closes the connections when the second direction is through.
+func (p *Pair) leave() {
+	if p.running.Add(-1) > 0 {
+		return
+	}
+	// Not the tls.Conn: its Close would say close_notify, whatever the end was.
+	p.link.Transport.Close()
+	open := !p.serverEnded && dismiss(p.link.Server)
+	p.link.Server.Close()
+	p.done(Result{End: p.end, Err: p.err, ServerOpen: open})
+}
+
+// dismiss tells a server that its client is gone, and reports whether it fails to end by itself.
+func dismiss(server net.Conn) (open bool) {
+	server.SetDeadline(time.Now().Add(dismissal))
+	closeWrite(server)
+	_, err := io.Copy(io.Discard, server)
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// toServer forwards what the client sends.
+func (p *Pair) toServer() {
+	defer p.leave()
+	forward := true
+	for {
+		buf, n, err := p.client.read()
+		if n > 0 {
+			if forward {
+				p.link.Bytes.ToServer.Add(int64(n))
+				if _, err := p.link.Server.Write(buf[:n]); err != nil {
+					// The server may have said why it left, which toClient passes on. The client is read on: a
+					// socket that is closed with unread input resets the connection and eats the message.
+					forward = false
+					p.limitServer(dismissal)
+				}
+			}
+			buffers.Put(buf)
+		}
+		switch {
+		case err == nil:
+		case err == io.EOF && !p.link.Transport.Ended():
+			p.halfClose()
+			return
+		default:
+			p.settle(ClientLost, err)
+			return
+		}
+	}
+}
+
+// halfClose passes the client's goodbye on. The server may finish what it is sending.
+func (p *Pair) halfClose() {
+	closeWrite(p.link.Server)
+	p.mu.Lock()
+	p.halfClosed = true
+	p.mu.Unlock()
+	p.limitServer(halfOpen)
+}
+
+// limitServer bounds how long the server may be silent from now on.
+func (p *Pair) limitServer(limit time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.over {
+		p.link.Server.SetReadDeadline(time.Now().Add(limit))
+	}
+}
+
+// toClient forwards what the server sends, and ends the stream to the client.
+func (p *Pair) toClient() {
+	defer p.leave()
+	for {
+		buf, n, err := p.server.read()
+		if n > 0 {
+			out, broken := p.link.Stream.Follow(buf[:n])
+			if writeErr := p.writeClient(out); writeErr != nil {
+				p.settle(ClientLost, writeErr)
+			}
+			buffers.Put(buf)
+			if broken != nil {
+				p.conclude(ServerLost, broken, nil)
+				return
+			}
+		}
+		if !p.proceed(err) {
+			return
+		}
+	}
+}
+
+// proceed decides after each read of the server, which ended with err, whether there is a next one.
+func (p *Pair) proceed(err error) bool {
+	p.mu.Lock()
+	over, message, halfClosed := p.over, p.message, p.halfClosed
+	p.mu.Unlock()
+
+	woken := errors.Is(err, os.ErrDeadlineExceeded)
+	p.serverEnded = err != nil && !woken
+	atBoundary := p.link.Stream.AtBoundary()
+	switch {
+	case over:
+		return false
+	case message != nil && !p.serverEnded && atBoundary:
+		p.conclude(Stopped, nil, message)
+		return false
+	case message != nil && woken:
+		p.resume() // Stop came inside of a message
+		return true
+	case err == nil:
+		if halfClosed {
+			p.extend()
+		}
+		return true
+	case woken && halfClosed, err == io.EOF && halfClosed && atBoundary:
+		p.conclude(ClientClosed, nil, nil)
+	case err == io.EOF && atBoundary:
+		p.conclude(ServerClosed, nil, nil)
+	case err == io.EOF:
+		p.writeClient(p.link.Stream.Rest())
+		p.conclude(ServerLost, errTruncated, nil)
+	default:
+		p.conclude(ServerLost, err, nil)
+	}
+	return false
+}
+
+// resume takes back the deadline with which Stop woke the server's reader.
+func (p *Pair) resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.over {
+		p.link.Server.SetReadDeadline(time.Time{})
+	}
+}
+
+// extend gives a session whose client sends no more the time for its next step.
+func (p *Pair) extend() {
+	p.limitServer(halfOpen)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.over {
+		p.link.Transport.SetWriteDeadline(time.Now().Add(halfOpen))
+	}
+}
+
+// conclude settles the end and says it to the client: a last message if there is one, then the end of the
+// stream. The client has a moment to read both, while toServer reads on until it leaves. Only an end that is
+// known to be clean is marked by a close_notify, so that nobody mistakes a broken stream for a whole one.
+func (p *Pair) conclude(end End, err error, message []byte) {
+	p.settle(end, err)
+	p.link.Transport.SetDeadline(time.Now().Add(farewell))
+	if message != nil {
+		p.link.Client.Write(message)
+	}
+	if end != ServerLost {
+		p.link.Client.CloseWrite()
+	}
+	p.link.Transport.CloseWrite()
+}
+
+// writeClient sends plaintext in records of at most maxRecord, and several records in one system call.
+func (p *Pair) writeClient(out []byte) error {
+	if len(out) == 0 {
+		return nil
+	}
+	p.link.Bytes.ToClient.Add(int64(len(out)))
+	if len(out) <= maxRecord {
+		_, err := p.link.Client.Write(out)
+		return err
+	}
+	batch := batches.Get().(*[]byte)
+	p.link.Transport.cork(*batch)
+	var err error
+	for len(out) > 0 && err == nil {
+		n := min(len(out), maxRecord)
+		_, err = p.link.Client.Write(out[:n])
+		out = out[n:]
+	}
+	sent, writeErr := p.link.Transport.uncork()
+	*batch = sent
+	batches.Put(batch)
+	return errors.Join(err, writeErr)
+}
+
+// batches hold sealed records: the plaintext of a buffer and what TLS adds.
+var batches = sync.Pool{New: func() any {
+	b := make([]byte, 0, scratchSize+scratchSize/maxRecord*64)
+	return &b
+}}

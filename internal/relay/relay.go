@@ -1,0 +1,74 @@
+// Package relay moves the bytes of a session between its client and its server until both are done. It is
+// the hot path: what happens here happens per message.
+//
+// It starts where the gate has said yes and the startup packet is sent, and knows nothing of certificates,
+// rules or users. It follows the server's messages by their headers (package pgwire) and changes none.
+//
+// [Pair] is the engine that runs everywhere: a goroutine per direction. An event loop can stand behind the
+// same two types, [Link] in and [Result] out.
+package relay
+
+import (
+	"crypto/tls"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"pgmtls-proxy/internal/pgwire"
+)
+
+// maxRecord is the most plaintext that a TLS record to a client carries. libpq before the minor releases of
+// August 2026 can hang in its asynchronous interface on records of 16,384 bytes, and does not on 8,192.
+const maxRecord = 8192
+
+// scratchSize is read and written at once. Several records share one system call.
+const scratchSize = 64 << 10
+
+// Linger bounds how long one end outlives the other.
+const (
+	// halfOpen is how long the server may stay silent after the client has said that it sends no more, and
+	// how long the client may then refuse to take what comes.
+	halfOpen = 60 * time.Second
+	// farewell is how long a client has to read the last bytes and leave.
+	farewell = 2 * time.Second
+	// dismissal is how long a server that is told that the client is gone has to notice. An idle one does at
+	// once; one in a query does not, which [Result.ServerOpen] tells.
+	dismissal = 250 * time.Millisecond
+)
+
+// Link is what a relay takes over: it owns both connections from its start to its end.
+type Link struct {
+	Client    *tls.Conn  // handshake done, no deadline set
+	Transport *Transport // what Client was made over
+	Server    net.Conn   // startup packet sent
+	Stream    *pgwire.ServerStream
+	Bytes     *Bytes // counted while they pass
+}
+
+// Bytes counts plaintext by direction. It may be read at any time.
+type Bytes struct{ ToClient, ToServer atomic.Int64 }
+
+// End tells why a relay ended.
+type End uint8
+
+// The ends, with the side that ended first.
+const (
+	ClientClosed End = iota // close_notify: the client said goodbye
+	ClientLost              // its connection broke off, or its TLS did
+	ServerClosed            // end of stream behind a whole message
+	ServerLost              // it broke off, or stopped speaking the protocol
+	Stopped                 // by Stop
+	Aborted                 // by Abort
+)
+
+var ends = [...]string{"client_closed", "client_lost", "server_closed", "server_lost", "stopped", "aborted"}
+
+// String is the end's name in logs and metrics.
+func (e End) String() string { return ends[e] }
+
+// Result is the account of a relay. Both connections are closed when it is given.
+type Result struct {
+	End        End
+	Err        error // what broke, nil after a clean end
+	ServerOpen bool  // the server had not ended by itself: a query may still be running there
+}
