@@ -1,0 +1,86 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+)
+
+// Listen opens the addresses, or takes the inherited listeners in their place: a process that systemd started by
+// socket activation serves the sockets of its socket unit and binds none itself, since it may lack the right to and
+// the unit is where the operator said which.
+//
+// "[::]:5432" alone accepts IPv4 as well, as ::ffff:a.b.c.d. If the list has an IPv4 address of the same port, it
+// accepts IPv6 only, so that "0.0.0.0:5432" and "[::]:5432" stand beside each other whatever net.ipv6.bindv6only says.
+//
+// Either every address is open or none: the error tells the problems of all of them.
+func Listen(ctx context.Context, addresses []netip.AddrPort, inherited []net.Listener) ([]net.Listener, error) {
+	if len(inherited) > 0 {
+		return inherited, nil
+	}
+	if len(addresses) == 0 {
+		return nil, errors.New("no address to listen on")
+	}
+	config := net.ListenConfig{
+		KeepAlive: -1, // the server sets it on the accepted connections, inherited listeners' included
+	}
+	// With Multipath TCP, Go's default for listeners, a client at an allowed address could move its traffic to one
+	// that is not: only the first path's address is ever seen.
+	config.SetMultipathTCP(false)
+
+	var listeners []net.Listener
+	var problems []error
+	for _, address := range addresses {
+		l, err := config.Listen(ctx, network(address, addresses), address.String())
+		if err != nil {
+			problems = append(problems, fmt.Errorf("listen on %s: %w", address, explain(err)))
+			continue
+		}
+		listeners = append(listeners, l)
+	}
+	if len(problems) > 0 {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return nil, errors.Join(problems...)
+	}
+	return listeners, nil
+}
+
+// network is the family that package net is asked for. "tcp6" sets IPV6_V6ONLY, "tcp" clears it for "[::]"; for
+// "0.0.0.0", "tcp" would open a socket for both families.
+func network(address netip.AddrPort, all []netip.AddrPort) string {
+	if address.Addr().Unmap().Is4() {
+		return "tcp4"
+	}
+	if address.Addr() != netip.IPv6Unspecified() {
+		return "tcp6"
+	}
+	for _, other := range all {
+		if other.Addr().Unmap().Is4() && other.Port() == address.Port() {
+			return "tcp6"
+		}
+	}
+	return "tcp"
+}
+
+// explain adds what to do to the errors that operators meet.
+func explain(err error) error {
+	for _, known := range []struct {
+		cause syscall.Errno
+		fix   string
+	}{
+		{syscall.EADDRINUSE, "the port is taken; stop the program that has it (ss -ltnp shows it) or choose another port"},
+		{syscall.EACCES, "the port is below 1024; choose a higher one or grant CAP_NET_BIND_SERVICE"},
+		{syscall.EADDRNOTAVAIL, "no interface of this host has the address; correct it or use 0.0.0.0 or [::]"},
+		{syscall.EAFNOSUPPORT, "this host has no such address family; remove the address"},
+	} {
+		if errors.Is(err, known.cause) {
+			return fmt.Errorf("%s: %w", known.fix, known.cause)
+		}
+	}
+	return err
+}

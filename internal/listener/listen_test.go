@@ -1,0 +1,129 @@
+package listener
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// freePort is a port that neither family uses at the moment.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Skipf("this host has no IPv6: %v", err)
+	}
+	defer l.Close()
+	return netip.MustParseAddrPort(l.Addr().String()).Port()
+}
+
+func listen(t *testing.T, addresses ...string) []net.Listener {
+	t.Helper()
+	port := freePort(t)
+	var list []netip.AddrPort
+	for _, address := range addresses {
+		list = append(list, netip.AddrPortFrom(netip.MustParseAddr(address), port))
+	}
+	listeners, err := Listen(t.Context(), list, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeAll(listeners) })
+	return listeners
+}
+
+// peerOf connects to the host at the listeners' port, and gives the address that l sees.
+func peerOf(t *testing.T, l net.Listener, network, host string) netip.Addr {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	client, err := net.Dial(network, net.JoinHostPort(host, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if multipath, _ := conn.(*net.TCPConn).MultipathTCP(); multipath {
+		t.Error("the listener speaks Multipath TCP")
+	}
+	return conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+}
+
+func TestBothWildcardsStandBesideEachOther(t *testing.T) {
+	for _, order := range [][]string{{"0.0.0.0", "::"}, {"::", "0.0.0.0"}} {
+		for _, l := range listen(t, order...) {
+			if strings.HasPrefix(l.Addr().String(), "0.0.0.0:") {
+				if got := peerOf(t, l, "tcp4", "127.0.0.1"); got != netip.MustParseAddr("127.0.0.1") {
+					t.Errorf("0.0.0.0 sees %v", got)
+				}
+			} else if got := peerOf(t, l, "tcp6", "::1"); got != netip.IPv6Loopback() {
+				t.Errorf("[::] sees %v", got)
+			}
+		}
+	}
+}
+
+func TestIPv6WildcardAloneTakesIPv4AsMapped(t *testing.T) {
+	l := listen(t, "::")[0]
+	if got := peerOf(t, l, "tcp4", "127.0.0.1"); got.Unmap() != netip.MustParseAddr("127.0.0.1") {
+		t.Errorf("[::] sees %v for 127.0.0.1", got)
+	}
+	if got := peerOf(t, l, "tcp6", "::1"); got != netip.IPv6Loopback() {
+		t.Errorf("[::] sees %v for ::1", got)
+	}
+}
+
+func TestIPv4WildcardTakesNoIPv6(t *testing.T) {
+	l := listen(t, "0.0.0.0")[0]
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	if client, err := net.Dial("tcp6", "[::1]:"+port); err == nil {
+		client.Close()
+		t.Error("0.0.0.0 accepts IPv6")
+	}
+}
+
+func TestEveryAddressesProblemIsToldAndNothingStaysOpen(t *testing.T) {
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	busy := netip.MustParseAddrPort(taken.Addr().String())
+	free := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))
+	foreign := netip.MustParseAddrPort("192.0.2.77:5432")
+
+	_, err = Listen(t.Context(), []netip.AddrPort{free, busy, foreign}, nil)
+	if !errors.Is(err, syscall.EADDRINUSE) || !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Fatalf("error is %v, want both problems", err)
+	}
+	for _, part := range []string{"listen on " + busy.String() + ": the port is taken", "listen on 192.0.2.77:5432: no interface"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("error %q does not contain %q", err, part)
+		}
+	}
+	again, err := Listen(t.Context(), []netip.AddrPort{free}, nil)
+	if err != nil {
+		t.Fatalf("the good address was left open: %v", err)
+	}
+	closeAll(again)
+}
+
+func TestInheritedListenersReplaceTheAddresses(t *testing.T) {
+	l := newFakeListener()
+	got, err := Listen(t.Context(), []netip.AddrPort{netip.MustParseAddrPort("192.0.2.77:5432")}, []net.Listener{l})
+	if err != nil || len(got) != 1 || got[0] != net.Listener(l) {
+		t.Errorf("Listen gives %v, %v, want the inherited listener", got, err)
+	}
+}
+
+func TestNoAddressIsAnError(t *testing.T) {
+	if _, err := Listen(t.Context(), nil, nil); err == nil {
+		t.Error("a proxy that listens nowhere would start")
+	}
+}
