@@ -1,0 +1,50 @@
+# The commands of this repository. `make` alone lists them.
+
+VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS   := -s -w -X main.version=$(VERSION)
+FUZZTIME  ?= 20s
+COUNT     ?= 5
+IMAGE     ?= pgmtls-proxy:$(VERSION)
+# An end for tests that hang: go prints every goroutine then. The whole run takes a few minutes.
+TIMEOUT   ?= 15m
+ENGINE    ?= $(shell command -v docker || command -v podman)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint fuzz bench soak image clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install PostgreSQL and a C compiler from the distribution, if they are missing
+	@scripts/setup.sh
+
+build: ## bin/pgmtls-proxy, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/pgmtls-proxy ./cmd/pgmtls-proxy
+
+demo: setup ## see it work with real psql and PostgreSQL; ONCE=1 ends by itself
+	ONCE='$(ONCE)' go run ./demo
+
+test: setup ## every test, with the race detector
+	@scripts/fetch-postgres.sh
+	go test -race -timeout $(TIMEOUT) ./...
+
+lint: ## gofmt, go vet, staticcheck, go.mod
+	@scripts/lint.sh
+
+fuzz: ## every fuzz target for FUZZTIME (20s) each
+	@scripts/fuzz.sh $(FUZZTIME)
+
+bench: setup ## every benchmark, COUNT (5) times
+	@scripts/bench.sh $(COUNT)
+
+soak: setup ## the long proofs, which make test leaves out
+	go test -race -tags soak -count 1 -timeout 60m ./...
+
+image: build ## a container image, IMAGE=pgmtls-proxy:VERSION
+	@scripts/check-static.sh bin/pgmtls-proxy
+	@test -n '$(ENGINE)' || { echo 'make image: neither docker nor podman is in PATH' >&2; exit 1; }
+	@'$(ENGINE)' info >/dev/null 2>&1 || { echo 'make image: $(ENGINE) does not work here: is its daemon running, and may you use it?' >&2; exit 1; }
+	'$(ENGINE)' build --build-arg VERSION='$(VERSION)' --tag '$(IMAGE)' .
+
+clean: ## remove what these commands made (.cache, .demo, bin)
+	rm -rf bin dist .demo .cache

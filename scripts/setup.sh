@@ -1,0 +1,74 @@
+#!/bin/sh
+# Installs what building and testing needs on a Debian or Ubuntu: PostgreSQL (server, psql, pgbench) from the
+# distribution, and a C compiler for Go's race detector. Checks Go, which it does not install.
+#
+# Does nothing, quickly, when nothing is missing. Needs root or sudo only when something is.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+fail() {
+	echo "setup: $*" >&2
+	exit 1
+}
+
+# has_program NAME: in PATH, or among the distribution's PostgreSQL programs, which are not in PATH.
+has_program() {
+	command -v "$1" >/dev/null 2>&1 && return 0
+	for found in /usr/lib/postgresql/*/bin/"$1"; do
+		[ -x "$found" ] && return 0
+	done
+	return 1
+}
+
+check_go() {
+	wanted=$(sed -n 's/^go \([0-9][0-9.]*\)$/\1/p' go.mod)
+	command -v go >/dev/null 2>&1 ||
+		fail "go is not in PATH: install Go $wanted or newer (https://go.dev/doc/install)"
+	# GOTOOLCHAIN=local: the version that is installed, not one that go would fetch for this module. An older
+	# one may still do, by fetching; that it can, go itself says when it does not.
+	installed=$(cd / && GOTOOLCHAIN=local go env GOVERSION | sed 's/^go//; s/[^0-9.].*//')
+	oldest=$(printf '%s\n%s\n' "$wanted" "$installed" | sort -V | head -n 1)
+	[ "$oldest" = "$wanted" ] && return 0
+	go version >/dev/null 2>&1 && [ "$(go env GOTOOLCHAIN)" != local ] && return 0
+	fail "go $installed is older than the $wanted that go.mod asks for: install a newer Go (https://go.dev/doc/install)"
+}
+
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null 2>&1; then
+		sudo "$@"
+	else
+		fail "needs root for: $* (and there is no sudo)"
+	fi
+}
+
+# The packages start a cluster of their own on port 5432 unless this says no. It is written only where there is
+# no such file yet: an operator's choice stays.
+prevent_main_cluster() {
+	[ -e /etc/postgresql-common/createcluster.conf ] && return 0
+	as_root mkdir -p /etc/postgresql-common
+	echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+}
+
+check_go
+
+missing=
+{ has_program initdb && has_program postgres; } || missing="$missing postgresql"
+has_program psql || missing="$missing postgresql-client"
+has_program pgbench || missing="$missing postgresql-contrib"
+command -v gcc >/dev/null 2>&1 || missing="$missing gcc"
+# The race detector links against the C library; a gcc without its headers is common in small images.
+[ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+[ -n "$missing" ] || exit 0
+
+command -v apt-get >/dev/null 2>&1 ||
+	fail "this is no Debian or Ubuntu; install by hand what corresponds to:$missing"
+echo "setup: installing$missing"
+case "$missing" in *postgresql*) prevent_main_cluster ;; esac
+as_root apt-get update -q
+# dpkg would ask questions, and psql's package would keep the file above by asking about it.
+# shellcheck disable=SC2086 # a list of words
+as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+	-o Dpkg::Options::=--force-confold $missing
