@@ -16,11 +16,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -131,67 +129,6 @@ func Launch(options Options) (*Server, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
-}
-
-// create makes the data directory from the template, whose files have the right owner, with this server's
-// settings.
-func (s *Server) create(options Options) error {
-	template, err := template(s.install, s.account)
-	if err != nil {
-		return err
-	}
-	if err := copyTree(template, s.DataDir); err != nil {
-		return err
-	}
-	hba := options.HBA
-	if hba == "" {
-		hba = "local all,replication all trust\nhost all,replication all all trust\n"
-	}
-	files := map[string][]byte{
-		"pg_hba.conf":          []byte(hba),
-		"postgresql.auto.conf": settingsFile(options),
-	}
-	if len(options.Cert) != 0 {
-		files["server.crt"], files["server.key"] = options.Cert, options.Key
-	}
-	if len(options.CA) != 0 {
-		files["root.crt"] = options.CA
-	}
-	for name, content := range files {
-		path := filepath.Join(s.DataDir, name)
-		if err := errors.Join(os.WriteFile(path, content, 0o600), s.account.own(path)); err != nil {
-			return err
-		}
-	}
-	// The server makes its socket here.
-	return s.account.own(s.SocketDir)
-}
-
-// settingsFile is postgresql.auto.conf, which wins over the postgresql.conf that initdb made.
-func settingsFile(options Options) []byte {
-	settings := map[string]string{
-		"fsync":              "off", // nothing here outlives the test
-		"full_page_writes":   "off",
-		"synchronous_commit": "off",
-		"max_connections":    "200",
-		"max_wal_size":       "1GB",
-		"log_line_prefix":    "%m [%p] ",
-		"lc_messages":        "C",
-	}
-	if len(options.Cert) != 0 {
-		settings["ssl"] = "on"
-		settings["ssl_cert_file"] = "server.crt"
-		settings["ssl_key_file"] = "server.key"
-		if len(options.CA) != 0 {
-			settings["ssl_ca_file"] = "root.crt"
-		}
-	}
-	maps.Copy(settings, options.Settings)
-	var text strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		fmt.Fprintf(&text, "%s = '%s'\n", name, strings.ReplaceAll(settings[name], "'", "''"))
-	}
-	return []byte(text.String())
 }
 
 // startOnFreePort starts the process. A port that was free a moment ago may be taken by now: with TCP it tries
