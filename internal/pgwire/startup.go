@@ -49,12 +49,7 @@ func ReadStartup(r io.Reader, o Opening) (*Startup, error) {
 
 // parse reads pairs of zero-terminated names and values up to an empty name, which must be the last byte.
 func (s *Startup) parse(body []byte) error {
-	targets := map[string]*string{
-		"user":             &s.User,
-		"database":         &s.Database,
-		"application_name": &s.ApplicationName,
-	}
-	seen := make(map[string]bool, len(targets))
+	var seen [3]bool
 	for {
 		name, rest, found := bytes.Cut(body, []byte{0})
 		if !found {
@@ -70,14 +65,14 @@ func (s *Startup) parse(body []byte) error {
 		if !found {
 			return invalidLayout()
 		}
-		if target, known := targets[string(name)]; known {
-			if seen[string(name)] {
+		if i, target := s.parameter(string(name)); target != nil {
+			if seen[i] {
 				return &refusal.Refusal{
 					Reason:  refusal.ProtocolViolation,
 					Message: fmt.Sprintf("invalid startup packet: parameter %q given twice", name),
 				}
 			}
-			seen[string(name)] = true
+			seen[i] = true
 			*target = string(value)
 		}
 		body = rest
@@ -89,6 +84,19 @@ func (s *Startup) parse(body []byte) error {
 		s.Database = s.User
 	}
 	return nil
+}
+
+// parameter is where a parameter's value goes, and its number. Nil for those that are not looked at.
+func (s *Startup) parameter(name string) (int, *string) {
+	switch name {
+	case "user":
+		return 0, &s.User
+	case "database":
+		return 1, &s.Database
+	case "application_name":
+		return 2, &s.ApplicationName
+	}
+	return 0, nil
 }
 
 func invalidLayout() *refusal.Refusal {
