@@ -1,0 +1,184 @@
+// Package metrics defines every Prometheus series of the proxy, in this file, and counts what it is told.
+//
+// It decides nothing and asks for nothing but two numbers at a scrape: what the table of sessions holds, and how many
+// handshakes compute. Everybody who has something to count is given a *[Metrics]; package admin serves the registry.
+//
+// Labels come from closed sets: reasons, states, results, directions, roles, and for certificates the serials of
+// those that the operator's own policy names. Never an address, a user, a database or anything else a client chose,
+// except for policy_info's generation, which is the control plane's, is cut at 64 bytes, and has one series.
+package metrics
+
+import (
+	"runtime"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"pgmtls-proxy/internal/refusal"
+)
+
+// Metrics counts. Make it with [New]; its methods are safe for concurrent use, and those that are called for each
+// connection do not allocate.
+type Metrics struct {
+	connections      prometheus.Counter
+	openConnections  atomic.Int64
+	probes           prometheus.Counter
+	refusals         []prometheus.Counter // by refusal.Reason
+	handshakes       [2]prometheus.Observer
+	dials            prometheus.Observer
+	dialErrors       prometheus.Counter
+	sessionSeconds   prometheus.Observer
+	cancelsForwarded prometheus.Counter
+	cancelsDenied    prometheus.Counter
+	cancelsFailed    prometheus.Counter
+	reloads          map[ReloadResult]prometheus.Counter
+	reloadSuccess    prometheus.Gauge
+	acceptErrors     prometheus.Counter
+	panics           prometheus.Counter
+	draining         prometheus.Gauge
+
+	scrape scrape
+}
+
+// Process is what does not change while the process runs.
+type Process struct {
+	Version       string // of the program
+	SessionsLimit int    // limits.sessions; 0: no bound
+}
+
+// Buckets, in seconds. A handshake computes for about a millisecond and waits for two round trips; a dial of a unix
+// socket takes tens of microseconds; a session lives from one query to a pool's month.
+var (
+	handshakeBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	dialBuckets      = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	sessionBuckets   = []float64{.1, 1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 7 * 86400, 30 * 86400}
+)
+
+// New registers every series, those of the Go runtime and of the process included. What can be known beforehand
+// stands at zero from the start, so that a rate sees the first event. It panics if the registry has one already:
+// each registry takes one Metrics.
+func New(registry *prometheus.Registry, process Process) *Metrics {
+	define := definer{registry}
+	m := &Metrics{
+		connections: define.counter("connections_total",
+			"Connections accepted, whatever became of them. Compare with refusals_total, probes_total and session_seconds_count."),
+		probes: define.counter("probes_total",
+			"Connections that ended before their first byte, as a load balancer's health checks do. Not an error."),
+		dialErrors: define.counter("backend_dial_errors_total",
+			"Dials of PostgreSQL that gave no connection. If it grows, PostgreSQL is down, unreachable, or its TLS can't be verified: the log has the error, and clients get 57P03."),
+		acceptErrors: define.counter("accept_errors_total",
+			"Accepts that the system refused, and socket options. If it grows, the process is out of descriptors or memory: raise LimitNOFILE or lower limits.sessions."),
+		panics: define.counter("panics_total",
+			"Connections whose code broke. Anything but 0 is a bug of the proxy: the log has the stack, report it."),
+		reloadSuccess: define.gauge("policy_last_reload_success",
+			"1 if the policy on disk is the one in force. 0: it is wrong or was never read, and the last good one stays in force; /status says what is wrong and since when."),
+		draining: define.gauge("draining",
+			"1 from SIGTERM on: no new session is let in, the live ones have the grace time to end."),
+		dials: define.histogram("backend_dial_seconds", dialBuckets,
+			"Time of the dials of PostgreSQL that succeeded, TLS included. If it grows, PostgreSQL accepts too slowly or the way to it is slow."),
+		sessionSeconds: define.histogram("session_seconds", sessionBuckets,
+			"Length of the sessions that have ended, from their accept. Many short ones: clients connect for each query, and a pool would save them the handshakes."),
+	}
+
+	refusals := define.counters("refusals_total", "reason",
+		"Connections refused, and sessions ended by the proxy, by reason: docs/refusals.md says what each asks for.")
+	m.refusals = make([]prometheus.Counter, len(refusal.All())+1)
+	for _, reason := range refusal.All() {
+		m.refusals[reason] = refusals.WithLabelValues(reason.String())
+	}
+
+	handshakes := define.histograms("handshake_seconds", "result", handshakeBuckets,
+		"Time of TLS handshakes with clients, their round trips and the wait for a processor included. If result=\"ok\" grows, raise limits.handshakes or give more CPU, or the clients are far away.")
+	m.handshakes = [2]prometheus.Observer{handshakes.WithLabelValues("failed"), handshakes.WithLabelValues("ok")}
+
+	cancels := define.counters("cancel_requests_total", "result",
+		"Cancel requests, by what became of them. Many denied: somebody guesses keys, or clients reach another proxy than their session (see cancel_requests in the configuration). Failed: PostgreSQL could not be reached.")
+	m.cancelsForwarded = cancels.WithLabelValues("forwarded")
+	m.cancelsDenied = cancels.WithLabelValues("denied")
+	m.cancelsFailed = cancels.WithLabelValues("failed")
+
+	reloads := define.counters("policy_reloads_total", "result",
+		"Looks at the policy directory, by result. Refused grows: what the control plane writes is wrong, see policy_last_reload_success.")
+	m.reloads = make(map[ReloadResult]prometheus.Counter)
+	for _, result := range []ReloadResult{ReloadApplied, ReloadUnchanged, ReloadRefused} {
+		m.reloads[result] = reloads.WithLabelValues(string(result))
+	}
+
+	define.gauge("sessions_limit",
+		"Sessions that may be live at once (limits.sessions); 0 is no bound. Near it, clients are refused with 53300 soon.").Set(float64(process.SessionsLimit))
+	build := define.gauges("build_info", []string{"version", "goversion"},
+		"Always 1; the labels tell the version that runs and the Go version that built it.")
+	build.WithLabelValues(process.Version, runtime.Version()).Set(1)
+
+	m.scrape = scrape{
+		open: &m.openConnections,
+		unfinished: define.described("unfinished_connections",
+			"Open connections that are no session yet, or no more: in the handshake, being refused, cancelling. If it stays high, clients are stuck in the handshake or somebody floods the port."),
+		sessions: define.described("sessions",
+			"Live sessions, by what the protocol shows of them. Many in failed_transaction or in_transaction for long: applications forget to end their transactions.", "state"),
+		bytes: define.described("bytes_total",
+			"Plaintext relayed, live sessions included, by direction.", "direction"),
+		handshakes: define.described("handshakes_in_flight",
+			"TLS handshakes that compute right now. At limits.handshakes others wait for their turn: a flood, or too little CPU."),
+		generation: define.described("policy_info",
+			"Always 1; the label has the generation of the policy in force. Absent: no policy has ever been good, and everybody is refused.", "generation"),
+		loaded: define.described("policy_loaded_timestamp_seconds",
+			"When the policy in force was loaded, in Unix time; 0: there is none."),
+		rules: define.described("policy_rules",
+			"IP rules in force, expired ones included. 0: nobody can connect."),
+		certificates: define.described("certificate_not_after_seconds",
+			"When the certificate expires, in Unix time. role server: those that clients see; client_ca: those that client certificates are verified with, after which all of theirs are refused; backend: the proxy's own at PostgreSQL. Renew before.", "role", "serial"),
+		crls: define.described("crl_next_update_seconds",
+			"When the revocation list goes stale, in Unix time, by its place in client_crl from 0 on. After it, every client certificate that it covers is refused: publish a new one before.", "position"),
+	}
+	registry.MustRegister(&m.scrape, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// definer makes series and registers them under the common prefix.
+type definer struct{ registry *prometheus.Registry }
+
+const prefix = "pgmtls_"
+
+func (d definer) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help})
+	d.registry.MustRegister(c)
+	return c
+}
+
+func (d definer) counters(name, label, help string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: prefix + name, Help: help}, []string{label})
+	d.registry.MustRegister(c)
+	return c
+}
+
+func (d definer) gauge(name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + name, Help: help})
+	d.registry.MustRegister(g)
+	return g
+}
+
+func (d definer) gauges(name string, labels []string, help string) *prometheus.GaugeVec {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: prefix + name, Help: help}, labels)
+	d.registry.MustRegister(g)
+	return g
+}
+
+func (d definer) histogram(name string, buckets []float64, help string) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: prefix + name, Help: help, Buckets: buckets})
+	d.registry.MustRegister(h)
+	return h
+}
+
+func (d definer) histograms(name, label string, buckets []float64, help string) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: prefix + name, Help: help, Buckets: buckets}, []string{label})
+	d.registry.MustRegister(h)
+	return h
+}
+
+// described is a series that is made at each scrape: see [scrape].
+func (definer) described(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prefix+name, help, labels, nil)
+}
