@@ -1,0 +1,60 @@
+package tlsconf
+
+import (
+	"crypto/x509"
+	"time"
+
+	"pgmtls-proxy/internal/refusal"
+)
+
+// checkRevocation accepts a leaf if one of its chains has no revoked certificate and, if there are revocation lists, a
+// list in force for every certificate below the root. Several chains exist while a CA is being replaced. If none will
+// do, a revocation that is known goes before one that can't be known.
+func (t *Trust) checkRevocation(chains [][]*x509.Certificate, now time.Time) *refusal.Refusal {
+	var no *refusal.Refusal
+	for _, chain := range chains {
+		switch found := t.checkChain(chain, now); {
+		case found == nil:
+			return nil
+		case no == nil || found.Reason == refusal.CertificateRevoked:
+			no = found
+		}
+	}
+	return no
+}
+
+func (t *Trust) checkChain(chain []*x509.Certificate, now time.Time) *refusal.Refusal {
+	leaf := chain[0]
+	var unknown *refusal.Refusal
+	for i, cert := range chain[:len(chain)-1] {
+		serial := string(cert.SerialNumber.Bytes())
+		if t.revoked[serial] {
+			return revoked(leaf, cert)
+		}
+		if !t.listsRequired {
+			continue
+		}
+		above := chain[i+1]
+		known := t.issuer(above)
+		if known == nil {
+			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: there is no revocation list of %s.", describe(leaf), subject(above))
+			continue
+		}
+		switch list := known.current(now); {
+		case list == nil:
+			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: the revocation list of %s is not in force yet.", describe(leaf), subject(above))
+		case list.serials[serial]:
+			return revoked(leaf, cert)
+		case now.After(list.nextUpdate):
+			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: the revocation list of %s is out of date since %s.", describe(leaf), subject(above), moment(list.nextUpdate))
+		}
+	}
+	return unknown
+}
+
+func revoked(leaf, cert *x509.Certificate) *refusal.Refusal {
+	if cert.Equal(leaf) {
+		return refusal.New(refusal.CertificateRevoked, "%s has been revoked.", describe(leaf))
+	}
+	return refusal.New(refusal.CertificateRevoked, "%s was issued by the CA %s, which has been revoked.", describe(leaf), subject(cert))
+}
