@@ -26,7 +26,7 @@ var table = map[string]room{
 	"tlsconf":   {[]string{"refusal"}, "certificates to TLS; where they came from is policy's to know"},
 	"backend":   {[]string{"refusal", "pgwire", "sockopt"}, "it reaches PostgreSQL for whoever asks"},
 	"config":    {nil, "text to values: the control plane uses it too, and must not get the data plane with it"},
-	"policy":    {[]string{"config", "allowlist", "tlsconf", "backend", "refusal"}, "the snapshot does not know who reads it"},
+	"policy":    {[]string{"config", "allowlist", "tlsconf", "backend", "refusal", "sockopt"}, "the snapshot does not know who reads it"},
 	"relay":     {[]string{"pgwire", "sockopt"}, "the hot path moves bytes; who and why was decided before"},
 	"session":   {[]string{"pgwire", "policy", "tlsconf", "relay", "metrics", "refusal"}, "the script of one connection; it is started by the listener's owner and watched by admin"},
 	"listener":  {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
@@ -58,8 +58,9 @@ var commands = map[string]room{
 }
 
 // free are directories, with all below them, that may import anything: the demo plays operator, client and
-// database, the benchmarks measure all of it.
-var free = []string{"demo", "bench"}
+// database, the benchmarks measure all of it, and the
+// tests of deploy read its files as the programs would.
+var free = []string{"demo", "bench", "deploy"}
 
 // forbidden are packages of others that no file may import, with the reason. A final slash stands for all below.
 var forbidden = map[string]string{
