@@ -79,6 +79,9 @@ func parsePair(certPEM, keyPEM []byte) (*Certificate, error) {
 // has none of either, its common name, as libpq falls back on it.
 func (c *Certificate) Names() []string { return slices.Clone(c.names) }
 
+// Serial is the leaf's serial number, as [FormatSerial] writes it.
+func (c *Certificate) Serial() string { return FormatSerial(c.Leaf.SerialNumber) }
+
 // NotBefore is the first moment at which the certificate is valid.
 func (c *Certificate) NotBefore() time.Time { return c.Leaf.NotBefore }
 
