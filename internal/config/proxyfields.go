@@ -1,0 +1,151 @@
+package config
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"time"
+)
+
+// proxyFields are the keys of proxy.yaml.
+var proxyFields = []field[Proxy]{
+	listField(Key{Name: "listen", Type: "list of addresses", Required: true, Bounds: "1 to 64 items, no two alike",
+		Meaning: "The addresses with port on which clients are served. 0.0.0.0 is every IPv4 address, [::] every IPv6 address. Port 0 is any free port; the log says which. Not used when systemd passes sockets."},
+		listRule{1, 64}, value.asListen, func(p *Proxy) *[]netip.AddrPort { return &p.Listen }),
+	required(groupField(Key{Name: "backend",
+		Meaning: "The PostgreSQL server that allowed clients reach."},
+		backendFields, func(p *Proxy) *Backend { return &p.Backend })),
+	textField(Key{Name: "policy_dir", Default: "policy",
+		Meaning: "The directory with policy.yaml and the PEM files that it names. A relative path is relative to this file."},
+		textRule{1, 1024, true}, func(p *Proxy) *string { return &p.PolicyDir }),
+	{Key{Name: "admin", Type: "address", Default: "127.0.0.1:9815", Bounds: "a loopback address with port, or unix: and an absolute path",
+		Meaning: "Where probes, metrics and status are served, over plain HTTP."},
+		func(v value, p *Proxy) { p.Admin = v.asAdmin() }},
+	boolField(Key{Name: "admin_public", Default: "false",
+		Meaning: "Lets admin be an address that other machines reach. Whoever reaches it sees who is connected; put a firewall in front."},
+		func(p *Proxy) *bool { return &p.AdminPublic }),
+	listField(Key{Name: "proxy_protocol", Type: "list of networks", Default: emptyList, Bounds: "empty in this version",
+		Meaning: "Networks of load balancers whose connections must start with a PROXY header."},
+		listRule{0, 100}, value.asProxyNetwork, func(p *Proxy) *[]netip.Prefix { return &p.ProxyProtocol }),
+	groupField(Key{Name: "limits",
+		Meaning: "What clients can take."},
+		limitFields, func(p *Proxy) *Limits { return &p.Limits }),
+	groupField(Key{Name: "drain",
+		Meaning: "How the process ends after SIGTERM or SIGINT."},
+		drainFields, func(p *Proxy) *Drain { return &p.Drain }),
+	groupField(Key{Name: "log",
+		Meaning: "What is logged to standard error."},
+		logFields, func(p *Proxy) *Log { return &p.Log }),
+	choiceField(Key{Name: "cancel_requests", Default: "own",
+		Meaning: "Which cancel requests are forwarded. own: those with the key of a live session of this process, from that session's address. any: all from allowed addresses; for several proxies behind one load balancer, where a cancel request may reach another proxy than its session."},
+		[]CancelRequests{CancelOwn, CancelAny}, func(p *Proxy) *CancelRequests { return &p.CancelRequests }),
+	versionField(Key{Name: "ssl_min_protocol_version", Default: "TLSv1.2",
+		Meaning: "The oldest TLS version that clients may use."},
+		func(p *Proxy) *uint16 { return &p.SSLMinProtocolVersion }),
+	durationField(Key{Name: "tcp_keepalives_idle", Default: "60s",
+		Meaning: "How long a connection is silent before the kernel asks whether the other side lives. This and the next three hold on both sides, as PostgreSQL's settings of the same names do on its own."},
+		kernelSeconds, func(p *Proxy) *time.Duration { return &p.TCP.KeepalivesIdle }),
+	durationField(Key{Name: "tcp_keepalives_interval", Default: "10s",
+		Meaning: "How long the kernel waits before it asks again."},
+		kernelSeconds, func(p *Proxy) *time.Duration { return &p.TCP.KeepalivesInterval }),
+	integerField(Key{Name: "tcp_keepalives_count", Default: "6",
+		Meaning: "How many questions stay unanswered before the connection is given up."},
+		1, 127, func(p *Proxy) *int { return &p.TCP.KeepalivesCount }),
+	durationField(Key{Name: "tcp_user_timeout", Default: "5m",
+		Meaning: "How long sent data may stay unacknowledged before the connection is given up. 0s leaves it to the system."},
+		durationBounds{max: 24 * time.Hour}, func(p *Proxy) *time.Duration { return &p.TCP.UserTimeout }),
+}
+
+// kernelSeconds are the bounds of TCP_KEEPIDLE and TCP_KEEPINTVL: MAX_TCP_KEEPIDLE of Linux's include/net/tcp.h.
+var kernelSeconds = durationBounds{min: time.Second, max: 32767 * time.Second, whole: true}
+
+var backendFields = []field[Backend]{
+	{Key{Name: "address", Type: "address", Required: true,
+		Bounds:  "host:port, or unix: and an absolute path",
+		Meaning: "Where PostgreSQL listens: \"unix:/run/postgresql/.s.PGSQL.5432\" or \"db.internal:5432\"."},
+		func(v value, b *Backend) {
+			at := v.asBackend()
+			b.Network, b.Address = at.Network, at.Address
+		}},
+	choiceField(Key{Name: "tls", Default: "off",
+		Meaning: "How the proxy's own connection to PostgreSQL is protected. require encrypts to whoever answers, verify-ca also checks the chain, verify-full also the name. Clients that use SCRAM channel binding fail when it is not off, unless both sides have the same certificate."},
+		[]BackendTLS{BackendTLSOff, BackendTLSRequire, BackendTLSVerifyCA, BackendTLSVerifyFull}, func(b *Backend) *BackendTLS { return &b.TLS }),
+	backendFileField(Key{Name: "ca", Absent: "only without verify-ca and verify-full",
+		Meaning: "PEM file with the CA certificates that PostgreSQL's certificate is checked against."},
+		func(b *Backend) *File { return &b.CA }),
+	backendFileField(Key{Name: "cert",
+		Meaning: "PEM file with the client certificate that the proxy shows to PostgreSQL. Goes with key."},
+		func(b *Backend) *File { return &b.Cert }),
+	backendFileField(Key{Name: "key",
+		Meaning: "PEM file with that certificate's private key."},
+		func(b *Backend) *File { return &b.Key }),
+	{Key{Name: "server_name", Type: "text", Absent: "the host in address", Bounds: "a DNS name or an IP address",
+		Meaning: "The name that PostgreSQL's certificate must have."},
+		func(v value, b *Backend) { b.ServerName = v.asServerName() }},
+	durationField(Key{Name: "connect_timeout", Default: "5s",
+		Meaning: "How long one attempt to reach PostgreSQL may take, its TLS handshake included."},
+		durationBounds{min: 100 * time.Millisecond, max: time.Minute}, func(b *Backend) *time.Duration { return &b.ConnectTimeout }),
+}
+
+var limitFields = []field[Limits]{
+	integerField(Key{Name: "sessions", Default: "10000",
+		Meaning: "Connections at once, of every kind. Each needs two file descriptors."},
+		1, 1_000_000, func(l *Limits) *int { return &l.Sessions }),
+	integerField(Key{Name: "sessions_per_address", Default: "0",
+		Meaning: "Sessions at once from one client address. 0 is no limit."},
+		0, 1_000_000, func(l *Limits) *int { return &l.SessionsPerAddress }),
+	integerField(Key{Name: "handshakes", Default: "0",
+		Meaning: "TLS handshakes at once; more wait. 0 lets the program choose by the number of cores."},
+		0, 100_000, func(l *Limits) *int { return &l.Handshakes }),
+	durationField(Key{Name: "startup_timeout", Default: "10s",
+		Meaning: "How long a client may take from its connection to its startup packet."},
+		durationBounds{min: 100 * time.Millisecond, max: 10 * time.Minute}, func(l *Limits) *time.Duration { return &l.StartupTimeout }),
+}
+
+var drainFields = []field[Drain]{
+	durationField(Key{Name: "grace", Default: "30s",
+		Meaning: "How long live sessions may go on."},
+		durationBounds{max: 24 * time.Hour}, func(d *Drain) *time.Duration { return &d.Grace }),
+	durationField(Key{Name: "ready_delay", Default: "0s",
+		Meaning: "How long new connections are still taken after /readyz says no, so that load balancers can see it."},
+		durationBounds{max: 10 * time.Minute}, func(d *Drain) *time.Duration { return &d.ReadyDelay }),
+}
+
+var logFields = []field[Log]{
+	choiceField(Key{Name: "level", Default: "info",
+		Meaning: "The lowest level that is logged."},
+		[]LogLevel{LogDebug, LogInfo, LogWarn, LogError}, func(l *Log) *LogLevel { return &l.Level }),
+	choiceField(Key{Name: "format", Default: "json",
+		Meaning: "json for machines, console for people."},
+		[]LogFormat{LogJSON, LogConsole}, func(l *Log) *LogFormat { return &l.Format }),
+}
+
+// required marks a field that has no default.
+func required[T any](f field[T]) field[T] {
+	f.Required = true
+	return f
+}
+
+// versionField is a TLS version, in the words of PostgreSQL's setting of the same name.
+func versionField[T any](k Key, to func(*T) *uint16) field[T] {
+	words := []string{"TLSv1.2", "TLSv1.3"}
+	choice := choiceField(k, words, func(s *string) *string { return s })
+	return field[T]{choice.Key, func(v value, into *T) {
+		var word string
+		choice.set(v, &word)
+		switch word {
+		case words[0]:
+			*to(into) = tls.VersionTLS12
+		case words[1]:
+			*to(into) = tls.VersionTLS13
+		}
+	}}
+}
+
+func backendFileField(k Key, to func(*Backend) *File) field[Backend] {
+	k.Type = "file"
+	return field[Backend]{k, func(v value, b *Backend) {
+		if f, ok := v.asFile(); ok {
+			*to(b) = f
+		}
+	}}
+}

@@ -1,0 +1,166 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// maxText bounds a configuration file, in bytes. Sixty rules with long descriptions are under 50 KiB.
+const maxText = 1 << 20
+
+type kind uint8
+
+const (
+	null kind = iota
+	scalar
+	list
+	mapping
+)
+
+// String names the kind as a problem does: "is a list, not …".
+func (k kind) String() string {
+	return [...]string{null: "empty", scalar: "one value", list: "a list", mapping: "a group of keys"}[k]
+}
+
+// node is one value of a document. Scalars stay the text that was written: what a "number" or a "yes" is, the key
+// that it stands at decides, so a rule's id may be 42 and a serial 12:34:56 without quotes.
+type node struct {
+	kind    kind
+	text    string // of a scalar
+	line    int
+	column  int
+	items   []node // of a list
+	entries []entry
+}
+
+// entry is a key of a mapping. A key may come twice here: the decoder names both lines.
+type entry struct{ key, value node }
+
+// parseYAML reads one document. Nothing but values, lists and mappings is let in: what YAML has beyond them
+// (anchors, aliases, merge keys, tags, directives, several documents) is a way to write a bomb or to hide a rule.
+func parseYAML(file string, text []byte, problems *problemList) (node, bool) {
+	fail := func(line int, message, fix string) (node, bool) {
+		problems.add(Problem{Position: Position{File: file, Line: line}, Message: message, Fix: fix})
+		return node{}, false
+	}
+	if len(text) > maxText {
+		return fail(0, fmt.Sprintf("is larger than %d KiB", maxText>>10), "shorten it")
+	}
+	if at := firstNonText(text); at >= 0 {
+		line := 1 + bytes.Count(text[:at], []byte("\n"))
+		return fail(line, fmt.Sprintf("has a byte 0x%02x that is no text", text[at]), "save the file as UTF-8, and write it whole before it is renamed into place")
+	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // the mark that Windows editors put in front of UTF-8
+	before := len(problems.list)
+	root, syntax := readYAML(text, func(line, column int, c complaint) {
+		problems.add(Problem{Position: Position{File: file, Line: line, Column: column}, Message: c.message, Fix: c.fix})
+	})
+	switch {
+	case syntax != nil:
+		return fail(syntax.line, "is not valid YAML: "+syntax.message, "repair the syntax at or just above this line")
+	case len(problems.list) > before:
+		return node{}, false
+	case root.kind == null:
+		return fail(1, "is empty", "write the configuration; a file that is being replaced is written beside its place and then renamed")
+	}
+	return root, true
+}
+
+// firstNonText is the index of the first byte that no YAML or JSON text has, or -1. A NUL is what a file shows that
+// was extended and not yet written.
+func firstNonText(text []byte) int {
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRune(text[i:])
+		if r == utf8.RuneError && size == 1 || r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7f {
+			return i
+		}
+		i += size
+	}
+	return -1
+}
+
+type syntaxError struct {
+	line    int
+	message string
+}
+
+// readYAML runs the library. A panic in it is an error of the text: this text comes while the proxy serves, and a
+// parser's bug must not end the sessions that have nothing to do with it.
+func readYAML(text []byte, refuse func(line, column int, c complaint)) (root node, syntax *syntaxError) {
+	defer func() {
+		if r := recover(); r != nil {
+			syntax = &syntaxError{message: shown(fmt.Sprint(r))}
+		}
+	}()
+	tokens := lexer.Tokenize(string(text))
+	if !plainTokens(tokens, refuse) {
+		return node{}, nil
+	}
+	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		return node{}, newSyntaxError(err)
+	}
+	for _, doc := range file.Docs {
+		if doc.Body != nil {
+			return convert(doc.Body, refuse), nil
+		}
+	}
+	return node{}, nil
+}
+
+// newSyntaxError takes the message and the line, and leaves the library's excerpt of the source behind: the lines
+// around a mistake may hold a secret.
+func newSyntaxError(err error) *syntaxError {
+	located, ok := err.(interface {
+		GetMessage() string
+		GetToken() *token.Token
+	})
+	if !ok {
+		return &syntaxError{message: "unexpected text"}
+	}
+	s := &syntaxError{message: shown(located.GetMessage())}
+	if tk := located.GetToken(); tk != nil && tk.Position != nil {
+		s.line = tk.Position.Line
+	}
+	return s
+}
+
+// convert turns the library's tree into nodes. Its depth is bounded by plainTokens.
+func convert(n ast.Node, refuse func(line, column int, c complaint)) node {
+	at := n.GetToken()
+	out := node{kind: scalar}
+	if at != nil && at.Position != nil {
+		out.line, out.column = at.Position.Line, at.Position.Column
+	}
+	switch n := n.(type) {
+	case *ast.NullNode:
+		out.kind = null
+	case *ast.LiteralNode:
+		out.text = n.Value.Value
+	case *ast.SequenceNode:
+		out.kind = list
+		for _, item := range n.Values {
+			out.items = append(out.items, convert(item, refuse))
+		}
+	case *ast.MappingNode:
+		out.kind = mapping
+		for _, e := range n.Values {
+			out.entries = append(out.entries, entry{convert(e.Key, refuse), convert(e.Value, refuse)})
+		}
+		if !n.IsFlowStyle && len(out.entries) > 0 {
+			// The library's token is the first colon; the mapping starts at its first key.
+			out.line, out.column = out.entries[0].key.line, out.entries[0].key.column
+		}
+	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		out.text = at.Value
+	default:
+		refuse(out.line, out.column, complaint{"has a YAML construct that is not supported here", "write plain keys, values and lists"})
+	}
+	return out
+}
