@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,8 +83,11 @@ func (p *Pair) settle(end End, err error) {
 	}
 }
 
-// leave closes the connections when the second direction is through.
+// leave is deferred by both directions. It closes the connections when the second one is through.
 func (p *Pair) leave() {
+	if value := recover(); value != nil {
+		p.settle(Aborted, &Panic{value, debug.Stack()})
+	}
 	if p.running.Add(-1) > 0 {
 		return
 	}

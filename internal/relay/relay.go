@@ -10,6 +10,7 @@ package relay
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -72,3 +73,11 @@ type Result struct {
 	Err        error // what broke, nil after a clean end
 	ServerOpen bool  // the server had not ended by itself: a query may still be running there
 }
+
+// Panic is the Err of a relay whose own code broke. The session was aborted, the process goes on.
+type Panic struct {
+	Value any
+	Stack []byte
+}
+
+func (p *Panic) Error() string { return fmt.Sprintf("panic: %v\n%s", p.Value, p.Stack) }
