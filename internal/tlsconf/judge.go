@@ -12,8 +12,12 @@ import (
 	"pgmtls-proxy/internal/refusal"
 )
 
-// maxChain is how many certificates a client may send. Real chains have two or three; crypto/tls takes 256 KiB of them.
-const maxChain = 10
+// Bounds of what a client may send. Real chains have two or three certificates; crypto/tls takes 256 KiB of them.
+const (
+	maxChain         = 10 // certificates; more are refused
+	maxIntermediates = 5  // of them that take part in the search for a chain
+	maxSameSubject   = 2  // of those that have one subject, as while an intermediate is replaced
+)
 
 // Judge is the verdict on the certificates that a client presented, leaf first and as crypto/tls parsed them, at the
 // moment now. The handshake has proved that the client holds the leaf's key; everything else is decided here.
@@ -120,12 +124,10 @@ func (t *Trust) verify(chain []*x509.Certificate, now time.Time) ([][]*x509.Cert
 	return chains, nil
 }
 
-// candidates chooses which of the certificates behind the leaf take part in the search for a chain: of one subject and
-// key a single one, if possible one that a known CA issued, and of one subject two at most, as while an intermediate is
-// replaced. Without this bound ten certificates of one name that all may have issued one another cost dozens of
-// signatures, 180 ms with P-521, for a stranger.
+// candidates chooses which of the certificates behind the leaf take part in the search for a chain: a few, those that a
+// known CA issued first, and of one subject and key a single one. Without these bounds ten certificates of one name that
+// all may have issued one another cost a stranger nothing and us dozens of signatures, 180 ms with P-521.
 func (t *Trust) candidates(sent []*x509.Certificate) []*x509.Certificate {
-	const sameSubject = 2
 	use := make([]*x509.Certificate, 0, len(sent))
 	for _, wanted := range []bool{true, false} {
 		for _, cert := range sent {
@@ -139,7 +141,7 @@ func (t *Trust) candidates(sent []*x509.Certificate) []*x509.Certificate {
 					again = again || bytes.Equal(used.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo)
 				}
 			}
-			if !again && count < sameSubject {
+			if !again && count < maxSameSubject && len(use) < maxIntermediates {
 				use = append(use, cert)
 			}
 		}
