@@ -88,6 +88,22 @@ func TestTrustNamesTheFileAndTheFault(t *testing.T) {
 	}
 }
 
+func TestListsThatSayLessThanTheySeemAreRefused(t *testing.T) {
+	// crypto/x509 makes none of these.
+	critical := []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 29}, Critical: true}} // certificateIssuer
+	for want, list := range map[string]*x509.RevocationList{
+		"it has no nextUpdate": {},
+		"its entry for serial 07 has the critical extension 2.5.29.29": {
+			NextUpdate:                time.Now(),
+			RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(7), Extensions: critical}},
+		},
+	} {
+		if err := checkList(list); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
 func TestTrustWithoutACAIsAnError(t *testing.T) {
 	if _, err := NewTrust(TrustFiles{}); err == nil || !strings.Contains(err.Error(), "no CA certificate is given") {
 		t.Errorf("got %v", err)
