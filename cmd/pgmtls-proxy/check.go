@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/policy"
+)
+
+func newCheck(path *string, env environment) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check --config proxy.yaml",
+		Short: "Validate everything that a run would, and say what was found",
+		Long: `check reads proxy.yaml, policy.yaml and every file that they name, as a run would,
+and prints what it found: addresses, certificates with their names, chains and
+dates, the client CA, revocation lists, and the rules. It binds and dials nothing.
+It exits with 0 if a run would take all of it, and with 2 if not, with every
+problem on a line of its own.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			proxy, err := load(*path, env)
+			if err != nil {
+				return err
+			}
+			target, targetErr := policy.NewTarget(proxy.Backend, socketOptions(proxy.TCP))
+			builder := policy.Builder{Backend: target, MinVersion: proxy.SSLMinProtocolVersion}
+			snapshot, err := policy.Check(cmd.Context(), proxy.PolicyDir, builder)
+			if problems := joinLines(targetErr, err); problems != "" {
+				return &exit{code: exitUsage, err: fmt.Errorf("%s", problems)}
+			}
+			return summarize(env.stdout, proxy, snapshot, time.Now())
+		},
+	}
+}
+
+// joinLines is the text of the errors that there are.
+func joinLines(errs ...error) string {
+	var lines []string
+	for _, err := range errs {
+		if err != nil {
+			lines = append(lines, err.Error())
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// summarize prints what a run would do.
+func summarize(to io.Writer, proxy *config.Proxy, s *policy.Snapshot, now time.Time) error {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "listen\t%s\n", addresses(proxy))
+	fmt.Fprintf(w, "backend\t%s, tls %s\n", s.Backend, proxy.Backend.TLS)
+	fmt.Fprintf(w, "admin\t%s\n", proxy.Admin.Address)
+	fmt.Fprintf(w, "policy\tgeneration %q in %s\n", s.Generation, proxy.PolicyDir)
+	fmt.Fprintf(w, "client certificate\t%s\n", s.ClientAuth)
+	summarizeTrust(w, s, now)
+	summarizeCertificates(w, s, now)
+	summarizeRules(w, s, now)
+	fmt.Fprintln(w, "ok")
+	return w.Flush()
+}
+
+func addresses(proxy *config.Proxy) string {
+	list := make([]string, len(proxy.Listen))
+	for i, a := range proxy.Listen {
+		list[i] = a.String()
+	}
+	return strings.Join(list, ", ")
+}
+
+func summarizeTrust(w io.Writer, s *policy.Snapshot, now time.Time) {
+	for _, ca := range s.Trust.CAs() {
+		fmt.Fprintf(w, "client CA\t%s, %s\n", ca.Subject, lifetime(ca.NotAfter, now))
+	}
+	for _, list := range s.Trust.CRLs() {
+		end := "never goes stale"
+		if !list.NextUpdate.IsZero() {
+			end = lifetime(list.NextUpdate, now)
+		}
+		fmt.Fprintf(w, "CRL\tof %s, %d revoked, %s\n", list.Issuer, list.Revoked, end)
+	}
+}
+
+func summarizeCertificates(w io.Writer, s *policy.Snapshot, now time.Time) {
+	for i, c := range s.Certificates {
+		role := ""
+		if i == s.Default {
+			role = " (default)"
+		}
+		fmt.Fprintf(w, "certificate\t%s%s, chain of %d, issued by %s, %s\n",
+			strings.Join(c.Names(), " "), role, len(c.Chain), c.Leaf.Issuer, lifetime(c.NotAfter(), now))
+	}
+}
+
+func summarizeRules(w io.Writer, s *policy.Snapshot, now time.Time) {
+	rules := s.Rules.Rules()
+	if len(rules) == 0 {
+		fmt.Fprintln(w, "IP rules\tnone: nobody can connect")
+	}
+	for _, r := range rules {
+		end := ""
+		switch {
+		case r.Expired(now):
+			end = ", EXPIRED"
+		case !r.ExpiresAt.IsZero():
+			end = ", until " + r.ExpiresAt.UTC().Format(time.DateTime) + " UTC"
+		}
+		fmt.Fprintf(w, "IP rule\t%s\t%s%s\n", r.Prefix, r.Description, end)
+	}
+}
+
+// lifetime says until when, and how long that is.
+func lifetime(end, now time.Time) string {
+	days := int(end.Sub(now).Hours() / 24)
+	date := end.UTC().Format(time.DateTime) + " UTC"
+	if now.After(end) {
+		return "EXPIRED on " + date
+	}
+	return fmt.Sprintf("valid until %s (%d days)", date, days)
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/tlsconf"
+)
+
+// Exit codes, as the documentation promises them.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2 // the command line or the configuration is wrong
+	exitExpired = 3 // the drain's grace was over before the last session was
+)
+
+// environment is what a command gets from outside.
+type environment struct {
+	args           []string
+	getenv         func(string) string
+	stdout, stderr io.Writer
+}
+
+// exit is an error with an exit code of its own. Its text has been printed if silent.
+type exit struct {
+	code   int
+	err    error
+	silent bool
+}
+
+func (e *exit) Error() string { return e.err.Error() }
+func (e *exit) Unwrap() error { return e.err }
+
+// run runs the command line and gives the exit code.
+func run(ctx context.Context, env environment) int {
+	root := newRoot(env)
+	root.SetArgs(env.args)
+	root.SetOut(env.stdout)
+	root.SetErr(env.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	code := exitUsage // cobra's own errors are about the command line
+	var known *exit
+	if errors.As(err, &known) {
+		code = known.code
+	}
+	if known == nil || !known.silent {
+		fmt.Fprintln(env.stderr, err)
+	}
+	if known == nil {
+		fmt.Fprintln(env.stderr, "See pgmtls-proxy --help.")
+	}
+	return code
+}
+
+func newRoot(env environment) *cobra.Command {
+	var path string
+	root := &cobra.Command{
+		Use:   "pgmtls-proxy --config proxy.yaml",
+		Short: "The gate in front of a PostgreSQL database",
+		Long: `pgmtls-proxy stands in front of a PostgreSQL database. It ends TLS, checks the
+client's address against an allowlist, verifies its certificate against a CA of
+your own, and pipes bytes to the database. Rules and certificates change while
+sessions live.
+
+Two files say what it does. proxy.yaml is the operator's: where to listen, which
+database, which limits. It is read once, at start. policy.yaml, in the directory
+that proxy.yaml names, says who may come in. It is live: write it, and new
+connections follow it within a second. docs/configuration.md describes both.
+
+Signals:    SIGHUP looks at the policy now. SIGTERM and SIGINT drain: no new
+            connections, live sessions have drain.grace. A second one ends now.
+Exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 sessions were cut
+            off at the end of the grace.`,
+		Example: `  pgmtls-proxy check --config proxy.yaml    validate everything, bind nothing
+  pgmtls-proxy --config proxy.yaml          run
+  curl -s 127.0.0.1:9815/status             what is in force`,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			proxy, err := load(path, env)
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), proxy, env)
+		},
+	}
+	root.PersistentFlags().StringVarP(&path, "config", "c", "", "the operator's file, proxy.yaml")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(newCheck(&path, env), newHealth(&path, env), newVersion(env))
+	return root
+}
+
+// load reads the operator's file.
+func load(path string, env environment) (*config.Proxy, error) {
+	if path == "" {
+		return nil, &exit{code: exitUsage, err: errors.New("which configuration? name it: pgmtls-proxy --config proxy.yaml")}
+	}
+	if err := tlsconf.CheckGODEBUG(env.getenv("GODEBUG")); err != nil {
+		return nil, &exit{code: exitUsage, err: err}
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, &exit{code: exitFailure, err: fmt.Errorf("find %s: %w", path, err)}
+	}
+	proxy, err := config.LoadProxy(path)
+	if err != nil {
+		return nil, &exit{code: exitUsage, err: err}
+	}
+	return proxy, nil
+}
+
+func newVersion(env environment) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		Run:   func(*cobra.Command, []string) { fmt.Fprintln(env.stdout, "pgmtls-proxy", version) },
+	}
+}
+
+// hostname names the process in the log of a fleet.
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}

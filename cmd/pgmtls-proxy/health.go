@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"pgmtls-proxy/internal/config"
+)
+
+const healthTimeout = 3 * time.Second
+
+// newHealth makes the probe that images without a shell need: the binary asks its own admin endpoint.
+func newHealth(path *string, env environment) *cobra.Command {
+	var ready bool
+	cmd := &cobra.Command{
+		Use:   "health --config proxy.yaml",
+		Short: "Ask a running proxy whether it lives, for container health checks",
+		Long: `health asks the admin address of the configuration for /livez, or with --ready for
+/readyz, and exits with 0 if the answer is yes and with 1 if it is no or none.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			proxy, err := load(*path, env)
+			if err != nil {
+				return err
+			}
+			probe := "/livez"
+			if ready {
+				probe = "/readyz"
+			}
+			if err := askHealth(cmd.Context(), proxy.Admin, probe); err != nil {
+				return &exit{code: exitFailure, err: err}
+			}
+			fmt.Fprintln(env.stdout, "ok")
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it takes new connections")
+	return cmd
+}
+
+func askHealth(ctx context.Context, admin config.Address, probe string) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	client := http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, admin.Network, admin.Address)
+		},
+		DisableKeepAlives: true,
+	}}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+probe, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask %s for %s: %w", admin.Address, probe, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		return nil
+	}
+	body, _ := io.ReadAll(io.LimitReader(response.Body, 4096))
+	return errors.New(strings.TrimSpace(string(body)))
+}

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/admin"
+	"pgmtls-proxy/internal/backend"
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/listener"
+	"pgmtls-proxy/internal/metrics"
+	"pgmtls-proxy/internal/policy"
+	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/session"
+)
+
+// unfinished is how many connections may be open beyond the sessions: those that are still opening, and those that
+// are being told no.
+const unfinished = 1024
+
+// proxy is the running program.
+type proxy struct {
+	config   *config.Proxy
+	log      zerolog.Logger
+	metrics  *metrics.Metrics
+	keeper   *policy.Keeper
+	sessions *session.Server
+	listener *listener.Server
+	admin    *admin.Server
+}
+
+// serve runs the proxy until a signal ends it.
+func serve(ctx context.Context, cfg *config.Proxy, env environment) error {
+	log := newLogger(cfg.Log, env.stderr)
+	target, err := policy.NewTarget(cfg.Backend, socketOptions(cfg.TCP))
+	if err != nil {
+		return &exit{code: exitUsage, err: err}
+	}
+	p := build(cfg, target, log)
+
+	inherited, err := activation.Listeners()
+	if err != nil {
+		return &exit{code: exitFailure, err: fmt.Errorf("take the sockets that systemd has opened: %w", err)}
+	}
+	listeners, err := listener.Listen(ctx, cfg.Listen, inherited)
+	if err != nil {
+		return &exit{code: exitFailure, err: err}
+	}
+	adminListener, err := listenAdmin(ctx, cfg.Admin)
+	if err != nil {
+		closeAll(listeners)
+		return &exit{code: exitFailure, err: err}
+	}
+	return p.run(ctx, listeners, adminListener)
+}
+
+func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy {
+	registry := prometheus.NewRegistry()
+	m := metrics.New(registry, metrics.Process{Version: version, SessionsLimit: cfg.Limits.Sessions})
+	live := &policy.Live{}
+	p := &proxy{
+		config:  cfg,
+		log:     log,
+		metrics: m,
+		keeper: &policy.Keeper{
+			Dir:         cfg.PolicyDir,
+			Live:        live,
+			Builder:     policy.Builder{Backend: target, MinVersion: cfg.SSLMinProtocolVersion},
+			Log:         log,
+			OnApplied:   func(s *policy.Snapshot) { m.PolicyReloaded(metrics.ReloadApplied); m.PolicyApplied(policyInfo(s)) },
+			OnUnchanged: func() { m.PolicyReloaded(metrics.ReloadUnchanged) },
+			OnRefused:   func(error) { m.PolicyReloaded(metrics.ReloadRefused) },
+		},
+		sessions: session.New(session.Config{
+			Policy:                live,
+			Metrics:               m,
+			Log:                   log,
+			StartupTimeout:        cfg.Limits.StartupTimeout,
+			Handshakes:            handshakes(cfg.Limits.Handshakes),
+			MaxSessions:           cfg.Limits.Sessions,
+			MaxSessionsPerAddress: cfg.Limits.SessionsPerAddress,
+			ForwardAnyCancel:      cfg.CancelRequests == config.CancelAny,
+		}),
+		listener: &listener.Server{
+			Slots: cfg.Limits.Sessions + unfinished,
+			TCP:   target.TCP,
+			OnAcceptError: func(err error, wait time.Duration) {
+				m.AcceptFailed()
+				log.Warn().Err(err).Dur("wait_ms", wait).Msg("a connection could not be accepted")
+			},
+			OnPanic: func(value any, stack []byte) {
+				m.Panicked()
+				log.Error().Interface("panic", value).Bytes("stack", stack).Msg("a connection's code broke; the connection was ended")
+			},
+		},
+		admin: &admin.Server{Policy: live, Metrics: registry, Version: version, Started: time.Now()},
+	}
+	p.listener.Handle = p.sessions.Serve
+	p.admin.Sessions = p.sessions.Table()
+	return p
+}
+
+// policyInfo is what the metrics show of a policy.
+func policyInfo(s *policy.Snapshot) metrics.PolicyInfo {
+	info := metrics.PolicyInfo{Generation: s.Generation, Rules: len(s.Rules.Rules()), LoadedAt: s.LoadedAt}
+	for _, c := range s.Certificates {
+		info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleServer, Serial: c.Serial(), NotAfter: c.NotAfter()})
+	}
+	for _, ca := range s.Trust.CAs() {
+		info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleClientCA, Serial: ca.Serial, NotAfter: ca.NotAfter})
+	}
+	for _, list := range s.Trust.CRLs() {
+		info.CRLNextUpdates = append(info.CRLNextUpdates, list.NextUpdate)
+	}
+	return info
+}
+
+// handshakes is how many may compute at once. Two a processor keep it busy.
+func handshakes(configured int) int {
+	if configured > 0 {
+		return configured
+	}
+	return 2 * runtime.GOMAXPROCS(0)
+}
+
+// run serves until a signal, and drains.
+func (p *proxy) run(ctx context.Context, listeners []net.Listener, adminListener net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	reloads := make(chan os.Signal, 1) // a storm of SIGHUP is one
+	signal.Notify(reloads, syscall.SIGHUP)
+	defer signal.Stop(reloads)
+
+	adminHTTP := p.admin.HTTP()
+	defer adminHTTP.Close()
+	failed := make(chan error, 3)
+	go func() { failed <- admin.Serve(adminHTTP, adminListener) }()
+
+	p.keeper.Load(ctx)
+	go func() { failed <- p.keeper.Run(ctx, reloads) }()
+	go func() { failed <- p.listener.Serve(ctx, listeners...) }()
+
+	p.admin.SetPhase(admin.Serving)
+	p.started(listeners, adminListener)
+	daemon.SdNotify(false, daemon.SdNotifyReady)
+
+	select {
+	case err := <-failed:
+		p.listener.CloseListeners()
+		p.listener.CloseConns()
+		return &exit{code: exitFailure, err: err}
+	case s := <-signals:
+		p.log.Info().Stringer("signal", s).Int("sessions", len(p.sessions.Table().Sessions())).Msg("draining")
+		return p.drain(ctx, signals)
+	}
+}
+
+// started says what the process does now.
+func (p *proxy) started(listeners []net.Listener, adminListener net.Listener) {
+	addresses := make([]string, len(listeners))
+	for i, l := range listeners {
+		addresses[i] = l.Addr().String()
+	}
+	var files syscall.Rlimit
+	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
+	event := p.log.Info()
+	// Two descriptors a session, one for a connection that is none yet, and some for the process itself.
+	if need := uint64(2*p.config.Limits.Sessions + unfinished + 64); files.Cur < need {
+		event = p.log.Warn().Uint64("needed", need)
+	}
+	event.Str("version", version).Str("host", hostname()).
+		Strs("listen", addresses).Stringer("admin", adminListener.Addr()).
+		Str("backend", p.config.Backend.Network+":"+p.config.Backend.Address).
+		Str("policy_dir", p.config.PolicyDir).
+		Int("processors", runtime.GOMAXPROCS(0)).Uint64("open_files", files.Cur).
+		Msg("serving")
+}
+
+// drain ends the process in steps: nobody new, the live sessions' time, a last word to those that are left.
+func (p *proxy) drain(ctx context.Context, signals <-chan os.Signal) error {
+	p.admin.SetPhase(admin.Draining)
+	p.metrics.DrainBegan()
+	daemon.SdNotify(false, daemon.SdNotifyStopping)
+	ctx, cancel := context.WithTimeoutCause(ctx, p.config.Drain.ReadyDelay+p.config.Drain.Grace, errGraceOver)
+	defer cancel()
+	go func() { // the second signal
+		select {
+		case <-signals:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+
+	select { // a balancer learns from /readyz that it has to look elsewhere
+	case <-time.After(p.config.Drain.ReadyDelay):
+	case <-ctx.Done():
+	}
+	p.listener.CloseListeners()
+	p.sessions.Table().Drain()
+	if p.quiet(ctx) == nil {
+		p.log.Info().Msg("drained")
+		return nil
+	}
+	left := len(p.sessions.Table().Sessions())
+	p.cutOff()
+	p.log.Warn().Int("sessions", left).AnErr("cause", context.Cause(ctx)).Msg("sessions were cut off")
+	return &exit{code: exitExpired, err: fmt.Errorf("%d sessions were cut off: %w", left, context.Cause(ctx)), silent: true}
+}
+
+var errGraceOver = errors.New("the drain's grace is over")
+
+// farewell is how long sessions have to reach a message boundary and read their last word.
+const farewell = 3 * time.Second
+
+// cutOff ends what is left: in protocol where a session stands at a message boundary, else by its sockets.
+func (p *proxy) cutOff() {
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	p.sessions.Table().Stop(refusal.New(refusal.SessionDrained, "The proxy in front of the database is shutting down."))
+	if p.quiet(ctx) == nil {
+		return
+	}
+	p.sessions.Table().Abort()
+	p.listener.CloseConns()
+	ctx, cancel = context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	p.quiet(ctx)
+}
+
+// quiet waits until every connection is closed, and then until every one is recorded.
+func (p *proxy) quiet(ctx context.Context) error {
+	if err := p.listener.Wait(ctx); err != nil {
+		return err
+	}
+	return p.sessions.Wait(ctx)
+}
+
+// listenAdmin opens the admin endpoint. A socket file that a killed process has left is replaced, one that
+// somebody answers on is not.
+func listenAdmin(ctx context.Context, address config.Address) (net.Listener, error) {
+	if address.Network == "unix" {
+		if conn, err := net.DialTimeout("unix", address.Address, time.Second); err == nil {
+			conn.Close()
+			return nil, fmt.Errorf("listen on admin socket %s: another process answers there; stop it, or set another admin address", address.Address)
+		} else if errors.Is(err, syscall.ECONNREFUSED) {
+			os.Remove(address.Address)
+		}
+	}
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, address.Network, address.Address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on admin address %s: %w; set another one with admin: in proxy.yaml", address.Address, err)
+	}
+	return l, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
+}

@@ -1,0 +1,117 @@
+// Package admin answers the operator and the control plane over HTTP: is the process alive, is it ready, what is in
+// force, who is connected, and its metrics.
+//
+// It reads and changes nothing. It has no authentication, which is why it listens on loopback or a unix socket
+// unless the operator insists; what it tells is in docs/operations.md. No key, no cancel key and no query is
+// within its reach.
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"pgmtls-proxy/internal/policy"
+	"pgmtls-proxy/internal/session"
+)
+
+// Server is the admin endpoint. All fields but the last are needed; set them before the first call.
+type Server struct {
+	Policy   *policy.Live
+	Sessions *session.Table
+	Metrics  prometheus.Gatherer
+	Version  string
+	Started  time.Time
+
+	phase atomic.Pointer[Phase]
+}
+
+// Phase is where the process stands in its life.
+type Phase string
+
+// The phases, in their order. A process is ready in Serving, once it has a policy.
+const (
+	Starting Phase = "starting"
+	Serving  Phase = "serving"
+	Draining Phase = "draining"
+)
+
+// SetPhase moves the process on. It may be called at any time.
+func (s *Server) SetPhase(phase Phase) { s.phase.Store(&phase) }
+
+func (s *Server) currentPhase() Phase {
+	if phase := s.phase.Load(); phase != nil {
+		return *phase
+	}
+	return Starting
+}
+
+// HTTP makes the HTTP server, with bounds on what a client can take.
+func (s *Server) HTTP() *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", s.livez)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.HandleFunc("GET /status", s.status)
+	mux.HandleFunc("GET /sessions", s.sessions)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /{$}", s.index)
+	return &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+}
+
+// Serve answers on the listener until it is closed.
+func Serve(server *http.Server, listener net.Listener) error {
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve admin address: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
+	text(w, http.StatusOK, "pgmtls-proxy "+s.Version+"\n/livez /readyz /status /sessions /metrics")
+}
+
+// livez says that the process runs. A probe that restarts it should ask this and nothing more.
+func (s *Server) livez(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") }
+
+// readyz says whether new connections are served. The database is not asked: when it is down, clients are better
+// off with the proxy's readable answer than with a refused connection, and /status and the metrics show it.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	phase := s.currentPhase()
+	switch {
+	case phase != Serving:
+		text(w, http.StatusServiceUnavailable, string(phase))
+	case s.Policy.Current() == nil:
+		text(w, http.StatusServiceUnavailable, "no policy in force: "+s.Policy.Status().Error)
+	default:
+		text(w, http.StatusOK, "ok")
+	}
+}
+
+func text(w http.ResponseWriter, code int, line string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	w.Write([]byte(line + "\n"))
+}
+
+func answer(w http.ResponseWriter, value any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.Encode(value)
+}

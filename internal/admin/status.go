@@ -1,0 +1,113 @@
+package admin
+
+import (
+	"net/http"
+	"time"
+
+	"pgmtls-proxy/internal/policy"
+)
+
+// status is the body of GET /status.
+type status struct {
+	Version   string         `json:"version"`
+	StartedAt time.Time      `json:"started_at"`
+	Phase     Phase          `json:"phase"`
+	Ready     bool           `json:"ready"`
+	Policy    *policyStatus  `json:"policy"` // null while there has never been a good one
+	Reload    reloadStatus   `json:"reload"`
+	Sessions  map[string]int `json:"sessions"` // by state
+}
+
+// policyStatus is what is in force.
+type policyStatus struct {
+	Generation   string        `json:"generation"`
+	Digest       string        `json:"digest"`
+	LoadedAt     time.Time     `json:"loaded_at"`
+	ClientAuth   string        `json:"client_auth"`
+	Rules        []rule        `json:"ip_rules"`
+	Certificates []certificate `json:"certificates"`
+	ClientCAs    []authority   `json:"client_ca"`
+	CRLs         []crl         `json:"client_crl"`
+}
+
+// reloadStatus is how the last look at the policy directory ended. With an error, what is on disk is not in force.
+type reloadStatus struct {
+	CheckedAt time.Time  `json:"checked_at"`
+	Error     string     `json:"error,omitempty"`
+	FailedAt  *time.Time `json:"failing_since,omitempty"`
+}
+
+type rule struct {
+	ID          string     `json:"id"`
+	CIDR        string     `json:"cidr"`
+	Description string     `json:"description,omitempty"`
+	ExpiresAt   *time.Time `json:"expires_at,omitempty"`
+	Expired     bool       `json:"expired,omitempty"`
+}
+
+type certificate struct {
+	Names    []string  `json:"names"`
+	Serial   string    `json:"serial"`
+	Issuer   string    `json:"issuer"`
+	NotAfter time.Time `json:"not_after"`
+	Default  bool      `json:"default"`
+}
+
+type authority struct {
+	Subject  string    `json:"subject"`
+	NotAfter time.Time `json:"not_after"`
+}
+
+type crl struct {
+	Issuer     string    `json:"issuer"`
+	ThisUpdate time.Time `json:"this_update"`
+	NextUpdate time.Time `json:"next_update"`
+	Revoked    int       `json:"revoked"`
+	Stale      bool      `json:"stale"`
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	snapshot, last, phase := s.Policy.Current(), s.Policy.Status(), s.currentPhase()
+	sessions := make(map[string]int)
+	s.Sessions.EachState(func(state string, n int) { sessions[state] = n })
+	answer(w, status{
+		Version:   s.Version,
+		StartedAt: s.Started,
+		Phase:     phase,
+		Ready:     phase == Serving && snapshot != nil,
+		Policy:    describe(snapshot, time.Now()),
+		Reload:    reloadStatus{CheckedAt: last.CheckedAt, Error: last.Error, FailedAt: optional(last.FailedAt)},
+		Sessions:  sessions,
+	})
+}
+
+func describe(s *policy.Snapshot, now time.Time) *policyStatus {
+	if s == nil {
+		return nil
+	}
+	p := &policyStatus{
+		Generation: s.Generation, Digest: s.Digest, LoadedAt: s.LoadedAt, ClientAuth: string(s.ClientAuth),
+		Rules: []rule{}, Certificates: []certificate{}, ClientCAs: []authority{}, CRLs: []crl{},
+	}
+	for _, r := range s.Rules.Rules() {
+		p.Rules = append(p.Rules, rule{r.ID, r.Prefix.String(), r.Description, optional(r.ExpiresAt), r.Expired(now)})
+	}
+	for i, c := range s.Certificates {
+		p.Certificates = append(p.Certificates, certificate{c.Names(), c.Serial(), c.Leaf.Issuer.String(), c.NotAfter(), i == s.Default})
+	}
+	for _, ca := range s.Trust.CAs() {
+		p.ClientCAs = append(p.ClientCAs, authority{ca.Subject, ca.NotAfter})
+	}
+	for _, list := range s.Trust.CRLs() {
+		p.CRLs = append(p.CRLs, crl{list.Issuer, list.ThisUpdate, list.NextUpdate, list.Revoked, now.After(list.NextUpdate)})
+	}
+	return p
+}
+
+// optional is nil for the zero time.
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,191 @@
+package policy
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+
+	"pgmtls-proxy/internal/allowlist"
+	"pgmtls-proxy/internal/backend"
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/tlsconf"
+)
+
+// Builder turns what was read into a snapshot. Its fields are the same for every policy of a process.
+type Builder struct {
+	Backend    *backend.Target
+	MinVersion uint16 // of TLS with clients: tls.VersionTLS12 or tls.VersionTLS13
+}
+
+// Build builds a snapshot, or gives all problems as [config.Problems], each with the line of the policy that it hangs
+// on. Nothing is parsed per connection that can be parsed here.
+//
+// An expired server certificate is refused when it is new. One that is in force already stays: a rule or a
+// revocation must not fail to come into force because a certificate has run out in the meantime.
+func (b Builder) Build(files *Files, previous *Snapshot, now time.Time) (*Snapshot, error) {
+	p := files.Policy
+	build := building{files: files}
+	s := &Snapshot{
+		Generation: p.Generation,
+		Digest:     files.Digest,
+		LoadedAt:   now,
+		Rules:      build.rules(),
+		ClientAuth: p.ClientAuth,
+		Trust:      build.trust(),
+		Backend:    b.Backend,
+		identities: p.Identities,
+	}
+	s.Certificates, s.Default = build.certificates(previous, now)
+	if len(build.problems) > 0 {
+		return nil, build.problems
+	}
+	s.TLS = tlsconf.Server{
+		Certificates: s.Certificates,
+		Default:      s.Default,
+		ClientAuth:   handshakeAuth(p.ClientAuth),
+		ClientCAs:    s.Trust,
+		MinVersion:   b.MinVersion,
+	}.Config()
+	return s, nil
+}
+
+func handshakeAuth(auth config.ClientAuth) tlsconf.ClientAuth {
+	switch auth {
+	case config.ClientAuthOff:
+		return tlsconf.Off
+	case config.ClientAuthOptional:
+		return tlsconf.Optional
+	}
+	return tlsconf.Required
+}
+
+// building collects what is wrong.
+type building struct {
+	files    *Files
+	problems config.Problems
+}
+
+func (b *building) refuse(at config.Position, field, path string, err error) {
+	b.problems = append(b.problems, config.Problem{Position: at, Field: field, Value: path, Message: "is refused: " + err.Error()})
+}
+
+func (b *building) rules() *allowlist.Set {
+	rules := make([]allowlist.Rule, 0, len(b.files.Policy.IPRules))
+	for _, r := range b.files.Policy.IPRules {
+		rules = append(rules, allowlist.Rule{ID: r.ID, Prefix: r.CIDR, Description: r.Description, ExpiresAt: r.ExpiresAt})
+	}
+	set, err := allowlist.New(rules)
+	if err != nil {
+		b.refuse(config.Position{File: b.files.PolicyPath()}, "ip_rules", "", err)
+	}
+	return set
+}
+
+// trust builds what judges client certificates. With client_auth off there is nobody to judge.
+func (b *building) trust() *tlsconf.Trust {
+	p := b.files.Policy
+	if p.ClientAuth == config.ClientAuthOff {
+		return nil
+	}
+	inputs := tlsconf.TrustFiles{CAs: b.read(p.ClientCA), CRLs: b.read(p.ClientCRL), Revoked: serials(p.Revoked)}
+	trust, err := tlsconf.NewTrust(inputs)
+	for _, problem := range flatten(err) {
+		b.refuseFile(problem, append(p.ClientCA, p.ClientCRL...))
+	}
+	return trust
+}
+
+func (b *building) read(list []config.File) []tlsconf.File {
+	files := make([]tlsconf.File, 0, len(list))
+	for _, f := range list {
+		files = append(files, tlsconf.File{Name: f.Path, Text: b.files.Contents[f.Path]})
+	}
+	return files
+}
+
+func serials(list []config.Serial) []*big.Int {
+	numbers := make([]*big.Int, 0, len(list))
+	for _, s := range list {
+		numbers = append(numbers, s.Int())
+	}
+	return numbers
+}
+
+// refuseFile finds the line that names the file that an error is about.
+func (b *building) refuseFile(err error, candidates []config.File) {
+	var about *tlsconf.FileError
+	if errors.As(err, &about) {
+		for _, f := range candidates {
+			if f.Path == about.File {
+				b.refuse(f.Position, f.Field, f.Path, about.Err)
+				return
+			}
+		}
+	}
+	b.refuse(config.Position{File: b.files.PolicyPath()}, "client_ca", "", err)
+}
+
+func (b *building) certificates(previous *Snapshot, now time.Time) (list []*tlsconf.Certificate, standard int) {
+	for i, c := range b.files.Policy.Certificates {
+		if c.Default {
+			standard = i
+		}
+		certificate, err := tlsconf.ParseServerCertificate(b.files.Contents[c.Cert.Path], b.files.Contents[c.Key.Path])
+		for _, problem := range flatten(err) {
+			b.refusePair(problem, c)
+		}
+		if err != nil {
+			continue
+		}
+		if now.After(certificate.NotAfter()) && !previous.serves(certificate.Leaf) {
+			b.refuse(c.Cert.Position, c.Cert.Field, c.Cert.Path,
+				fmt.Errorf("it has expired on %s; install its successor", certificate.NotAfter().UTC().Format(time.DateTime)))
+		}
+		list = append(list, certificate)
+	}
+	return list, standard
+}
+
+func (b *building) refusePair(err error, c config.Certificate) {
+	file := c.Cert
+	var about *tlsconf.FileError
+	if errors.As(err, &about) {
+		err = about.Err
+		if about.File == tlsconf.KeyFile {
+			file = c.Key
+		}
+	}
+	b.refuse(file.Position, file.Field, file.Path, err)
+}
+
+// serves reports whether a certificate is one of the snapshot's. At the start, when there is none before, every one
+// counts as served: a restart must not fail where the running process would go on.
+func (s *Snapshot) serves(leaf *x509.Certificate) bool {
+	if s == nil {
+		return true
+	}
+	for _, c := range s.Certificates {
+		if bytes.Equal(c.Leaf.Raw, leaf.Raw) {
+			return true
+		}
+	}
+	return false
+}
+
+// flatten lists the errors that were joined into one.
+func flatten(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, e := range joined.Unwrap() {
+			all = append(all, flatten(e)...)
+		}
+		return all
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}

@@ -1,0 +1,57 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// How long ahead the log warns. The metrics have the dates themselves, for alerts that the operator chooses.
+const (
+	certificateAhead = 30 * 24 * time.Hour
+	crlAhead         = 3 * 24 * time.Hour
+	warnAgain        = 24 * time.Hour
+)
+
+// warnings says what runs out soon, each once a day and once more when it has run out. The zero value is ready. One
+// goroutine at a time.
+type warnings struct {
+	snapshot *Snapshot
+	said     map[string]time.Time
+}
+
+func (w *warnings) check(s *Snapshot, now time.Time, log zerolog.Logger) {
+	if w.snapshot != s {
+		w.snapshot, w.said = s, make(map[string]time.Time)
+	}
+	for _, c := range s.Certificates {
+		w.warn("server certificate "+c.Leaf.Subject.String(), c.NotAfter(), certificateAhead, now, log,
+			"clients that verify it refuse to connect")
+	}
+	for _, ca := range s.Trust.CAs() {
+		w.warn("client CA "+ca.Subject, ca.NotAfter, certificateAhead, now, log, "its client certificates are refused")
+	}
+	for _, list := range s.Trust.CRLs() {
+		w.warn("CRL of "+list.Issuer, list.NextUpdate, min(crlAhead, list.NextUpdate.Sub(list.ThisUpdate)/4), now, log,
+			"the client certificates of its issuer are refused")
+	}
+}
+
+func (w *warnings) warn(what string, end time.Time, ahead time.Duration, now time.Time, log zerolog.Logger, then string) {
+	if end.IsZero() || now.Before(end.Add(-ahead)) {
+		return
+	}
+	over := now.After(end)
+	key := fmt.Sprint(what, end, over)
+	if last, said := w.said[key]; said && now.Sub(last) < warnAgain {
+		return
+	}
+	w.said[key] = now
+	if over {
+		log.Error().Time("expired_at", end).Msgf("the %s has expired: %s", what, then)
+		return
+	}
+	log.Warn().Time("expires_at", end).Str("left", end.Sub(now).Round(time.Minute).String()).
+		Msgf("the %s expires soon; then %s", what, then)
+}

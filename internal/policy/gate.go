@@ -1,0 +1,136 @@
+package policy
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"pgmtls-proxy/internal/allowlist"
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/tlsconf"
+)
+
+// Request is what a client asks with.
+type Request struct {
+	Addr     netip.Addr          // the client's, unmapped
+	Chain    []*x509.Certificate // as it was presented, leaf first; its key is proven by the handshake, nothing else is
+	User     string              // of the startup packet; empty for a cancel
+	Database string
+	Now      time.Time
+}
+
+// Grant is a yes: on which grounds a session was let in. When they go, so may the session.
+type Grant struct {
+	Generation string // of the snapshot that said yes
+	Rule       *allowlist.Rule
+	Identity   *tlsconf.Identity // nil when no certificate was presented and none is required
+}
+
+// Authorize decides whether a session may begin. It is the only place where that is decided.
+func (s *Snapshot) Authorize(q Request) (Grant, *refusal.Refusal) {
+	grant, refused := s.authenticate(q)
+	if refused == nil {
+		refused = s.mapUser(grant.Identity, q.User)
+	}
+	if refused != nil {
+		return Grant{}, refused
+	}
+	return grant, nil
+}
+
+// AuthorizeCancel decides whether a CancelRequest that came in TLS may go on. It names no user, so identities
+// are not asked: the key that it carries belongs to one session.
+func (s *Snapshot) AuthorizeCancel(q Request) (Grant, *refusal.Refusal) {
+	return s.authenticate(q)
+}
+
+// Admits reports whether the address is allowed, before there is more to ask with. A yes is no more than
+// worth a handshake: [Snapshot.Authorize] asks again.
+func (s *Snapshot) Admits(addr netip.Addr, now time.Time) bool {
+	_, allowed := s.Rules.Match(addr, now)
+	return allowed
+}
+
+// RefuseAddress is the answer to an address that no rule allows.
+func RefuseAddress(q Request) *refusal.Refusal {
+	family, bits := "IPv4", 32
+	if q.Addr.Is6() {
+		family, bits = "IPv6", 128
+	}
+	addr := q.Addr.WithZone("")
+	return &refusal.Refusal{
+		Reason:  refusal.AddressNotAllowed,
+		Message: fmt.Sprintf("no allowlist entry for host \"%s\", user \"%s\", database \"%s\"", addr, name(q.User), name(q.Database)),
+		Hint:    fmt.Sprintf("The connection comes from the %s address %s. Add %s/%d to the database's IP rules.", family, addr, addr, bits),
+	}
+}
+
+func (s *Snapshot) authenticate(q Request) (Grant, *refusal.Refusal) {
+	rule, allowed := s.Rules.Match(q.Addr, q.Now)
+	if !allowed {
+		return Grant{}, RefuseAddress(q)
+	}
+	identity, refused := s.identify(q)
+	if refused != nil {
+		return Grant{}, refused
+	}
+	return Grant{Generation: s.Generation, Rule: rule, Identity: identity}, nil
+}
+
+// identify judges the client's certificate.
+func (s *Snapshot) identify(q Request) (*tlsconf.Identity, *refusal.Refusal) {
+	switch s.ClientAuth {
+	case config.ClientAuthOff:
+		return nil, nil
+	case config.ClientAuthOptional:
+		if len(q.Chain) == 0 {
+			return nil, nil
+		}
+	}
+	return s.Trust.Judge(q.Chain, q.Now)
+}
+
+// mapUser refuses a user whom no identities entry gives to the certificate. Without entries every certificate
+// of the CA is for every user.
+func (s *Snapshot) mapUser(identity *tlsconf.Identity, user string) *refusal.Refusal {
+	if len(s.identities) == 0 {
+		return nil
+	}
+	for _, entry := range s.identities {
+		if identity != nil && names(entry, identity) && slices.Contains(entry.Users, user) {
+			return nil
+		}
+	}
+	refused := &refusal.Refusal{
+		Reason:  refusal.UserNotAllowed,
+		Message: fmt.Sprintf("certificate authentication failed for user \"%s\"", name(user)),
+	}
+	if identity != nil {
+		refused.Detail = fmt.Sprintf("Client certificate \"%s\" (serial %s) is not for this user.", identity.Subject, identity.Serial)
+	}
+	return refused
+}
+
+// names reports whether an entry is about the certificate. Names are compared as they stand: an identity is
+// what the CA wrote, not what it may have meant.
+func names(entry config.Identity, identity *tlsconf.Identity) bool {
+	switch {
+	case entry.SubjectCN != "":
+		return entry.SubjectCN == identity.CommonName
+	case entry.DNS != "":
+		return slices.Contains(identity.DNSNames, entry.DNS)
+	case entry.URI != "":
+		return slices.Contains(identity.URIs, entry.URI)
+	case entry.Serial != nil:
+		return entry.Serial.String() == identity.Serial
+	}
+	return false
+}
+
+// maxName bounds what a refusal repeats of a user's or database's name, in bytes.
+const maxName = 128
+
+func name(text string) string { return refusal.Clean(text, maxName) }

@@ -1,0 +1,121 @@
+package policy
+
+import (
+	"context"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Keeper keeps a [Live] up to date with a policy directory. It is the one writer.
+type Keeper struct {
+	Dir     string
+	Live    *Live
+	Builder Builder
+	Log     zerolog.Logger
+
+	// OnApplied, OnUnchanged and OnRefused are told how each look at the directory ended. They may be nil.
+	OnApplied   func(*Snapshot)
+	OnUnchanged func()
+	OnRefused   func(error)
+
+	mu     sync.Mutex // Load before Run, and Run's watcher
+	warned warnings
+}
+
+// Load looks at the directory once and puts what it finds in force, if it is good.
+func (k *Keeper) Load(ctx context.Context) {
+	files, err := readDir(ctx, k.Dir)
+	k.take(ctx, files, err)
+}
+
+// Run follows the directory until the context is done: changes of its files, a slow look at them all in case one was
+// missed, and each reload signal. It gives the context's cause, or why it can't go on.
+func (k *Keeper) Run(ctx context.Context, reload <-chan os.Signal) error {
+	watcher := Watcher{Dir: k.Dir, Load: k.take, Log: k.Log}
+	return watcher.Run(ctx, reload)
+}
+
+// take puts what was read in force, or keeps what is.
+func (k *Keeper) take(_ context.Context, files *Files, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	previous := k.Live.Current()
+	var next *Snapshot
+	switch {
+	case err != nil:
+	case previous != nil && previous.Digest == files.Digest:
+		k.keep(now)
+		return
+	default:
+		next, err = k.Builder.Build(files, previous, now)
+	}
+	if err != nil {
+		k.refuse(err, now)
+		return
+	}
+	k.apply(next, previous, now)
+}
+
+func (k *Keeper) apply(next, previous *Snapshot, now time.Time) {
+	k.Live.snapshot.Store(next)
+	k.Live.status.Store(&Status{CheckedAt: now})
+	event := k.Log.Info().Str("generation", next.Generation).Str("digest", next.Digest).
+		Int("ip_rules", len(next.Rules.Rules())).Int("certificates", len(next.Certificates))
+	if previous != nil {
+		event.Str("previous_generation", previous.Generation)
+	}
+	event.Msg("policy in force")
+	if len(next.Rules.Rules()) == 0 {
+		k.Log.Warn().Msg("the policy has no IP rules: nobody can connect")
+	}
+	k.warned.check(next, now, k.Log)
+	if k.OnApplied != nil {
+		k.OnApplied(next)
+	}
+}
+
+// keep is a look that found what is in force already. It ends a failure: the files are as they were.
+func (k *Keeper) keep(now time.Time) {
+	if last := k.Live.Status(); last.Error != "" {
+		k.Log.Info().Msg("what is on disk is the policy in force again")
+	}
+	k.Live.status.Store(&Status{CheckedAt: now})
+	k.warned.check(k.Live.Current(), now, k.Log)
+	if k.OnUnchanged != nil {
+		k.OnUnchanged()
+	}
+}
+
+// refuse keeps the last good snapshot and says why. The same error is logged once, however often it is found.
+func (k *Keeper) refuse(err error, now time.Time) {
+	last := k.Live.Status()
+	status := Status{CheckedAt: now, Error: err.Error(), FailedAt: last.FailedAt}
+	if status.FailedAt.IsZero() {
+		status.FailedAt = now
+	}
+	k.Live.status.Store(&status)
+	if last.Error != status.Error {
+		event := k.Log.Error().Err(err).Time("failing_since", status.FailedAt)
+		if current := k.Live.Current(); current != nil {
+			event.Str("generation_in_force", current.Generation).Msg("the policy on disk is refused; the last good one stays in force")
+		} else {
+			event.Msg("the policy on disk is refused; none is in force, and every connection is refused")
+		}
+	}
+	if k.OnRefused != nil {
+		k.OnRefused(err)
+	}
+}
+
+// Check reads and builds what a directory holds, as a keeper would at its start, and puts nothing in force.
+func Check(ctx context.Context, dir string, builder Builder) (*Snapshot, error) {
+	files, err := readDir(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return builder.Build(files, nil, time.Now())
+}

@@ -1,0 +1,84 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"pgmtls-proxy/internal/tlsconf"
+)
+
+// maxFile bounds a PEM file, in bytes. A revocation list of a megabyte has some 25,000 entries.
+const maxFile = 1 << 20
+
+// settled is how long ago a file must have changed to count as complete, where the system can't say whether somebody
+// has it open for writing.
+const settled = 300 * time.Millisecond
+
+// openedFile is what one look at a file gave.
+type openedFile struct {
+	text    []byte
+	writing bool // somebody may not have finished it
+}
+
+// readFile reads a certificate, a revocation list or, with key, a private key.
+func readFile(path string, key bool) ([]byte, error) {
+	file, err := openAndRead(path, key)
+	return file.text, err
+}
+
+// openAndRead reads a file, and judges the file that it has read: type, size, mode and owner are those of the opened
+// descriptor. An error has no path, except that a missing file's and a forbidden file's satisfy errors.Is.
+func openAndRead(path string, key bool) (openedFile, error) {
+	// O_NONBLOCK: the open of a named pipe would wait for its writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return openedFile{}, bare(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return openedFile{}, bare(err)
+	case !info.Mode().IsRegular():
+		return openedFile{}, fmt.Errorf("it is not a regular file (%v)", info.Mode().Type())
+	case key:
+		if err := tlsconf.CheckKeyMode(info, os.Geteuid()); err != nil {
+			return openedFile{}, err
+		}
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	switch {
+	case err != nil:
+		return openedFile{}, bare(err)
+	case len(text) > maxFile:
+		return openedFile{}, fmt.Errorf("it is larger than %d KiB", maxFile>>10)
+	}
+	return openedFile{text, beingWritten(f)}, nil
+}
+
+// bare takes the path out of an error: the problem that it goes into names the file.
+func bare(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// beingWritten is asked after the file was read: a writer that was there before and has gone has left something else
+// than what was read, and the next look sees it.
+func beingWritten(f *os.File) bool {
+	if open, known := openForWriting(f); known {
+		return open
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	age := time.Since(info.ModTime())
+	return age >= 0 && age < settled // a file from the future is taken
+}

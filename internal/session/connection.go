@@ -1,0 +1,229 @@
+package session
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base32"
+	"encoding/binary"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"pgmtls-proxy/internal/pgwire"
+	"pgmtls-proxy/internal/policy"
+	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/relay"
+)
+
+// connection is one client's connection. Its script runs in one goroutine; what others may touch is behind mu,
+// atomic, or set before the connection enters the table.
+type connection struct {
+	server   *Server
+	conn     net.Conn // the client's socket
+	id       string   // in the log and in what the client reads
+	addr     netip.Addr
+	accepted time.Time
+	deadline time.Time
+
+	snap    *policy.Snapshot
+	opening opening
+	tls     *tls.Conn // nil before TLS
+	startup *pgwire.Startup
+	backend net.Conn
+	stream  pgwire.ServerStream
+	bytes   relay.Bytes
+	times   times
+	key     pgwire.Key // the table's; zero until the backend has sent it
+
+	mu      sync.Mutex
+	grant   policy.Grant
+	pair    *relay.Pair      // nil before the relay
+	stopped *refusal.Refusal // why the session was told to end
+}
+
+// times are how long the steps took. Zero: not reached.
+type times struct{ handshake, dial time.Duration }
+
+func newConnection(server *Server, conn net.Conn) *connection {
+	return &connection{
+		server:   server,
+		conn:     conn,
+		id:       newID(),
+		addr:     peerAddress(conn),
+		accepted: time.Now(),
+		snap:     server.config.Policy.Current(),
+	}
+}
+
+// newID is a name for a connection: 64 random bits, so that it is unique across proxies, in characters that can be
+// read over the telephone. It is no secret.
+func newID() string {
+	var raw [8]byte
+	binary.BigEndian.PutUint64(raw[:], rand.Uint64())
+	return idEncoding.EncodeToString(raw[:])
+}
+
+var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// peerAddress is the client's address. An IPv4 address that a dual-stack socket shows as ::ffff:a.b.c.d is the IPv4
+// address. A connection without one has the invalid address, which no rule allows.
+func peerAddress(conn net.Conn) netip.Addr {
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// request is what the client asks the policy with, as far as it is known by now.
+func (c *connection) request() policy.Request {
+	q := policy.Request{Addr: c.addr, Now: time.Now()}
+	if c.tls != nil {
+		q.Chain = c.tls.ConnectionState().PeerCertificates
+	}
+	if c.startup != nil {
+		q.User, q.Database = c.startup.User, c.startup.Database
+	}
+	return q
+}
+
+// greetOrShed closes a denied address without a word when more of its kind have been answered lately than is worth
+// their handshakes: a stranger costs about a millisecond of CPU.
+func (c *connection) greetOrShed() error {
+	admitted := c.snap != nil && c.snap.Admits(c.addr, c.accepted)
+	if !admitted && !c.server.strangers.take(c.addr) {
+		return &refusal.Refusal{Reason: refusal.AddressShed}
+	}
+	return nil
+}
+
+// authorize asks the policy. Everything that the client could show is on the table by now.
+func (c *connection) authorize() error {
+	grant, refused := c.snap.Authorize(c.request())
+	if refused != nil {
+		return refused
+	}
+	c.setGrant(grant)
+	return nil
+}
+
+// granted is on which grounds the connection was let in.
+func (c *connection) granted() policy.Grant {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.grant
+}
+
+func (c *connection) setGrant(grant policy.Grant) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.grant = grant
+}
+
+// enter registers the session, and asks the policy again if it has changed meanwhile. In this order: a change
+// either finds the session in the table, or the session finds the change.
+func (c *connection) enter() error {
+	if refused := c.server.table.enter(c); refused != nil {
+		return refused
+	}
+	if current := c.server.config.Policy.Current(); current != c.snap {
+		c.snap = current
+		return c.authorize()
+	}
+	return nil
+}
+
+// dial connects to PostgreSQL and sends it what the client sent.
+func (c *connection) dial(ctx context.Context) error {
+	ctx, cancel := context.WithDeadline(ctx, c.deadline)
+	defer cancel()
+	start := time.Now()
+	backend, err := c.snap.Backend.Dial(ctx)
+	c.times.dial = time.Since(start)
+	c.server.config.Metrics.Dialed(c.times.dial, err)
+	if err != nil {
+		return refusal.Because(refusal.BackendUnavailable, err)
+	}
+	c.backend = backend
+	backend.SetDeadline(c.deadline)
+	if _, err := backend.Write(c.startup.Raw); err != nil {
+		return refusal.Because(refusal.BackendUnavailable, err)
+	}
+	return nil
+}
+
+// relay hands both connections over. From here on the session has no deadline, and its end is c.relayed.
+func (c *connection) relay() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped != nil {
+		return c.stopped
+	}
+	c.conn.SetDeadline(time.Time{})
+	c.backend.SetDeadline(time.Time{})
+	c.stream.OnKey = c.learnKey
+	if c.snap.Backend.TLS != nil {
+		c.stream.Explain = explainChannelBinding
+	}
+	c.pair = relay.Start(relay.Link{
+		Client:    c.tls,
+		Transport: c.opening.transport,
+		Server:    c.backend,
+		Stream:    &c.stream,
+		Bytes:     &c.bytes,
+	}, c.relayed)
+	return nil
+}
+
+func (c *connection) learnKey(key pgwire.Key) { c.server.table.learn(c, key) }
+
+// stop ends a live session with a last word, at a message boundary. Before the relay the script says it.
+func (c *connection) stop(why *refusal.Refusal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped != nil {
+		return
+	}
+	c.stopped = why
+	if c.pair == nil {
+		return
+	}
+	if message, err := pgwire.Fatal(why.Response(c.id)); err == nil {
+		c.pair.Stop(message)
+	}
+}
+
+// abort ends a live session now.
+func (c *connection) abort() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pair != nil {
+		c.pair.Abort()
+		return
+	}
+	c.conn.Close()
+}
+
+// relayed is the end of a relay. Both connections are closed.
+func (c *connection) relayed(result relay.Result) {
+	if result.ServerOpen {
+		c.cancelQuery()
+	}
+	c.finishRelay(result)
+}
+
+// cancelQuery cancels what a client has left running: PostgreSQL would notice that nobody listens only when it
+// next writes. The key is of a backend that serves nobody else.
+func (c *connection) cancelQuery() {
+	key, known := c.server.table.keyOf(c)
+	if !known {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
+	defer cancel()
+	if err := c.snap.Backend.Cancel(ctx, pgwire.CancelPacket(key)); err != nil {
+		c.server.config.Log.Warn().Str("conn", c.id).Err(err).
+			Msg("the client is gone and its query could not be cancelled; it may run on in the database")
+	}
+}

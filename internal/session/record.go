@@ -1,0 +1,183 @@
+package session
+
+import (
+	"crypto/tls"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
+
+	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/relay"
+	"pgmtls-proxy/internal/tlsconf"
+)
+
+// maxField bounds a log field whose text a client chose, in bytes.
+const maxField = 128
+
+// Each refusal reason has this many log events; the rest are counted in the next event's "suppressed". Metrics count
+// all of them.
+const refusalEventsPerSecond, refusalEventsBurst = 10, 50
+
+// sampler thins out floods of refusals in the log, each reason for itself. The zero value is ready.
+type sampler struct {
+	mu      sync.Mutex
+	reasons map[refusal.Reason]*sampled
+}
+
+type sampled struct {
+	limit      *rate.Limiter
+	suppressed int
+}
+
+// pass reports whether an event of the reason is to be logged, and how many before it were not.
+func (s *sampler) pass(reason refusal.Reason) (suppressed int, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reasons == nil {
+		s.reasons = make(map[refusal.Reason]*sampled)
+	}
+	state := s.reasons[reason]
+	if state == nil {
+		state = &sampled{limit: rate.NewLimiter(refusalEventsPerSecond, refusalEventsBurst)}
+		s.reasons[reason] = state
+	}
+	if !state.limit.Allow() {
+		state.suppressed++
+		return 0, false
+	}
+	suppressed, state.suppressed = state.suppressed, 0
+	return suppressed, true
+}
+
+// finish takes a connection that had no relay out of the books. Its socket is closed.
+func (c *connection) finish(err error) {
+	defer c.server.serving.Done()
+	if c.backend != nil {
+		c.backend.Close()
+	}
+	c.server.table.leave(c)
+	m := c.server.config.Metrics
+	m.ConnectionClosed()
+
+	var refused *refusal.Refusal
+	switch {
+	case errors.Is(err, errNobody):
+		m.Probed()
+		c.log(zerolog.DebugLevel).Str("outcome", "probe").Msg("connection")
+	case errors.Is(err, errDone):
+		m.CancelForwarded()
+		c.log(zerolog.InfoLevel).Str("outcome", "cancel_forwarded").Str("session", c.opening.cancels).Msg("connection")
+	case errors.As(err, &refused):
+		c.countCancel(refused)
+		c.logRefusal(refused)
+	default:
+		c.log(zerolog.InfoLevel).Str("outcome", "client_lost").AnErr("error", err).Msg("connection")
+	}
+}
+
+func (c *connection) countCancel(refused *refusal.Refusal) {
+	switch {
+	case !c.opening.cancel:
+	case refused.Reason == refusal.CancelDenied:
+		c.server.config.Metrics.CancelDenied()
+	default:
+		c.server.config.Metrics.CancelFailed()
+	}
+}
+
+func (c *connection) logRefusal(refused *refusal.Refusal) {
+	suppressed, ok := c.server.events.pass(refused.Reason)
+	if !ok {
+		return
+	}
+	level := zerolog.InfoLevel
+	if refused.Reason == refusal.BackendUnavailable || refused.Reason == refusal.InternalError {
+		level = zerolog.ErrorLevel
+	}
+	event := c.log(level).Str("outcome", "refused").Stringer("refusal", refused.Reason)
+	if refused.Detail != "" {
+		event.Str("detail", refusal.Clean(refused.Detail, 1024))
+	}
+	if refused.Cause != nil {
+		event.Str("error", refusal.Clean(refused.Cause.Error(), 1024))
+	}
+	if suppressed > 0 {
+		event.Int("suppressed", suppressed)
+	}
+	event.Msg("connection")
+}
+
+// finishRelay takes a session out of the books.
+func (c *connection) finishRelay(result relay.Result) {
+	defer c.server.serving.Done()
+	c.server.table.leave(c)
+	m := c.server.config.Metrics
+	m.ConnectionClosed()
+	m.SessionEnded(time.Since(c.accepted))
+
+	level := zerolog.InfoLevel
+	var panicked *relay.Panic
+	if errors.As(result.Err, &panicked) {
+		m.Panicked()
+		level = zerolog.ErrorLevel
+	}
+	event := c.log(level).Str("outcome", "served").Stringer("end", result.End).
+		Int64("to_client_bytes", c.bytes.ToClient.Load()).
+		Int64("to_server_bytes", c.bytes.ToServer.Load())
+	if result.Err != nil {
+		event.Str("error", refusal.Clean(result.Err.Error(), 1024))
+	}
+	c.mu.Lock()
+	if c.stopped != nil {
+		m.Refused(c.stopped.Reason)
+		event.Stringer("refusal", c.stopped.Reason).Str("detail", c.stopped.Detail)
+	}
+	c.mu.Unlock()
+	event.Msg("connection")
+}
+
+// log begins the one event of a connection with all that is known of it by now. What the client chose is cleaned
+// and cut; the startup packet's options, the cancel key and everything behind the startup packet are never in it.
+func (c *connection) log(level zerolog.Level) *zerolog.Event {
+	event := c.server.config.Log.WithLevel(level).
+		Str("conn", c.id).
+		Stringer("addr", c.addr).
+		Dur("duration_ms", time.Since(c.accepted))
+	if c.snap != nil {
+		event.Str("policy", c.snap.Generation)
+	}
+	if c.times.handshake > 0 {
+		event.Dur("handshake_ms", c.times.handshake)
+	}
+	if c.times.dial > 0 {
+		event.Dur("dial_ms", c.times.dial)
+	}
+	if c.tls != nil {
+		state := c.tls.ConnectionState()
+		event.Str("tls", tls.VersionName(state.Version)).
+			Str("cipher", tls.CipherSuiteName(state.CipherSuite)).
+			Bool("direct_tls", c.opening.direct)
+		if state.ServerName != "" {
+			event.Str("sni", refusal.Clean(state.ServerName, maxField))
+		}
+		if len(state.PeerCertificates) > 0 {
+			leaf := state.PeerCertificates[0]
+			event.Str("certificate", refusal.Clean(leaf.Subject.String(), maxField)).
+				Str("serial", tlsconf.FormatSerial(leaf.SerialNumber))
+		}
+	}
+	if c.startup != nil {
+		event.Str("user", refusal.Clean(c.startup.User, maxField)).
+			Str("database", refusal.Clean(c.startup.Database, maxField))
+		if c.startup.ApplicationName != "" {
+			event.Str("application", refusal.Clean(c.startup.ApplicationName, maxField))
+		}
+	}
+	if rule := c.granted().Rule; rule != nil {
+		event.Str("rule", rule.ID)
+	}
+	return event
+}

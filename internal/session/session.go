@@ -1,0 +1,162 @@
+// Package session is the life of one connection, written as a script: open, handshake, read the startup packet,
+// authorize, enter, dial, relay, record.
+//
+// It holds the order of things, which is the proxy's main promise: nothing of a client reaches the database,
+// and the database is not even dialled, before the policy has said yes to that client. What it asks is package
+// policy's, the bytes on the wire are pgwire's, and moving them is relay's.
+//
+// It stands behind package listener, which it doesn't know: a [Server] serves any [net.Conn].
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/metrics"
+	"pgmtls-proxy/internal/policy"
+	"pgmtls-proxy/internal/refusal"
+)
+
+// Server serves connections. Make it with [New]; its methods are safe for concurrent use.
+type Server struct {
+	config    Config
+	table     *Table
+	turns     turns
+	strangers *buckets
+	guesses   *buckets
+	cancels   chan struct{}
+	events    sampler
+	serving   sync.WaitGroup
+}
+
+// Config is what a server needs.
+type Config struct {
+	Policy  *policy.Live
+	Metrics *metrics.Metrics
+	Log     zerolog.Logger
+
+	// StartupTimeout bounds a connection from its accept to the begin of its relay. Bytes don't renew it.
+	StartupTimeout time.Duration
+	// Handshakes is how many TLS handshakes may compute at once. One that waits for its client doesn't count.
+	Handshakes int
+	// MaxSessions and MaxSessionsPerAddress bound the sessions that may be live at once; 0 is no bound.
+	MaxSessions, MaxSessionsPerAddress int
+	// ForwardAnyCancel forwards CancelRequests for keys that no session here has: for several proxies behind
+	// one balancer.
+	ForwardAnyCancel bool
+}
+
+// New makes a server.
+func New(config Config) *Server {
+	s := &Server{
+		config:    config,
+		table:     newTable(config.MaxSessions, config.MaxSessionsPerAddress),
+		turns:     make(turns, config.Handshakes),
+		strangers: newBuckets(strangersPerSecond, strangersBurst, perPrefixPerSecond, perPrefixBurst),
+		guesses:   newBuckets(guessesPerSecond, guessesBurst, guessesPerPrefixPerSecond, guessesPerPrefixBurst),
+		cancels:   make(chan struct{}, maxCancels),
+	}
+	config.Metrics.ObserveSessions(s.table)
+	config.Metrics.ObserveHandshakes(func() int { return len(s.turns) })
+	return s
+}
+
+// Table is the table of live sessions.
+func (s *Server) Table() *Table { return s.table }
+
+// Wait returns when every connection that was served is over and recorded, or with the cause of ctx.
+func (s *Server) Wait(ctx context.Context) error {
+	over := make(chan struct{})
+	go func() {
+		s.serving.Wait()
+		close(over)
+	}()
+	select {
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Serve serves one connection, which it owns. It returns when the connection is over or its relay has begun; the
+// relay goes on without the caller's goroutine.
+func (s *Server) Serve(ctx context.Context, conn net.Conn) {
+	s.serving.Add(1)
+	s.config.Metrics.ConnectionOpened()
+	c := newConnection(s, conn)
+	defer func() {
+		if value := recover(); value != nil {
+			s.panicked(c, value, debug.Stack())
+		}
+	}()
+	err := c.start(ctx)
+	if err == nil {
+		return // the relay calls c.relayed
+	}
+	c.end(err)
+}
+
+// panicked ends the one connection whose code broke.
+func (s *Server) panicked(c *connection, value any, stack []byte) {
+	s.config.Metrics.Panicked()
+	s.config.Log.Error().Str("conn", c.id).Interface("panic", value).Bytes("stack", stack).Msg("a connection's code broke; the connection was ended")
+	c.conn.Close()
+	c.finish(refusal.Because(refusal.InternalError, fmt.Errorf("panic: %v", value)))
+}
+
+// start is the script.
+func (c *connection) start(ctx context.Context) error {
+	// One deadline for all that comes before the relay. relay() clears it, and nothing else does.
+	c.deadline = c.accepted.Add(c.server.config.StartupTimeout)
+	if err := c.conn.SetDeadline(c.deadline); err != nil {
+		return err
+	}
+	if err := c.greetOrShed(); err != nil {
+		return err
+	}
+	if err := c.open(); err != nil {
+		return err
+	}
+	if err := c.authorize(); err != nil {
+		return err
+	}
+	if err := c.enter(); err != nil {
+		return err
+	}
+	if err := c.dial(ctx); err != nil {
+		return err
+	}
+	return c.relay()
+}
+
+// end answers the error that stopped the script, and closes.
+func (c *connection) end(err error) {
+	refused := c.refusalFor(err)
+	if refused != nil {
+		c.refuse(refused)
+		err = refused
+	}
+	c.conn.Close()
+	c.finish(err)
+}
+
+// refusalFor finds the refusal in an error. Nil means that there is nobody to be refused: the client left.
+func (c *connection) refusalFor(err error) *refusal.Refusal {
+	var refused *refusal.Refusal
+	switch {
+	case errors.As(err, &refused):
+		return refused
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refusal.Because(refusal.StartupTimeout, err)
+	}
+	return nil
+}

@@ -1,0 +1,214 @@
+package session
+
+import (
+	"crypto/subtle"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"pgmtls-proxy/internal/pgwire"
+	"pgmtls-proxy/internal/policy"
+	"pgmtls-proxy/internal/refusal"
+)
+
+// Table holds the live sessions: those that the gate has let in, from before the backend is dialled to the end of
+// their relay. Its methods are safe for concurrent use.
+type Table struct {
+	max, maxPerAddress int // 0: no bound
+
+	mu        sync.Mutex
+	sessions  map[*connection]struct{}
+	addresses map[netip.Addr]int
+	// keys finds a session by the process id of its backend, which is no secret. The backend may be gone and its
+	// id taken again while the old session still says goodbye: the newer one has the entry.
+	keys     map[uint32]*connection
+	draining bool
+	ended    traffic // of sessions that are over
+}
+
+type traffic struct{ toClient, toServer int64 }
+
+func newTable(max, maxPerAddress int) *Table {
+	return &Table{
+		max:           max,
+		maxPerAddress: maxPerAddress,
+		sessions:      make(map[*connection]struct{}),
+		addresses:     make(map[netip.Addr]int),
+		keys:          make(map[uint32]*connection),
+	}
+}
+
+// enter registers a session, or refuses it when there is no room.
+func (t *Table) enter(c *connection) *refusal.Refusal {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.draining:
+		return &refusal.Refusal{Reason: refusal.Draining}
+	case t.max > 0 && len(t.sessions) >= t.max:
+		return &refusal.Refusal{Reason: refusal.TooManySessions}
+	case t.maxPerAddress > 0 && t.addresses[c.addr] >= t.maxPerAddress:
+		return &refusal.Refusal{Reason: refusal.TooManySessionsFromAddress}
+	}
+	t.sessions[c] = struct{}{}
+	t.addresses[c.addr]++
+	return nil
+}
+
+// leave takes a session out. One that never entered is ignored.
+func (t *Table) leave(c *connection) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, entered := t.sessions[c]; !entered {
+		return
+	}
+	delete(t.sessions, c)
+	if t.addresses[c.addr]--; t.addresses[c.addr] == 0 {
+		delete(t.addresses, c.addr)
+	}
+	if t.keys[c.key.PID] == c {
+		delete(t.keys, c.key.PID)
+	}
+	t.ended.toClient += c.bytes.ToClient.Load()
+	t.ended.toServer += c.bytes.ToServer.Load()
+}
+
+// learn remembers the cancel key that a session's backend has sent.
+func (t *Table) learn(c *connection, key pgwire.Key) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, entered := t.sessions[c]; entered {
+		c.key = key
+		t.keys[key.PID] = c
+	}
+}
+
+// keyOf is the cancel key of a session's backend, if it has sent one.
+func (t *Table) keyOf(c *connection) (pgwire.Key, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return c.key, c.key.Secret != nil
+}
+
+// owner finds the live session that a cancel key belongs to.
+func (t *Table) owner(key pgwire.Key) *connection {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c, found := t.keys[key.PID]
+	if !found || subtle.ConstantTimeCompare(c.key.Secret, key.Secret) != 1 {
+		return nil
+	}
+	return c
+}
+
+// Drain makes the table refuse every new session.
+func (t *Table) Drain() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.draining = true
+}
+
+// Stop ends every live session at its next message boundary and tells its client why. It does not wait.
+func (t *Table) Stop(why *refusal.Refusal) {
+	for _, c := range t.list() {
+		c.stop(why)
+	}
+}
+
+// Abort ends every live session now. It does not wait.
+func (t *Table) Abort() {
+	for _, c := range t.list() {
+		c.abort()
+	}
+}
+
+func (t *Table) list() []*connection {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := make([]*connection, 0, len(t.sessions))
+	for c := range t.sessions {
+		list = append(list, c)
+	}
+	return list
+}
+
+// Traffic is the plaintext, in bytes, that all sessions so far have moved, live ones included.
+func (t *Table) Traffic() (toClient, toServer int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	toClient, toServer = t.ended.toClient, t.ended.toServer
+	for c := range t.sessions {
+		toClient += c.bytes.ToClient.Load()
+		toServer += c.bytes.ToServer.Load()
+	}
+	return toClient, toServer
+}
+
+// State is where a live session stands, as far as the protocol shows it.
+type State string
+
+// The states. The last three are those of the last ReadyForQuery.
+const (
+	Login             State = "login"               // the backend is dialled, or asks for a password
+	OutsideTx         State = "outside_transaction" // idle, or in a query outside of a transaction block
+	InTransaction     State = "in_transaction"
+	FailedTransaction State = "failed_transaction"
+)
+
+func (c *connection) state() State {
+	switch c.stream.Status() {
+	case 'I':
+		return OutsideTx
+	case 'T':
+		return InTransaction
+	case 'E':
+		return FailedTransaction
+	}
+	return Login
+}
+
+// EachState calls f for every state with the number of live sessions in it.
+func (t *Table) EachState(f func(state string, sessions int)) {
+	counts := make(map[State]int)
+	for _, c := range t.list() {
+		counts[c.state()]++
+	}
+	for _, state := range []State{Login, OutsideTx, InTransaction, FailedTransaction} {
+		f(string(state), counts[state])
+	}
+}
+
+// Session is what the operator sees of a live session.
+type Session struct {
+	ID       string
+	Addr     netip.Addr
+	Accepted time.Time
+	State    State
+	User     string // cleaned, like Database: the client chose it
+	Database string
+	Grant    policy.Grant
+	ToClient int64 // plaintext bytes so far
+	ToServer int64
+}
+
+// Sessions lists the live sessions, the oldest first.
+func (t *Table) Sessions() []Session {
+	live := t.list()
+	list := make([]Session, 0, len(live))
+	for _, c := range live {
+		list = append(list, Session{
+			ID:       c.id,
+			Addr:     c.addr,
+			Accepted: c.accepted,
+			State:    c.state(),
+			User:     refusal.Clean(c.startup.User, maxField),
+			Database: refusal.Clean(c.startup.Database, maxField),
+			Grant:    c.granted(),
+			ToClient: c.bytes.ToClient.Load(),
+			ToServer: c.bytes.ToServer.Load(),
+		})
+	}
+	slices.SortFunc(list, func(a, b Session) int { return a.Accepted.Compare(b.Accepted) })
+	return list
+}
