@@ -88,7 +88,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			Metrics:               m,
 			Log:                   log,
 			StartupTimeout:        cfg.Limits.StartupTimeout,
-			Handshakes:            handshakes(cfg.Limits.Handshakes),
+			Handshakes:            cfg.Limits.Handshakes,
 			MaxSessions:           cfg.Limits.Sessions,
 			MaxSessionsPerAddress: cfg.Limits.SessionsPerAddress,
 			ForwardAnyCancel:      cfg.CancelRequests == config.CancelAny,
@@ -125,14 +125,6 @@ func policyInfo(s *policy.Snapshot) metrics.PolicyInfo {
 		info.CRLNextUpdates = append(info.CRLNextUpdates, list.NextUpdate)
 	}
 	return info
-}
-
-// handshakes is how many may compute at once. Two a processor keep it busy.
-func handshakes(configured int) int {
-	if configured > 0 {
-		return configured
-	}
-	return 2 * runtime.GOMAXPROCS(0)
 }
 
 // run serves until a signal, and drains.
@@ -178,12 +170,12 @@ func (p *proxy) started(listeners []net.Listener, adminListener net.Listener) {
 	}
 	var files syscall.Rlimit
 	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
-	event := p.log.Info()
 	// Two descriptors a session, one for a connection that is none yet, and some for the process itself.
 	if need := uint64(2*p.config.Limits.Sessions + unfinished + 64); files.Cur < need {
-		event = p.log.Warn().Uint64("needed", need)
+		p.log.Warn().Uint64("open_files", files.Cur).Uint64("needed", need).
+			Msg("the limit on open files is too low for limits.sessions: raise it (LimitNOFILE, ulimit -n), or lower limits.sessions")
 	}
-	event.Str("version", version).Str("host", hostname()).
+	p.log.Info().Str("version", version).Str("host", hostname()).
 		Strs("listen", addresses).Stringer("admin", adminListener.Addr()).
 		Str("backend", p.config.Backend.Network+":"+p.config.Backend.Address).
 		Str("policy_dir", p.config.PolicyDir).

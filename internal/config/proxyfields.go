@@ -51,7 +51,7 @@ var proxyFields = []field[Proxy]{
 		Meaning: "How many questions stay unanswered before the connection is given up."},
 		1, 127, func(p *Proxy) *int { return &p.TCP.KeepalivesCount }),
 	durationField(Key{Name: "tcp_user_timeout", Default: "5m",
-		Meaning: "How long sent data may stay unacknowledged before the connection is given up. 0s leaves it to the system."},
+		Meaning: "How long sent data may stay unacknowledged before the connection is given up. On Linux it also ends a client that reads nothing for this long while data waits for it, and replaces `tcp_keepalives_count`. 0s leaves both to the system."},
 		durationBounds{max: 24 * time.Hour}, func(p *Proxy) *time.Duration { return &p.TCP.UserTimeout }),
 }
 

@@ -162,6 +162,7 @@ func (c *connection) relay() error {
 	}
 	c.conn.SetDeadline(time.Time{})
 	c.backend.SetDeadline(time.Time{})
+	c.startup.Raw = nil // sent, and up to 10 kB for as long as the session lives
 	c.stream.OnKey = c.learnKey
 	if c.snap.Backend.TLS != nil {
 		c.stream.Explain = explainChannelBinding

@@ -15,7 +15,7 @@ import (
 // connection, and the message is lost on the way.
 const (
 	refusalLinger = 2 * time.Second
-	refusalDrain  = 1 << 20 // bytes that it may have sent ahead
+	refusalDrain  = 16 << 20 // bytes that it may have sent ahead
 )
 
 // refuse tells the client why, in TLS if that is up. The caller closes.

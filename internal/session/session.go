@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -45,7 +46,8 @@ type Config struct {
 
 	// StartupTimeout bounds a connection from its accept to the begin of its relay. Bytes don't renew it.
 	StartupTimeout time.Duration
-	// Handshakes is how many TLS handshakes may compute at once. One that waits for its client doesn't count.
+	// Handshakes is how many TLS handshakes may compute at once; 0 is two a processor. One that waits for its client
+	// doesn't count.
 	Handshakes int
 	// MaxSessions and MaxSessionsPerAddress bound the sessions that may be live at once; 0 is no bound.
 	MaxSessions, MaxSessionsPerAddress int
@@ -56,6 +58,9 @@ type Config struct {
 
 // New makes a server.
 func New(config Config) *Server {
+	if config.Handshakes == 0 {
+		config.Handshakes = 2 * runtime.GOMAXPROCS(0)
+	}
 	s := &Server{
 		config:    config,
 		table:     newTable(config.MaxSessions, config.MaxSessionsPerAddress),
