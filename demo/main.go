@@ -43,7 +43,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	failed := d.play(ctx, steps)
 	if ctx.Err() != nil {
-		return errors.New("interrupted")
+		return context.Cause(ctx) // "interrupt signal received"
 	}
 	if !o.once {
 		d.invite()

@@ -111,7 +111,7 @@ func (d *demo) invite() {
 	p.line("Edit the policy and connect again. Try these:")
 	p.line("  remove the rule %s, or change it to 127.0.0.2/32", thisMachine.id)
 	p.line("  give it an end:           expires_at: 2020-01-01T00:00:00Z")
-	p.line("  let one user in only:     identities: [{subject_cn: app, users: [somebody_else]}]")
+	p.line("  for other users only:     identities: [{subject_cn: app, users: [somebody_else]}]")
 	p.line("  ask for no certificate:   client_auth: optional   (then leave out sslcert and sslkey)")
 	p.line("  a mistake:                cidr: 127.0.0.1/8       (then look at /status)")
 	p.line("")

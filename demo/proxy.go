@@ -26,9 +26,10 @@ log: {level: info, format: json}
 	return testpki.WriteFile(d.path("proxy.yaml"), []byte(text), 0o644)
 }
 
-// buildProxy builds the program that is shown, from the sources beside the demo.
+// buildProxy builds the program that is shown, from the sources beside the demo. Git is not asked for a version: it
+// refuses in a repository that belongs to another user, as one mounted into a container may.
 func (d *demo) buildProxy(ctx context.Context) error {
-	build := exec.CommandContext(ctx, "go", "build", "-o", d.path("pgmtls-proxy"), "pgmtls-proxy/cmd/pgmtls-proxy")
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", d.path("pgmtls-proxy"), "pgmtls-proxy/cmd/pgmtls-proxy")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the proxy: %w\n%s", err, output)
