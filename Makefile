@@ -22,7 +22,8 @@ build: ## bin/pgmtls-proxy, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/pgmtls-proxy ./cmd/pgmtls-proxy
 
 demo: setup ## see it work with real psql and PostgreSQL; ONCE=1 ends by itself
-	go run ./demo
+	@go build -buildvcs=false -o .demo/demo ./demo
+	@.demo/demo
 
 test: setup ## every test, with the race detector
 	@scripts/fetch-postgres.sh
