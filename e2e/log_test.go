@@ -115,7 +115,7 @@ func (l *eventLog) count(fits func(event) bool) int {
 func (l *eventLog) tail() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return string(l.all[max(0, len(l.all)-16<<10):])
+	return string(l.all[max(0, len(l.all)-8<<10):])
 }
 
 // check is what holds for every log.

@@ -69,6 +69,9 @@ func newCertificates(dir string) (*certificates, error) {
 	weak := testpki.Client("weak")
 	weak.Key = testpki.RSA1024
 	c.clients["weak"] = m.issue(c.spaceCA, weak)
+	flat := testpki.Authority("Flat")
+	flat.PathLen = new(int)
+	c.clients["deep"] = m.issue(m.below(m.belowAs(c.spaceCA, flat), "Deep"), testpki.Client("deep"))
 	if m.err == nil {
 		c.clients["grandchild"] = m.issue(c.clients["app"].Issuer(), testpki.Client("grandchild"))
 	}
@@ -97,10 +100,14 @@ func (m *maker) issue(ca *testpki.CA, template testpki.Template) *testpki.Pair {
 }
 
 func (m *maker) below(ca *testpki.CA, commonName string) *testpki.CA {
+	return m.belowAs(ca, testpki.Authority(commonName))
+}
+
+func (m *maker) belowAs(ca *testpki.CA, template testpki.Template) *testpki.CA {
 	if m.err != nil {
 		return nil
 	}
-	below, err := ca.Intermediate(testpki.Authority(commonName))
+	below, err := ca.Intermediate(template)
 	m.note(err)
 	return below
 }

@@ -51,7 +51,9 @@ func dialFrom(t testing.TB, p *proxy, source string) *wire {
 func clientTLS(client string) *tls.Config {
 	config := &tls.Config{RootCAs: pki.privateCA.Pool(), ServerName: privateName, NextProtos: []string{"postgresql"}}
 	if client != "" {
-		config.Certificates = []tls.Certificate{pki.clients[client].TLS()}
+		// Not Certificates: Go sends none of those that the server's list of CAs does not fit.
+		pair := pki.clients[client].TLS()
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	return config
 }
@@ -194,6 +196,7 @@ func (w *wire) fatal(t testing.TB) *pgproto3.ErrorResponse {
 		t.Errorf("severity %q", e.Severity)
 	}
 	w.ended(t)
+	w.socket.Close() // the proxy waits for that, for a moment
 	return e
 }
 
