@@ -23,6 +23,7 @@ import (
 	"pgmtls-proxy/internal/metrics"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/relay"
 	"pgmtls-proxy/internal/session"
 )
 
@@ -87,6 +88,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			Policy:                live,
 			Metrics:               m,
 			Log:                   log,
+			Relay:                 relay.NewEngine(),
 			StartupTimeout:        cfg.Limits.StartupTimeout,
 			Handshakes:            cfg.Limits.Handshakes,
 			MaxSessions:           cfg.Limits.Sessions,

@@ -21,7 +21,7 @@ type link struct {
 	below  *Transport // what it stands on, which sees the end of the bytes
 	socket *net.TCPConn
 	server *net.UnixConn
-	pair   *Pair
+	relay  Relay
 	bytes  Bytes
 	ended  chan Result
 }
@@ -30,11 +30,11 @@ type link struct {
 const patience = 20 * time.Second
 
 // start relays between a TLS client over TCP and a server on a unix socket.
-func start(t testing.TB, version uint16) *link {
-	return startStream(t, version, &pgwire.ServerStream{})
+func start(t testing.TB, engine Engine, version uint16) *link {
+	return startStream(t, engine, version, &pgwire.ServerStream{})
 }
 
-func startStream(t testing.TB, version uint16, stream *pgwire.ServerStream) *link {
+func startStream(t testing.TB, engine Engine, version uint16, stream *pgwire.ServerStream) *link {
 	t.Helper()
 	pki := testpki.MustCA(t, "relay test")
 	serverConfig := &tls.Config{
@@ -60,25 +60,33 @@ func startStream(t testing.TB, version uint16, stream *pgwire.ServerStream) *lin
 	}
 	var relayEnd *net.UnixConn
 	l.server, relayEnd = unixPair(t)
-	l.pair = Start(Link{Client: proxyTLS, Transport: transport, Server: relayEnd, Stream: stream, Bytes: &l.bytes},
+	l.relay = engine.Start(Link{Client: proxyTLS, Transport: transport, Server: relayEnd, Stream: stream, Bytes: &l.bytes},
 		func(r Result) { l.ended <- r })
 	t.Cleanup(func() {
 		l.socket.Close()
 		l.server.Close()
-		l.pair.Abort()
+		l.relay.Abort()
 	})
 	l.socket.SetDeadline(time.Now().Add(patience))
 	l.server.SetDeadline(time.Now().Add(patience))
 	return l
 }
 
-// each runs a test for both versions of TLS.
+// each runs a test with both engines and both versions of TLS.
 func each(t *testing.T, test func(t *testing.T, l *link)) {
-	for name, version := range map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, start(t, version))
-		})
+	eachEngine(t, func(t *testing.T, engine Engine) {
+		for name, version := range map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, start(t, engine, version))
+			})
+		}
+	})
+}
+
+func eachEngine(t *testing.T, test func(t *testing.T, engine Engine)) {
+	for name, engine := range map[string]Engine{"pair": Pairs{}, "loop": NewEngine()} {
+		t.Run(name, func(t *testing.T) { test(t, engine) })
 	}
 }
 

@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// Pair relays one session with a goroutine per direction.
+// pair relays one session with a goroutine per direction.
 //
 // toClient owns the stream of the server and what is written to the client, toServer the other way. Either
 // settles the end; the last to leave closes both connections.
-type Pair struct {
+type pair struct {
 	link    Link
 	client  reader
 	server  reader
@@ -38,10 +38,8 @@ var errTruncated = errors.New("server ended in the middle of a message")
 // past is a deadline that makes reads and writes return at once.
 var past = time.Unix(1, 0)
 
-// Start begins to relay and returns. When it is over, and both connections are closed, done is called once,
-// from a goroutine of the relay's.
-func Start(link Link, done func(Result)) *Pair {
-	p := &Pair{
+func startPair(link Link, done func(Result)) *pair {
+	p := &pair{
 		link:   link,
 		client: newClientReader(link.Client, link.Transport),
 		server: newServerReader(link.Server),
@@ -53,10 +51,8 @@ func Start(link Link, done func(Result)) *Pair {
 	return p
 }
 
-// Stop ends the session at the next message boundary of the server: the client gets the message (an encoded
-// ErrorResponse) and then the end of the stream. A server that is silent is at a boundary. Stop does not wait,
-// and calls after the first have no effect.
-func (p *Pair) Stop(message []byte) {
+// Stop is [Relay]'s.
+func (p *pair) Stop(message []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.message == nil && !p.over {
@@ -65,12 +61,12 @@ func (p *Pair) Stop(message []byte) {
 	}
 }
 
-// Abort ends the session now, wherever it stands. It does not wait.
-func (p *Pair) Abort() { p.settle(Aborted, nil) }
+// Abort is [Relay]'s.
+func (p *pair) Abort() { p.settle(Aborted, nil) }
 
 // settle records the end that comes first. It wakes whoever waits for the server, and for a client that is
 // not to be told anything more.
-func (p *Pair) settle(end End, err error) {
+func (p *pair) settle(end End, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.over {
@@ -84,7 +80,7 @@ func (p *Pair) settle(end End, err error) {
 }
 
 // leave is deferred by both directions. It closes the connections when the second one is through.
-func (p *Pair) leave() {
+func (p *pair) leave() {
 	if value := recover(); value != nil {
 		p.settle(Aborted, &Panic{value, debug.Stack()})
 	}
@@ -107,7 +103,7 @@ func dismiss(server net.Conn) (open bool) {
 }
 
 // toServer forwards what the client sends.
-func (p *Pair) toServer() {
+func (p *pair) toServer() {
 	defer p.leave()
 	forward := true
 	for {
@@ -137,16 +133,16 @@ func (p *Pair) toServer() {
 }
 
 // halfClose passes the client's goodbye on. The server may finish what it is sending.
-func (p *Pair) halfClose() {
+func (p *pair) halfClose() {
 	closeWrite(p.link.Server)
 	p.mu.Lock()
 	p.halfClosed = true
 	p.mu.Unlock()
-	p.limitServer(halfOpen)
+	p.extend()
 }
 
 // limitServer bounds how long the server may be silent from now on.
-func (p *Pair) limitServer(limit time.Duration) {
+func (p *pair) limitServer(limit time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.over {
@@ -155,7 +151,7 @@ func (p *Pair) limitServer(limit time.Duration) {
 }
 
 // toClient forwards what the server sends, and ends the stream to the client.
-func (p *Pair) toClient() {
+func (p *pair) toClient() {
 	defer p.leave()
 	for {
 		buf, n, err := p.server.read()
@@ -177,7 +173,7 @@ func (p *Pair) toClient() {
 }
 
 // proceed decides after each read of the server, which ended with err, whether there is a next one.
-func (p *Pair) proceed(err error) bool {
+func (p *pair) proceed(err error) bool {
 	p.mu.Lock()
 	over, message, halfClosed := p.over, p.message, p.halfClosed
 	p.mu.Unlock()
@@ -213,7 +209,7 @@ func (p *Pair) proceed(err error) bool {
 }
 
 // resume takes back the deadline with which Stop woke the server's reader.
-func (p *Pair) resume() {
+func (p *pair) resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.over {
@@ -222,7 +218,7 @@ func (p *Pair) resume() {
 }
 
 // extend gives a session whose client sends no more the time for its next step.
-func (p *Pair) extend() {
+func (p *pair) extend() {
 	p.limitServer(halfOpen)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -234,7 +230,7 @@ func (p *Pair) extend() {
 // conclude settles the end and says it to the client: a last message if there is one, then the end of the
 // stream. The client has a moment to read both, while toServer reads on until it leaves. Only an end that is
 // known to be clean is marked by a close_notify, so that nobody mistakes a broken stream for a whole one.
-func (p *Pair) conclude(end End, err error, message []byte) {
+func (p *pair) conclude(end End, err error, message []byte) {
 	p.settle(end, err)
 	p.link.Transport.SetDeadline(time.Now().Add(farewell))
 	if message != nil {
@@ -247,7 +243,7 @@ func (p *Pair) conclude(end End, err error, message []byte) {
 }
 
 // writeClient sends plaintext in records of at most maxRecord, and several records in one system call.
-func (p *Pair) writeClient(out []byte) error {
+func (p *pair) writeClient(out []byte) error {
 	if len(out) == 0 {
 		return nil
 	}

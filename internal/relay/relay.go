@@ -4,8 +4,9 @@
 // It starts where the gate has said yes and the startup packet is sent, and knows nothing of certificates,
 // rules or users. It follows the server's messages by their headers (package pgwire) and changes none.
 //
-// [Pair] is the engine that runs everywhere: a goroutine per direction. An event loop can stand behind the
-// same two types, [Link] in and [Result] out.
+// Two engines do it. [Loops], on Linux, serves many sessions in one goroutine and is what runs there. [Pairs] has a
+// goroutine per direction; it runs everywhere, serves what the loops can't (a TLS connection to the server), and is the
+// reference that the loops are tested against. Both take a [Link] and give a [Result].
 package relay
 
 import (
@@ -48,6 +49,29 @@ type Link struct {
 
 // Bytes counts plaintext by direction. It may be read at any time.
 type Bytes struct{ ToClient, ToServer atomic.Int64 }
+
+// Engine starts relays.
+type Engine interface {
+	// Start begins to relay and returns. When it is over, and both connections are closed, done is called once,
+	// from a goroutine of its own.
+	Start(link Link, done func(Result)) Relay
+}
+
+// Relay is one session's. Its methods may be called from any goroutine, also when it is over, and don't wait.
+type Relay interface {
+	// Stop ends the session at the next message boundary of the server: the client gets the message (an encoded
+	// ErrorResponse) and then the end of the stream. A server that is silent is at a boundary. Calls after the
+	// first have no effect.
+	Stop(message []byte)
+	// Abort ends the session now, wherever it stands.
+	Abort()
+}
+
+// Pairs is the engine with a goroutine per direction.
+type Pairs struct{}
+
+// Start begins to relay.
+func (Pairs) Start(link Link, done func(Result)) Relay { return startPair(link, done) }
 
 // End tells why a relay ended.
 type End uint8

@@ -50,30 +50,27 @@ func TestRecordsToClientsCarryAtMost8192Bytes(t *testing.T) {
 // The relay calls crypto/tls again after a temporary error, which crypto/tls documents nowhere. This pins it: a record
 // may arrive in any two parts, with the reader asking in between.
 func TestRecordsMayBeSplitAtEveryByte(t *testing.T) {
-	for name, version := range map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
-		t.Run(name, func(t *testing.T) {
-			l := start(t, version)
-			sealed := &held{Conn: l.socket}
-			l.below.Conn = sealed
-			word := []byte("two records, ")
-			length := 2 * len(seal(t, l, sealed, word))
-			l.want(l.server, nil)
-			send(t, l.socket, sealed.out.Bytes())
-			l.want(l.server, word)
-			for at := 1; at < length; at++ {
-				two := append(seal(t, l, sealed, word), seal(t, l, sealed, word)...)
-				send(t, l.socket, two[:at])
-				if at > len(two)/2 {
-					l.want(l.server, word) // the first is whole: it must not wait for the second
-				}
-				send(t, l.socket, two[at:])
-				if at <= len(two)/2 {
-					l.want(l.server, word)
-				}
+	each(t, func(t *testing.T, l *link) {
+		sealed := &held{Conn: l.socket}
+		l.below.Conn = sealed
+		word := []byte("two records, ")
+		first := seal(t, l, sealed, word)
+		send(t, l.socket, first)
+		l.want(l.server, word)
+		length := len(first)
+		for at := 1; at < 2*length; at++ {
+			two := append(seal(t, l, sealed, word), seal(t, l, sealed, word)...)
+			send(t, l.socket, two[:at])
+			whole := at / length // records that have arrived: the first must not wait for the second
+			for range whole {
 				l.want(l.server, word)
 			}
-		})
-	}
+			send(t, l.socket, two[at:])
+			for range 2 - whole {
+				l.want(l.server, word)
+			}
+		}
+	})
 }
 
 // held keeps what is written.
@@ -107,7 +104,7 @@ func TestRelayOverPipes(t *testing.T) {
 	}
 	var count Bytes
 	ended := make(chan Result, 1)
-	Start(Link{Client: proxy, Transport: transport, Server: relayEnd, Stream: &pgwire.ServerStream{}, Bytes: &count},
+	Pairs{}.Start(Link{Client: proxy, Transport: transport, Server: relayEnd, Stream: &pgwire.ServerStream{}, Bytes: &count},
 		func(r Result) { ended <- r })
 	up := make([]byte, 100<<10)
 	rand.Read(up)
@@ -134,7 +131,15 @@ func TestReplayedBytesComeFirstAndOnce(t *testing.T) {
 
 // BenchmarkMessage is a small query and its answer through the relay: one record each way.
 func BenchmarkMessage(b *testing.B) {
-	l := start(b, 0)
+	benchEngines(b, benchMessage)
+}
+
+func benchEngines(b *testing.B, bench func(b *testing.B, l *link)) {
+	b.Run("pair", func(b *testing.B) { bench(b, start(b, Pairs{}, 0)) })
+	b.Run("loop", func(b *testing.B) { bench(b, start(b, NewEngine(), 0)) })
+}
+
+func benchMessage(b *testing.B, l *link) {
 	query := []byte("Q\x00\x00\x00\x0eselect 1;\x00")
 	answer := append(message('D', "\x00\x01\x00\x00\x00\x011"), ready()...)
 	send(b, l.server, ready())
@@ -151,7 +156,10 @@ func BenchmarkMessage(b *testing.B) {
 
 // BenchmarkBulk is a copy to the client, client's decryption included.
 func BenchmarkBulk(b *testing.B) {
-	l := start(b, 0)
+	benchEngines(b, benchBulk)
+}
+
+func benchBulk(b *testing.B, l *link) {
 	chunk := message('d', string(make([]byte, 64<<10-5)))
 	go func() {
 		for {

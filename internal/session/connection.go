@@ -39,8 +39,10 @@ type connection struct {
 
 	mu      sync.Mutex
 	grant   policy.Grant
-	pair    *relay.Pair      // nil before the relay
+	running relay.Relay      // nil before the relay
 	stopped *refusal.Refusal // why the session was told to end
+
+	recorded sync.Once // the connection is out of the books
 }
 
 // times are how long the steps took. Zero: not reached.
@@ -139,7 +141,7 @@ func (c *connection) dial(ctx context.Context) error {
 	ctx, cancel := context.WithDeadline(ctx, c.deadline)
 	defer cancel()
 	start := time.Now()
-	backend, err := c.snap.Backend.Dial(ctx)
+	backend, err := c.server.database(c.snap).Dial(ctx)
 	c.times.dial = time.Since(start)
 	c.server.config.Metrics.Dialed(c.times.dial, err)
 	if err != nil {
@@ -167,7 +169,7 @@ func (c *connection) relay() error {
 	if c.snap.Backend.TLS != nil {
 		c.stream.Explain = explainChannelBinding
 	}
-	c.pair = relay.Start(relay.Link{
+	c.running = c.server.config.Relay.Start(relay.Link{
 		Client:    c.tls,
 		Transport: c.opening.transport,
 		Server:    c.backend,
@@ -187,11 +189,11 @@ func (c *connection) stop(why *refusal.Refusal) {
 		return
 	}
 	c.stopped = why
-	if c.pair == nil {
+	if c.running == nil {
 		return
 	}
 	if message, err := pgwire.Fatal(why.Response(c.id)); err == nil {
-		c.pair.Stop(message)
+		c.running.Stop(message)
 	}
 }
 
@@ -199,8 +201,8 @@ func (c *connection) stop(why *refusal.Refusal) {
 func (c *connection) abort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pair != nil {
-		c.pair.Abort()
+	if c.running != nil {
+		c.running.Abort()
 		return
 	}
 	c.conn.Close()
@@ -208,6 +210,7 @@ func (c *connection) abort() {
 
 // relayed is the end of a relay. Both connections are closed.
 func (c *connection) relayed(result relay.Result) {
+	defer c.survive()
 	if result.ServerOpen {
 		c.cancelQuery()
 	}
@@ -223,7 +226,7 @@ func (c *connection) cancelQuery() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
 	defer cancel()
-	if err := c.snap.Backend.Cancel(ctx, pgwire.CancelPacket(key)); err != nil {
+	if err := c.server.database(c.snap).Cancel(ctx, pgwire.CancelPacket(key)); err != nil {
 		c.server.config.Log.Warn().Str("conn", c.id).Err(err).
 			Msg("the client is gone and its query could not be cancelled; it may run on in the database")
 	}

@@ -24,6 +24,7 @@ import (
 	"pgmtls-proxy/internal/metrics"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/relay"
 )
 
 // Server serves connections. Make it with [New]; its methods are safe for concurrent use.
@@ -36,6 +37,14 @@ type Server struct {
 	cancels   chan struct{}
 	events    sampler
 	serving   sync.WaitGroup
+	// database is the way to PostgreSQL of a snapshot: its Backend, or what a test puts in its place.
+	database func(*policy.Snapshot) database
+}
+
+// database is what a session asks of a way to PostgreSQL.
+type database interface {
+	Dial(context.Context) (net.Conn, error)
+	Cancel(ctx context.Context, packet []byte) error
 }
 
 // Config is what a server needs.
@@ -43,6 +52,7 @@ type Config struct {
 	Policy  *policy.Live
 	Metrics *metrics.Metrics
 	Log     zerolog.Logger
+	Relay   relay.Engine // moves the bytes of sessions; nil is [relay.Pairs]
 
 	// StartupTimeout bounds a connection from its accept to the begin of its relay. Bytes don't renew it.
 	StartupTimeout time.Duration
@@ -61,6 +71,9 @@ func New(config Config) *Server {
 	if config.Handshakes == 0 {
 		config.Handshakes = 2 * runtime.GOMAXPROCS(0)
 	}
+	if config.Relay == nil {
+		config.Relay = relay.Pairs{}
+	}
 	s := &Server{
 		config:    config,
 		table:     newTable(config.MaxSessions, config.MaxSessionsPerAddress),
@@ -68,6 +81,7 @@ func New(config Config) *Server {
 		strangers: newBuckets(strangersPerSecond, strangersBurst, perPrefixPerSecond, perPrefixBurst),
 		guesses:   newBuckets(guessesPerSecond, guessesBurst, guessesPerPrefixPerSecond, guessesPerPrefixBurst),
 		cancels:   make(chan struct{}, maxCancels),
+		database:  func(s *policy.Snapshot) database { return s.Backend },
 	}
 	config.Metrics.ObserveSessions(s.table)
 	config.Metrics.ObserveHandshakes(func() int { return len(s.turns) })
@@ -98,11 +112,7 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) {
 	s.serving.Add(1)
 	s.config.Metrics.ConnectionOpened()
 	c := newConnection(s, conn)
-	defer func() {
-		if value := recover(); value != nil {
-			s.panicked(c, value, debug.Stack())
-		}
-	}()
+	defer c.survive()
 	err := c.start(ctx)
 	if err == nil {
 		return // the relay calls c.relayed
@@ -110,12 +120,20 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) {
 	c.end(err)
 }
 
-// panicked ends the one connection whose code broke.
-func (s *Server) panicked(c *connection, value any, stack []byte) {
-	s.config.Metrics.Panicked()
-	s.config.Log.Error().Str("conn", c.id).Interface("panic", value).Bytes("stack", stack).Msg("a connection's code broke; the connection was ended")
+// survive is deferred by all code of a connection. When it breaks, that one connection ends: its client is told
+// nothing, since nobody knows in which state its TLS is.
+func (c *connection) survive() {
+	value := recover()
+	if value == nil {
+		return
+	}
+	text := refusal.Clean(fmt.Sprint(value), maxCause)
+	c.server.config.Metrics.Panicked()
+	c.server.config.Metrics.Refused(refusal.InternalError)
+	c.server.config.Log.Error().Str("conn", c.id).Str("panic", text).Bytes("stack", debug.Stack()).
+		Msg("a connection's code broke; the connection was ended")
 	c.conn.Close()
-	c.finish(refusal.Because(refusal.InternalError, fmt.Errorf("panic: %v", value)))
+	c.finish(refusal.Because(refusal.InternalError, errors.New("panic: "+text)))
 }
 
 // start is the script.

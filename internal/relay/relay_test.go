@@ -184,7 +184,7 @@ func TestStopWaitsForAMessageBoundary(t *testing.T) {
 		send(t, l.server, m[:10])
 		l.want(l.client, m[:10])
 		farewell := message('E', "terminating connection due to administrator command")
-		l.pair.Stop(farewell)
+		l.relay.Stop(farewell)
 		send(t, l.server, m[10:])
 		l.want(l.client, m[10:])
 		l.want(l.client, farewell)
@@ -201,7 +201,7 @@ func TestStopEndsAnIdleSessionAtOnce(t *testing.T) {
 		send(t, l.server, ready())
 		l.want(l.client, ready())
 		farewell := message('E', "terminating connection due to administrator command")
-		l.pair.Stop(farewell)
+		l.relay.Stop(farewell)
 		l.want(l.client, farewell)
 		l.wantEnd(true)
 		l.socket.Close()
@@ -234,7 +234,7 @@ func TestStalledClientHoldsItsServerBackAndCanBeAborted(t *testing.T) {
 		if taken := flood(l); taken > 32<<20 {
 			t.Errorf("%d MiB were taken from the server", taken>>20)
 		}
-		l.pair.Abort()
+		l.relay.Abort()
 		if r := l.result(); r.End != Aborted {
 			t.Errorf("got %v, %v", r.End, r.Err)
 		}
@@ -245,8 +245,8 @@ func TestBothEndsAtOnceIsOneEnd(t *testing.T) {
 	each(t, func(t *testing.T, l *link) {
 		go l.server.Close()
 		go l.socket.Close()
-		go l.pair.Abort()
-		go l.pair.Stop(ready())
+		go l.relay.Abort()
+		go l.relay.Stop(ready())
 		l.result()
 		select {
 		case r := <-l.ended:
@@ -257,13 +257,18 @@ func TestBothEndsAtOnceIsOneEnd(t *testing.T) {
 }
 
 func TestPanicInTheRelayEndsItsSessionOnly(t *testing.T) {
-	l := startStream(t, 0, &pgwire.ServerStream{OnKey: func(pgwire.Key) { panic("a bug") }})
-	send(t, l.server, message('K', "\x00\x00\x00\x01key!"))
-	r := l.result()
-	var broken *Panic
-	if r.End != Aborted || !errors.As(r.Err, &broken) || len(broken.Stack) == 0 {
-		t.Errorf("got %v, %v", r.End, r.Err)
-	}
+	eachEngine(t, func(t *testing.T, engine Engine) {
+		other := start(t, engine, 0)
+		l := startStream(t, engine, 0, &pgwire.ServerStream{OnKey: func(pgwire.Key) { panic("a bug") }})
+		send(t, l.server, message('K', "\x00\x00\x00\x01key!"))
+		r := l.result()
+		var broken *Panic
+		if r.End != Aborted || !errors.As(r.Err, &broken) || len(broken.Stack) == 0 {
+			t.Errorf("got %v, %v", r.End, r.Err)
+		}
+		send(t, other.client, []byte("still here"))
+		other.want(other.server, []byte("still here"))
+	})
 }
 
 func TestMillionsOfBytesKeepTheirHash(t *testing.T) {
@@ -289,18 +294,29 @@ func TestMillionsOfBytesKeepTheirHash(t *testing.T) {
 	})
 }
 
-// descriptors of the two sockets must be gone with the relay.
 func TestRelayClosesBothSockets(t *testing.T) {
-	l := start(t, 0)
-	l.pair.Abort()
-	l.result()
-	if _, err := l.pair.link.Server.Write([]byte("x")); err == nil {
-		t.Error("the server's socket is open")
-	}
-	if _, err := l.pair.link.Transport.Conn.Write([]byte("x")); err == nil {
-		t.Error("the client's socket is open")
-	}
-	if _, err := l.server.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
-		t.Errorf("the server writes: %v", err)
-	}
+	each(t, func(t *testing.T, l *link) {
+		l.relay.Abort()
+		l.result()
+		if _, err := l.server.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("the server writes: %v", err)
+		}
+		if _, err := l.socket.Read(make([]byte, 1)); err == nil {
+			t.Error("the client's socket is open")
+		}
+	})
+}
+
+func TestCallsBehindTheEndHaveNoEffect(t *testing.T) {
+	each(t, func(t *testing.T, l *link) {
+		l.relay.Abort()
+		l.result()
+		l.relay.Abort()
+		l.relay.Stop(ready())
+		select {
+		case r := <-l.ended:
+			t.Errorf("a second end: %+v", r)
+		default:
+		}
+	})
 }

@@ -1,0 +1,255 @@
+package relay
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// loop serves many sessions in one goroutine. The goroutine sits in one RawConn.Read of the loop's epoll descriptor, so
+// that Go's own poller wakes it when any of its sockets has something: no thread is locked, no system call blocks, an
+// idle loop costs nothing, and the garbage collector stops it like any other goroutine.
+//
+// Everything but post, take and busy belongs to that goroutine.
+type loop struct {
+	set  *Loops
+	poll int // the epoll descriptor
+	wake int // an eventfd: there are commands
+
+	received   [loopRead]byte // from a socket
+	opened     [loopRead]byte // plaintext of a client
+	memory     memory
+	slots      []*looped // by the number in an event; 0 is the eventfd's
+	free       []uint32
+	generation uint32 // of the last session that got a slot
+	events     [128]unix.EpollEvent
+
+	window window
+
+	mu       sync.Mutex
+	commands []command
+}
+
+// loopRead is read at once from a socket. More would win little, and let the other sessions of the loop wait longer.
+const loopRead = 128 << 10
+
+// sealedSize is room for what loopRead becomes in records, and for what TLS itself has to say.
+const sealedSize = loopRead + loopRead/maxRecord*64 + 4<<10
+
+// command is what another goroutine asks of a loop: something to be done to a session.
+type command struct {
+	session *looped
+	what    func(*looped)
+}
+
+// newLoop starts a loop.
+func newLoop(set *Loops) (*loop, error) {
+	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("create epoll: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(poll)
+		return nil, fmt.Errorf("create eventfd: %w", err)
+	}
+	err = errors.Join(
+		unix.EpollCtl(poll, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN}),
+		unix.SetNonblock(poll, true)) // os.NewFile hands what is non-blocking to Go's poller
+	file := os.NewFile(uintptr(poll), "epoll")
+	raw, rawErr := file.SyscallConn()
+	// A file that Go's poller does not have takes no deadline.
+	if err := errors.Join(err, rawErr, file.SetReadDeadline(time.Time{})); err != nil {
+		file.Close()
+		unix.Close(wake)
+		return nil, fmt.Errorf("set up epoll: %w", err)
+	}
+	l := &loop{set: set, poll: poll, wake: wake, slots: []*looped{nil}}
+	l.memory.out = make([]byte, 0, sealedSize)
+	go l.run(file, raw)
+	return l, nil
+}
+
+// run is the loop's goroutine.
+func (l *loop) run(file *os.File, raw syscall.RawConn) {
+	defer file.Close()
+	raw.Read(func(uintptr) bool {
+		l.batch()
+		return false
+	})
+}
+
+// batch handles what is ready until nothing is.
+func (l *loop) batch() {
+	l.window.open(time.Now())
+	for {
+		n, err := unix.EpollWait(l.poll, l.events[:], 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			break
+		}
+		for i := range l.events[:n] {
+			l.handle(&l.events[i])
+		}
+		if l.window.pass(time.Now()) {
+			l.set.balance(l)
+		}
+	}
+	l.window.close(time.Now())
+}
+
+// handle gives one event to its session. The number in the event is that of the slot, and which side it is.
+func (l *loop) handle(event *unix.EpollEvent) {
+	number := uint32(event.Fd)
+	if number == 0 {
+		l.obey()
+		return
+	}
+	s := l.slots[number>>1]
+	// A session that has ended in this batch may have left its slot to another.
+	if s != nil && s.generation == uint32(event.Pad) {
+		s.ready(number&1, event.Events)
+	}
+}
+
+// post asks the loop to do something to a session, in the loop's goroutine.
+func (l *loop) post(s *looped, what func(*looped)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.postLocked(s, what)
+}
+
+func (l *loop) postLocked(s *looped, what func(*looped)) {
+	l.commands = append(l.commands, command{s, what})
+	if len(l.commands) == 1 {
+		var one [8]byte
+		binary.NativeEndian.PutUint64(one[:], 1)
+		unix.Write(l.wake, one[:])
+	}
+}
+
+// obey does what was posted.
+func (l *loop) obey() {
+	var count [8]byte
+	unix.Read(l.wake, count[:])
+	l.mu.Lock()
+	commands := l.commands
+	l.commands = nil
+	l.mu.Unlock()
+	for _, c := range commands {
+		if now := c.session.loop.Load(); now != l {
+			now.post(c.session, c.what) // it has moved meanwhile
+			continue
+		}
+		c.session.do(c.what)
+	}
+}
+
+// take makes the session another loop's: it arrives there before anything else that is posted for it.
+func (l *loop) take(s *looped) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.loop.Store(l)
+	l.postLocked(s, (*looped).arrive)
+}
+
+// admit gives a session a slot.
+func (l *loop) admit(s *looped) {
+	if len(l.free) == 0 {
+		l.free = append(l.free, uint32(len(l.slots)))
+		l.slots = append(l.slots, nil)
+	}
+	s.slot = l.free[len(l.free)-1]
+	l.free = l.free[:len(l.free)-1]
+	l.slots[s.slot] = s
+	l.generation++
+	s.generation = l.generation
+}
+
+// dismiss takes the slot back. The session's descriptors have left epoll.
+func (l *loop) dismiss(s *looped) {
+	l.slots[s.slot] = nil
+	l.free = append(l.free, s.slot)
+}
+
+// watch asks epoll for the events of a side. None takes the descriptor out, since epoll tells of a hang-up even those
+// who asked for nothing, again and again.
+func (l *loop) watch(s *looped, side uint32, events uint32) error {
+	h := s.half(side)
+	if h.watched == events {
+		return nil
+	}
+	operation := unix.EPOLL_CTL_MOD
+	switch {
+	case h.watched == 0:
+		operation = unix.EPOLL_CTL_ADD
+	case events == 0:
+		operation = unix.EPOLL_CTL_DEL
+	}
+	event := unix.EpollEvent{Events: events, Fd: int32(s.slot<<1 | side), Pad: int32(s.generation)}
+	if err := unix.EpollCtl(l.poll, operation, h.fd, &event); err != nil {
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	h.watched = events
+	return nil
+}
+
+// window measures how busy a loop is: the share of time that it spends in batches.
+type window struct {
+	begin, since time.Time // of the window; of what is not counted yet
+	busy         time.Duration
+	turn         uint32       // the number of this window
+	load         atomic.Int64 // of the last whole window, in per cent
+	until        atomic.Int64 // its end, in nanoseconds since processStart
+}
+
+// windowLength is over how long a loop's load is measured.
+const windowLength = 100 * time.Millisecond
+
+// processStart turns moments into numbers.
+var processStart = time.Now()
+
+// open begins a batch.
+func (w *window) open(now time.Time) {
+	if now.Sub(w.begin) > 2*windowLength { // it has slept for long
+		w.begin, w.busy = now, 0
+	}
+	w.since = now
+}
+
+// close ends a batch.
+func (w *window) close(now time.Time) {
+	w.busy += now.Sub(w.since)
+	w.since = now
+}
+
+// pass counts up to now, and reports whether the window is over and a new one has begun.
+func (w *window) pass(now time.Time) bool {
+	length := now.Sub(w.begin)
+	if length < windowLength {
+		return false
+	}
+	w.close(now)
+	w.load.Store(int64(100 * w.busy / length))
+	w.until.Store(int64(now.Sub(processStart)))
+	w.begin, w.busy = now, 0
+	w.turn++
+	return true
+}
+
+// recent is the load of the last window, in per cent; 0 if that is long ago. It may be called from any goroutine.
+func (w *window) recent() int64 {
+	if time.Since(processStart)-time.Duration(w.until.Load()) > 3*windowLength {
+		return 0
+	}
+	return w.load.Load()
+}

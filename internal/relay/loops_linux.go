@@ -1,0 +1,155 @@
+package relay
+
+import (
+	"crypto/tls"
+	"net"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Loops is the engine of event loops. Sessions are packed on the first loop until that is busy, since each wake-up is
+// paid for by what it finds: two half-idle loops cost more than one busy one. The zero value is ready.
+type Loops struct {
+	mu    sync.Mutex
+	loops []*loop // at most GOMAXPROCS
+}
+
+// A loop above busyLoad gives half of its active sessions to another. One whose work fits onto the first loop, which
+// would still be under idleLoad, gives them all back. Per cent of a window.
+const (
+	busyLoad = 75
+	idleLoad = 40
+)
+
+// NewEngine is the engine of choice for this system.
+func NewEngine() Engine { return &Loops{} }
+
+// Start begins to relay. What is no plain socket, such as TLS to the server, is left to [Pairs].
+func (set *Loops) Start(link Link, done func(Result)) Relay {
+	l := set.place()
+	if l == nil {
+		return Pairs{}.Start(link, done)
+	}
+	client, server := detach(link.Transport.Conn), detach(link.Server)
+	if client < 0 || server < 0 {
+		if client >= 0 {
+			unix.Close(client)
+		}
+		if server >= 0 {
+			unix.Close(server)
+		}
+		return Pairs{}.Start(link, done)
+	}
+	leave(link.Transport.Conn)
+	leave(link.Server)
+	s := &looped{link: link, done: done, forward: true}
+	s.client.fd, s.server.fd = client, server
+	l.take(s)
+	return s
+}
+
+// detach gives a descriptor of its own for a socket, or -1 if there is no socket.
+func detach(conn net.Conn) int {
+	copied := -1
+	if _, isTLS := conn.(*tls.Conn); isTLS {
+		return copied
+	}
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return copied
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return copied
+	}
+	raw.Control(func(fd uintptr) {
+		if n, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			copied = n
+		}
+	})
+	return copied
+}
+
+// leave takes a socket out of Go's poller. The listener's connection is asked for the one beneath, so that its slot stays
+// taken until its own Close.
+func leave(conn net.Conn) {
+	if outer, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = outer.NetConn()
+	}
+	conn.Close()
+}
+
+// place chooses the loop for a new session: the first that is not busy. Nil if there can be none.
+func (set *Loops) place() *loop {
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	for _, l := range set.loops {
+		if l.window.recent() < busyLoad {
+			return l
+		}
+	}
+	if l := set.grow(); l != nil {
+		return l
+	}
+	return set.calmest()
+}
+
+// grow starts one more loop, if there is a processor for it. Called with mu held.
+func (set *Loops) grow() *loop {
+	if len(set.loops) >= runtime.GOMAXPROCS(0) {
+		return nil
+	}
+	l, err := newLoop(set)
+	if err != nil {
+		return nil // out of descriptors: those that run have to do
+	}
+	set.loops = append(set.loops, l)
+	return l
+}
+
+// calmest is the loop with the least load, nil if there is no loop. Called with mu held.
+func (set *Loops) calmest() *loop {
+	var calm *loop
+	for _, l := range set.loops {
+		if calm == nil || l.window.recent() < calm.window.recent() {
+			calm = l
+		}
+	}
+	return calm
+}
+
+// balance moves sessions between loops. It is called in the goroutine of the loop, at the end of a window.
+func (set *Loops) balance(l *loop) {
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	load, first := l.window.recent(), set.loops[0]
+	switch {
+	case load >= busyLoad:
+		to := set.calmest()
+		if to == l || to.window.recent() >= busyLoad/2 {
+			to = set.grow()
+		}
+		if to != nil {
+			l.give(to, 2)
+		}
+	case l != first && load+first.window.recent() < idleLoad:
+		l.give(first, 1)
+	}
+}
+
+// give moves one of every so many sessions that were active in the last window, unless there is only one.
+func (l *loop) give(to *loop, every int) {
+	active := 0
+	for _, s := range l.slots {
+		if s == nil || s.active != l.window.turn-1 || s.phase != relaying {
+			continue
+		}
+		if active++; active%every == 0 {
+			s.depart()
+			to.take(s)
+		}
+	}
+}
