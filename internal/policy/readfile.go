@@ -79,6 +79,12 @@ func beingWritten(f *os.File) bool {
 	if err != nil {
 		return false
 	}
-	age := time.Since(info.ModTime())
-	return age >= 0 && age < settled // a file from the future is taken
+	return fresh(info.ModTime(), time.Now())
+}
+
+// fresh reports whether a file changed so shortly ago that its writer may not be done. One from the future, as a clock
+// that is wrong gives, is not: it would be fresh forever.
+func fresh(changed, now time.Time) bool {
+	age := now.Sub(changed)
+	return age >= 0 && age < settled
 }

@@ -45,7 +45,7 @@ func (w *Watcher) Run(ctx context.Context, reload <-chan os.Signal) error {
 	notify, err := fsnotify.NewWatcher()
 	if err == nil {
 		defer notify.Close()
-		l.notify, l.events, l.errors = notify, notify.Events, notify.Errors
+		l.notify, l.events, l.faults = notify, notify.Events, notify.Errors
 	} else {
 		l.poll(err)
 	}
@@ -54,7 +54,11 @@ func (w *Watcher) Run(ctx context.Context, reload <-chan os.Signal) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-reload:
+		case _, ok := <-reload:
+			if !ok {
+				reload = nil
+				continue
+			}
 			l.ask(time.Until(l.looked.Add(signalGap)))
 		case event, ok := <-l.events:
 			if !ok {
@@ -62,9 +66,9 @@ func (w *Watcher) Run(ctx context.Context, reload <-chan os.Signal) error {
 				continue
 			}
 			l.happened(event)
-		case err, ok := <-l.errors:
+		case err, ok := <-l.faults:
 			if !ok {
-				l.errors = nil
+				l.faults = nil
 				continue
 			}
 			if !errors.Is(err, fsnotify.ErrEventOverflow) {
@@ -82,7 +86,7 @@ type looker struct {
 	*Watcher
 	notify *fsnotify.Watcher // nil where there is none
 	events <-chan fsnotify.Event
-	errors <-chan error
+	faults <-chan error
 
 	polls    bool            // no notification: look often
 	names    map[string]bool // paths whose change matters
@@ -187,7 +191,7 @@ func (l *looker) watch(policy *config.Policy) (grown bool) {
 	}
 	l.names = names
 	for dir := range dirs {
-		if err := l.notify.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		if err := l.notify.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			l.poll(err)
 		}
 	}
