@@ -44,7 +44,7 @@ func (c *connection) cancel(o pgwire.Opening, r io.Reader) error {
 	}
 	ctx, stop := context.WithDeadline(context.Background(), c.deadline)
 	defer stop()
-	if err := c.snap.Backend.Cancel(ctx, request.Raw); err != nil {
+	if err := c.server.database(c.snap).Cancel(ctx, request.Raw); err != nil {
 		return refusal.Because(refusal.BackendUnavailable, err)
 	}
 	if c.tls != nil {
@@ -53,9 +53,10 @@ func (c *connection) cancel(o pgwire.Opening, r io.Reader) error {
 	return errDone
 }
 
-// mayCancel is the gate of CancelRequests.
+// mayCancel is the gate of CancelRequests. It asks the policy that is in force now: the one of the connection's begin may
+// have let in an address that is no longer allowed.
 func (c *connection) mayCancel(key pgwire.Key) error {
-	if c.snap == nil {
+	if c.snap = c.server.config.Policy.Current(); c.snap == nil {
 		return refusal.New(refusal.CancelDenied, "no policy is in force")
 	}
 	q := c.request()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"time"
 
 	"pgmtls-proxy/internal/pgwire"
@@ -37,10 +38,10 @@ var errDone = errors.New("done")
 func (c *connection) open() error {
 	for c.tls == nil {
 		o, err := pgwire.ReadOpening(c.conn)
-		if err == io.EOF && !c.opening.askedGSS {
-			return errNobody
-		}
 		if err != nil {
+			if o == (pgwire.Opening{}) && !c.opening.askedGSS && left(err) {
+				return errNobody
+			}
 			return err
 		}
 		switch o.Kind() {
@@ -84,6 +85,10 @@ func (c *connection) openInside() error {
 		}
 	}
 }
+
+// left reports whether an error is that of a peer that closed its connection. Balancers save themselves the goodbye and
+// reset it.
+func left(err error) bool { return err == io.EOF || errors.Is(err, syscall.ECONNRESET) }
 
 func (c *connection) declineInside(o pgwire.Opening, kind pgwire.Kind) error {
 	asked := &c.opening.askedSSL

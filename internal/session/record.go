@@ -14,14 +14,18 @@ import (
 	"pgmtls-proxy/internal/tlsconf"
 )
 
-// maxField bounds a log field whose text a client chose, in bytes.
-const maxField = 128
+// Bounds of log fields with text that a client chose or had a hand in, in bytes.
+const (
+	maxField = 128
+	maxCause = 1024 // errors and details
+)
 
-// Each refusal reason has this many log events; the rest are counted in the next event's "suppressed". Metrics count
-// all of them.
+// Each refusal reason has this many log events, and so have the clients that were lost before they had a session; the
+// rest are counted in the next event's "suppressed". Metrics count all of them.
 const refusalEventsPerSecond, refusalEventsBurst = 10, 50
 
-// sampler thins out floods of refusals in the log, each reason for itself. The zero value is ready.
+// sampler thins out floods of refusals in the log, each reason for itself. The reason 0 is a client that was lost. The
+// zero value is ready.
 type sampler struct {
 	mu      sync.Mutex
 	reasons map[refusal.Reason]*sampled
@@ -54,13 +58,12 @@ func (s *sampler) pass(reason refusal.Reason) (suppressed int, ok bool) {
 
 // finish takes a connection that had no relay out of the books. Its socket is closed.
 func (c *connection) finish(err error) {
-	defer c.server.serving.Done()
+	defer c.record()
 	if c.backend != nil {
 		c.backend.Close()
 	}
 	c.server.table.leave(c)
 	m := c.server.config.Metrics
-	m.ConnectionClosed()
 
 	var refused *refusal.Refusal
 	switch {
@@ -74,17 +77,38 @@ func (c *connection) finish(err error) {
 		c.countCancel(refused)
 		c.logRefusal(refused)
 	default:
-		c.log(zerolog.InfoLevel).Str("outcome", "client_lost").AnErr("error", err).Msg("connection")
+		c.logLost(err)
 	}
+}
+
+// record says that a connection is over and recorded, once, however it came to that.
+func (c *connection) record() {
+	c.recorded.Do(func() {
+		c.server.config.Metrics.ConnectionClosed()
+		c.server.serving.Done()
+	})
+}
+
+// logLost records a client that left before it had a session.
+func (c *connection) logLost(err error) {
+	suppressed, ok := c.server.events.pass(0)
+	if !ok {
+		return
+	}
+	event := c.log(zerolog.InfoLevel).Str("outcome", "client_lost").Str("error", refusal.Clean(err.Error(), maxCause))
+	if suppressed > 0 {
+		event.Int("suppressed", suppressed)
+	}
+	event.Msg("connection")
 }
 
 func (c *connection) countCancel(refused *refusal.Refusal) {
 	switch {
 	case !c.opening.cancel:
-	case refused.Reason == refusal.CancelDenied:
-		c.server.config.Metrics.CancelDenied()
-	default:
+	case refused.Reason == refusal.BackendUnavailable:
 		c.server.config.Metrics.CancelFailed()
+	default:
+		c.server.config.Metrics.CancelDenied()
 	}
 }
 
@@ -99,10 +123,10 @@ func (c *connection) logRefusal(refused *refusal.Refusal) {
 	}
 	event := c.log(level).Str("outcome", "refused").Stringer("refusal", refused.Reason)
 	if refused.Detail != "" {
-		event.Str("detail", refusal.Clean(refused.Detail, 1024))
+		event.Str("detail", refusal.Clean(refused.Detail, maxCause))
 	}
 	if refused.Cause != nil {
-		event.Str("error", refusal.Clean(refused.Cause.Error(), 1024))
+		event.Str("error", refusal.Clean(refused.Cause.Error(), maxCause))
 	}
 	if suppressed > 0 {
 		event.Int("suppressed", suppressed)
@@ -112,10 +136,9 @@ func (c *connection) logRefusal(refused *refusal.Refusal) {
 
 // finishRelay takes a session out of the books.
 func (c *connection) finishRelay(result relay.Result) {
-	defer c.server.serving.Done()
+	defer c.record()
 	c.server.table.leave(c)
 	m := c.server.config.Metrics
-	m.ConnectionClosed()
 	m.SessionEnded(time.Since(c.accepted))
 
 	level := zerolog.InfoLevel
@@ -128,12 +151,12 @@ func (c *connection) finishRelay(result relay.Result) {
 		Int64("to_client_bytes", c.bytes.ToClient.Load()).
 		Int64("to_server_bytes", c.bytes.ToServer.Load())
 	if result.Err != nil {
-		event.Str("error", refusal.Clean(result.Err.Error(), 1024))
+		event.Str("error", refusal.Clean(result.Err.Error(), maxCause))
 	}
 	c.mu.Lock()
 	if c.stopped != nil {
 		m.Refused(c.stopped.Reason)
-		event.Stringer("refusal", c.stopped.Reason).Str("detail", c.stopped.Detail)
+		event.Stringer("refusal", c.stopped.Reason).Str("detail", refusal.Clean(c.stopped.Detail, maxCause))
 	}
 	c.mu.Unlock()
 	event.Msg("connection")

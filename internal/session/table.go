@@ -78,10 +78,14 @@ func (t *Table) leave(c *connection) {
 func (t *Table) learn(c *connection, key pgwire.Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, entered := t.sessions[c]; entered {
-		c.key = key
-		t.keys[key.PID] = c
+	if _, entered := t.sessions[c]; !entered {
+		return
 	}
+	if t.keys[c.key.PID] == c {
+		delete(t.keys, c.key.PID) // a server that sends several keys fills no memory
+	}
+	c.key = key
+	t.keys[key.PID] = c
 }
 
 // keyOf is the cancel key of a session's backend, if it has sent one.

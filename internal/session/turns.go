@@ -7,24 +7,23 @@ import (
 )
 
 // turns bounds how many handshakes compute at once, so that a flood of them leaves the processors to the sessions.
-// Only computing takes a turn: a handshake that waits for its client gives it back, or a handful of slow clients
-// would keep everybody out.
+// Only computing takes a turn: a handshake that waits for its client has none, or a handful of slow clients would
+// keep everybody out.
 type turns chan struct{}
 
-// run calls handshake with a turn. While it runs, the connection that it reads from gives the turn back to wait.
+// run calls handshake, which begins with a read. While it runs, the connection beneath it takes a turn for what has
+// been read, and gives it back before it may have to wait for the client. A panic gives it back too.
 func (t turns) run(conn *net.Conn, deadline time.Time, handshake func() error) error {
 	turn := &turnConn{Conn: *conn, turns: t, deadline: deadline}
-	if err := turn.acquire(); err != nil {
-		return err
-	}
 	*conn = turn
-	err := handshake()
-	*conn = turn.Conn
-	turn.release()
-	return err
+	defer func() {
+		*conn = turn.Conn
+		turn.release()
+	}()
+	return handshake()
 }
 
-// turnConn is a connection whose handshake holds a turn, but not while it reads.
+// turnConn is a connection whose handshake holds a turn, but not while it reads or writes.
 type turnConn struct {
 	net.Conn
 	turns    turns
@@ -39,6 +38,13 @@ func (t *turnConn) Read(p []byte) (int, error) {
 		return n, err
 	}
 	return n, t.acquire()
+}
+
+// Write gives the turn back, since a client that takes nothing makes it wait. No new one is taken: what follows a
+// flight is the wait for the answer to it.
+func (t *turnConn) Write(p []byte) (int, error) {
+	t.release()
+	return t.Conn.Write(p)
 }
 
 // acquire waits for a turn up to the deadline.
