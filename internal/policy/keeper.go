@@ -38,8 +38,11 @@ func (k *Keeper) Run(ctx context.Context, reload <-chan os.Signal) error {
 	return watcher.Run(ctx, reload)
 }
 
-// take puts what was read in force, or keeps what is.
-func (k *Keeper) take(_ context.Context, files *Files, err error) {
+// take puts what was read in force, or keeps what is. The end of the context says nothing about the directory.
+func (k *Keeper) take(ctx context.Context, files *Files, err error) {
+	if err != nil && ctx.Err() != nil {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := time.Now()
