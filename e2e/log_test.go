@@ -128,6 +128,11 @@ func (l *eventLog) check(t testing.TB) {
 			t.Errorf("the log has the secret %q: …%s", secret, l.all[max(0, at-200):at+len(secret)])
 		}
 	}
+	for _, e := range l.events {
+		if e["panic"] != nil || e["stack"] != nil {
+			t.Errorf("something panicked: %v", e)
+		}
+	}
 	// A data race, a crash, and anything else that the program did not log but print.
 	if len(l.odd) > 0 {
 		t.Errorf("the log has lines that are no events:\n%s", strings.Join(l.odd, "\n"))

@@ -157,7 +157,7 @@ func TestEachOpeningHasOneOutcome(t *testing.T) {
 				return
 			case o.want.sqlState == "":
 				w.closed(t)
-				w.socket.Close()
+				w.vanish()
 			default:
 				e := w.fatal(t)
 				if got := (told{o.want.reason, e.Code, withoutID(e.Message), e.Detail, e.Hint}); got != o.want {
@@ -194,7 +194,7 @@ func TestDirectTLSForAnotherProtocolFailsTheHandshake(t *testing.T) {
 		if err := w.handshake(offering(clientTLS("app"), protocols...)); err == nil {
 			t.Errorf("the handshake for %v succeeds", protocols)
 		}
-		w.socket.Close()
+		w.vanish()
 	}
 	p.waitMetric(t, `pgmtls_refusals_total{reason="tls_handshake_failed"}`, 3)
 }
@@ -204,7 +204,7 @@ func TestConnectionWithoutAByteIsAQuietProbe(t *testing.T) {
 	t.Parallel()
 	p := start(t, options{Backend: record(t).Address})
 	for range 3 {
-		dial(t, p).socket.Close()
+		dial(t, p).vanish()
 	}
 	p.waitMetric(t, "pgmtls_probes_total", 3)
 	probe := func(e event) bool { return e.text("outcome") == "probe" && e.text("level") == "debug" }

@@ -220,6 +220,10 @@ func (w *wire) closed(t testing.TB) {
 	}
 }
 
+// vanish closes the socket without the goodbye of TLS, as the kernel does for a process that is killed. Close says it, and
+// then the proxy lets the server finish what it is at.
+func (w *wire) vanish() { w.socket.Close() }
+
 // idOf is the connection id in a message.
 func idOf(t testing.TB, message string) string {
 	t.Helper()
@@ -234,3 +238,6 @@ func idOf(t testing.TB, message string) string {
 func withoutID(message string) string {
 	return strings.TrimSpace(connectionID.ReplaceAllString(message, ""))
 }
+
+// dialRaw connects, or not: for tests that want to know.
+func dialRaw(p *proxy) (net.Conn, error) { return net.DialTimeout("tcp", p.Addr, patience) }

@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// The rest of a login comes too late: inside TLS the client is told, before it there is no way to.
+func TestStartupTimeoutIsToldInTLSAndSilentBefore(t *testing.T) {
+	t.Parallel()
+	backend := record(t)
+	p := start(t, options{Backend: backend.Address, Config: map[string]any{"limits": map[string]any{"startup_timeout": "500ms"}}})
+	packet := asPostgres()
+	late := func(begin func(*testing.T, *wire)) *wire {
+		w := dial(t, p)
+		begin(t, w)
+		return w
+	}
+	inTLS := func(t *testing.T, w *wire) { w.negotiate(t, clientTLS("app")) }
+	for name, w := range map[string]*wire{
+		"nothing inside":   late(inTLS),
+		"half a packet":    late(then(inTLS, sending(packet[:20]))),
+		"direct, no bytes": late(handshaking(clientTLS("app"))),
+	} {
+		e := w.fatal(t)
+		if e.Code != "57014" || withoutID(e.Message) != "canceling authentication due to timeout" {
+			t.Errorf("%s: the client reads %s %s", name, e.Code, e.Message)
+		}
+	}
+	for _, w := range []*wire{
+		late(func(*testing.T, *wire) {}),
+		late(sending(sslRequest[:5])),
+		late(asking(gssRequest, byte('N'))),
+		late(asking(sslRequest, byte('S'))),
+		late(then(asking(sslRequest, byte('S')), sending([]byte{0x16, 3, 1, 2, 0}))), // the begin of a ClientHello
+		late(sending(packet[:20])),
+		late(sending(recorderKey.packet()[:12])),
+	} {
+		w.closed(t)
+		w.vanish()
+	}
+	p.waitMetric(t, `pgmtls_refusals_total{reason="startup_timeout"}`, 10)
+	backend.untouched(t)
+}
+
+// A session that is in has no deadline: what is late there is a long query.
+func TestStartupTimeoutEndsWithTheLogin(t *testing.T) {
+	t.Parallel()
+	server(t)
+	p := start(t, options{Config: map[string]any{"limits": map[string]any{"startup_timeout": "500ms"}}})
+	result := p.psql(t, "", "-c", "select pg_sleep(1.5)", "-c", querySQL)
+	if result.Stdout != "\n"+queryAnswer {
+		t.Errorf("psql printed %q %s", result.Stdout, result.Stderr)
+	}
+}
+
+// The cause of a refusal has to be in the first flight: nothing may depend on what the client does not read yet.
+func TestFatalReachesAClientThatHasSentDataAhead(t *testing.T) {
+	t.Parallel()
+	backend := record(t)
+	p := start(t, options{Backend: backend.Address})
+	for range 20 {
+		w := dial(t, p).negotiate(t, clientTLS(""))
+		flight := append(asPostgres(), bytes.Repeat(query("select '"+canarySQL+"'"), 1<<20/40)...)
+		sent := make(chan error, 1)
+		go func() {
+			_, err := w.Write(flight)
+			sent <- err
+		}()
+		e := w.fatal(t)
+		if e.Code != "28000" || withoutID(e.Message) != invalidCertificate {
+			t.Errorf("the client reads %s %s", e.Code, e.Message)
+		}
+		<-sent // broken off or not: it has been told
+	}
+	backend.untouched(t)
+}
+
+// Without a policy there is no certificate to do TLS with, so libpq shows no text. It is a code that makes libpq try
+// another host.
+func TestWithoutAPolicyNobodyComesIn(t *testing.T) {
+	t.Parallel()
+	backend := record(t)
+	p := start(t, options{Backend: backend.Address, PolicyText: "generation: [\n"})
+	if err := p.ready(); err == nil || !strings.Contains(err.Error(), "policy.yaml:") {
+		t.Errorf("/readyz says %v, want what is wrong in policy.yaml", err)
+	}
+	for _, begin := range [][]byte{sslRequest, asPostgres()} {
+		w := dial(t, p)
+		w.send(t, begin)
+		if e := w.fatal(t); e.Code != "57P03" || withoutID(e.Message) != "the database system is not accepting connections" {
+			t.Errorf("the client reads %s %s", e.Code, e.Message)
+		}
+	}
+	if text, _ := p.refused(t, ""); !strings.Contains(text, "SSL exchange") {
+		t.Errorf("psql shows %s", text)
+	}
+
+	// The first good one is taken as it comes.
+	p.policy.Generation = "7"
+	p.writePolicy(t)
+	p.waitGeneration(t, "8")
+	eventually(t, p.ready)
+	dial(t, p).negotiate(t, clientTLS("app")).login(t, asPostgres())
+}
+
+// Denied addresses are answered only so often. Beyond that, their connections end without a word and cost no handshake.
+func TestFloodOfStrangersIsDropped(t *testing.T) {
+	t.Parallel()
+	backend := record(t)
+	p := start(t, options{Backend: backend.Address, Policy: nobody})
+	answered := 0
+	for range 60 {
+		w := dial(t, p)
+		// The answer, or a connection that ends or breaks off.
+		_, _ = w.Write(asPostgres())
+		if text, _ := io.ReadAll(w); len(text) > 0 {
+			answered++
+		}
+		w.Close()
+	}
+	if answered < 20 || answered > 40 {
+		t.Errorf("%d of 60 were answered", answered)
+	}
+	if dropped := p.refusals(t, "address_shed"); dropped != float64(60-answered) {
+		t.Errorf("%v were counted as dropped, want %d", dropped, 60-answered)
+	}
+	backend.untouched(t)
+}
+
+// SIGTERM lets sessions finish, and who is halfway in is told to come again.
+func TestDrainLetsSessionsFinish(t *testing.T) {
+	t.Parallel()
+	p := start(t, options{Backend: record(t).Address})
+	session := dial(t, p).negotiate(t, clientTLS("app"))
+	session.login(t, asPostgres())
+	halfway := dial(t, p).negotiate(t, clientTLS("app"))
+
+	p.signal(t, syscall.SIGTERM)
+	eventually(t, func() error {
+		conn, err := dialRaw(p)
+		if err == nil {
+			conn.Close()
+			return errNotYet
+		}
+		return nil
+	})
+	halfway.send(t, asPostgres())
+	if e := halfway.fatal(t); e.Code != "57P03" || withoutID(e.Message) != "the database system is shutting down" {
+		t.Errorf("the late client reads %s %s", e.Code, e.Message)
+	}
+	select {
+	case <-p.ended:
+		t.Error("the process ended with a session in it")
+	default:
+	}
+	session.Close()
+	p.wait(t) // the exit code is checked at the test's end, as always: 0
+}
+
+// What is left after the grace is told at a message boundary, and the exit code says that something was.
+func TestDrainThatExpiresTellsTheSessions(t *testing.T) {
+	t.Parallel()
+	server(t)
+	p := start(t, options{ExitCode: 3, Config: map[string]any{"drain": map[string]any{"grace": "300ms"}}})
+	session := dial(t, p).negotiate(t, clientTLS("app"))
+	session.login(t, asPostgres())
+	p.signal(t, syscall.SIGTERM)
+	e := session.fatal(t)
+	if e.Code != "57P01" || withoutID(e.Message) != "terminating connection due to administrator command" {
+		t.Errorf("the client reads %s %s", e.Code, e.Message)
+	}
+	if e.Detail != "The proxy in front of the database is shutting down." || e.Hint != "Connect again." {
+		t.Errorf("the client reads %q, %q", e.Detail, e.Hint)
+	}
+	p.wait(t)
+	if logged := p.connection(t, idOf(t, e.Message)); logged.text("outcome") != "served" || logged.text("refusal") != "session_drained" {
+		t.Errorf("the log has %v", logged)
+	}
+}
+
+func TestSecondSignalEndsNow(t *testing.T) {
+	t.Parallel()
+	p := start(t, options{Backend: record(t).Address, ExitCode: 3, Config: map[string]any{"drain": map[string]any{"grace": "1h"}}})
+	session := dial(t, p).negotiate(t, clientTLS("app"))
+	session.login(t, asPostgres())
+	p.signal(t, syscall.SIGTERM)
+	draining := func(e event) bool { return e.text("message") == "draining" }
+	eventually(t, func() error {
+		if p.log.find(draining) == nil {
+			return errNotYet
+		}
+		return nil
+	})
+	p.signal(t, os.Interrupt)
+	if e := session.fatal(t); e.Code != "57P01" {
+		t.Errorf("the client reads %s %s", e.Code, e.Message)
+	}
+	p.wait(t)
+}
