@@ -58,9 +58,8 @@ var commands = map[string]room{
 }
 
 // free are directories, with all below them, that may import anything: the demo plays operator, client and
-// database, the benchmarks measure all of it, and the
-// tests of deploy read its files as the programs would.
-var free = []string{"demo", "bench", "deploy"}
+// database, the benchmarks measure all of it, and the tests of deploy and docs read their files as the programs would.
+var free = []string{"demo", "bench", "deploy", "docs"}
 
 // forbidden are packages of others that no file may import, with the reason. A final slash stands for all below.
 var forbidden = map[string]string{
