@@ -1,0 +1,267 @@
+// Package docs_test holds the documents against the code: a table that lists what the code has lists all of it, an example
+// is accepted, a sample is what the program says, and a link leads somewhere. docs/configuration.md is held by package
+// config.
+package docs_test
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/policy"
+	"pgmtls-proxy/internal/refusal"
+)
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// rows gives the cells of the table between the two comments of a document, without its head. Backquotes are taken off.
+func rows(t *testing.T, name, begin, end string) [][]string {
+	t.Helper()
+	_, rest, found := strings.Cut(read(t, name), "<!-- "+begin+" -->\n")
+	table, _, closed := strings.Cut(rest, "<!-- "+end+" -->")
+	if !found || !closed {
+		t.Fatalf("%s has no table between <!-- %s --> and <!-- %s -->", name, begin, end)
+	}
+	var list [][]string
+	for _, line := range strings.Split(strings.TrimSpace(table), "\n")[2:] {
+		cells := strings.Split(strings.Trim(line, "|"), " | ")
+		for i := range cells {
+			cells[i] = strings.ReplaceAll(strings.TrimSpace(cells[i]), "`", "")
+		}
+		if cells[len(cells)-1] == "" {
+			t.Errorf("%s: %s has an empty last cell", name, cells[0])
+		}
+		list = append(list, cells)
+	}
+	return list
+}
+
+// first gives the first cell of each row.
+func first(list [][]string) []string {
+	var names []string
+	for _, cells := range list {
+		names = append(names, cells[0])
+	}
+	return names
+}
+
+// same compares two lists as sets, and names what is in one of them only.
+func same(t *testing.T, document string, documented, real []string) {
+	t.Helper()
+	slices.Sort(documented)
+	slices.Sort(real)
+	for _, name := range slices.Compact(real) {
+		if !slices.Contains(documented, name) {
+			t.Errorf("%s lacks %s", document, name)
+		}
+	}
+	for i, name := range documented {
+		if !slices.Contains(real, name) {
+			t.Errorf("%s has %s, which is not there", document, name)
+		}
+		if i > 0 && documented[i-1] == name {
+			t.Errorf("%s has %s twice", document, name)
+		}
+	}
+}
+
+// A line of the golden file is "name type label label".
+func TestEverySeriesIsExplained(t *testing.T) {
+	var real, documented []string
+	for line := range strings.Lines(read(t, "../internal/metrics/testdata/series.txt")) {
+		fields := strings.Fields(line)
+		labels := strings.Join(fields[2:], ", ")
+		if labels == "" {
+			labels = "-"
+		}
+		real = append(real, strings.Join([]string{fields[0], fields[1], labels}, " | "))
+	}
+	for _, cells := range rows(t, "operations.md", "series", "end of series") {
+		documented = append(documented, strings.Join(cells[:3], " | "))
+	}
+	same(t, "operations.md", documented, real)
+}
+
+func TestEveryAlertIsExplained(t *testing.T) {
+	var real []string
+	for _, match := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(read(t, "../deploy/prometheus/alerts.yaml"), -1) {
+		real = append(real, match[1])
+	}
+	same(t, "operations.md", first(rows(t, "operations.md", "alerts", "end of alerts")), real)
+}
+
+// The fields of the log are the names that session/record.go gives to zerolog, and zerolog's own.
+func TestEveryFieldOfTheLogIsExplained(t *testing.T) {
+	real := slices.Concat([]string{"level", "time", "message"}, logFields(t, "../internal/session/record.go"))
+	same(t, "operations.md", first(rows(t, "operations.md", "fields of the log", "end of fields")), real)
+}
+
+func logFields(t *testing.T, name string) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	setters := []string{"Str", "Stringer", "Int", "Int64", "Bool", "Dur", "Time", "AnErr"}
+	var fields []string
+	ast.Inspect(file, func(node ast.Node) bool {
+		call, ok := node.(*ast.CallExpr)
+		if !ok || len(call.Args) != 2 {
+			return true
+		}
+		method, ok := call.Fun.(*ast.SelectorExpr)
+		literal, isText := call.Args[0].(*ast.BasicLit)
+		if ok && isText && slices.Contains(setters, method.Sel.Name) {
+			fields = append(fields, unquote(t, literal))
+		}
+		return true
+	})
+	if len(fields) < 10 {
+		t.Fatalf("found only %q in %s: does it log in another way now?", fields, name)
+	}
+	return fields
+}
+
+func unquote(t *testing.T, literal *ast.BasicLit) string {
+	t.Helper()
+	text, err := strconv.Unquote(literal.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestSampleOfTheLogHasKnownFields(t *testing.T) {
+	known := first(rows(t, "operations.md", "fields of the log", "end of fields"))
+	samples := regexp.MustCompile("(?s)```json\n(.*?)```").FindAllStringSubmatch(read(t, "operations.md"), -1)
+	if len(samples) == 0 {
+		t.Fatal("there is no sample")
+	}
+	for _, sample := range samples {
+		var event map[string]any
+		if err := json.Unmarshal([]byte(sample[1]), &event); err != nil {
+			t.Fatal(err)
+		}
+		for field := range maps.Keys(event) {
+			if !slices.Contains(known, field) {
+				t.Errorf("the sample has the field %s, which the table lacks", field)
+			}
+		}
+	}
+}
+
+// Planned packages have a row in the table of archtest before they exist; here they have none.
+func TestRoomsAreThoseOfTheImportTable(t *testing.T) {
+	var documented []string
+	for _, cells := range rows(t, "architecture.md", "imports", "end of imports") {
+		documented = append(documented, cells[0]+": "+cells[2])
+	}
+	var real []string
+	for name, may := range importTable(t) {
+		if _, err := os.Stat(filepath.Join("..", "internal", name)); err != nil {
+			continue
+		}
+		imports := "-"
+		if len(may) > 0 {
+			imports = strings.Join(may, ", ")
+		}
+		real = append(real, name+": "+imports)
+	}
+	same(t, "architecture.md", documented, real)
+}
+
+// importTable reads the variable table of archtest: a package's name, and which others it may import.
+func importTable(t *testing.T) map[string][]string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "../internal/archtest/imports_test.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := map[string][]string{}
+	ast.Inspect(file, func(node ast.Node) bool {
+		spec, ok := node.(*ast.ValueSpec)
+		if !ok || spec.Names[0].Name != "table" {
+			return true
+		}
+		for _, element := range spec.Values[0].(*ast.CompositeLit).Elts {
+			row := element.(*ast.KeyValueExpr)
+			name := unquote(t, row.Key.(*ast.BasicLit))
+			table[name] = nil
+			if list, ok := row.Value.(*ast.CompositeLit).Elts[0].(*ast.CompositeLit); ok {
+				for _, imported := range list.Elts {
+					table[name] = append(table[name], unquote(t, imported.(*ast.BasicLit)))
+				}
+			}
+		}
+		return false
+	})
+	if len(table) == 0 {
+		t.Fatal("archtest has no variable named table any more")
+	}
+	return table
+}
+
+// The first line of an example says which file it is.
+func TestExamplesAreAccepted(t *testing.T) {
+	parsed := 0
+	for _, match := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(read(t, "../README.md"), -1) {
+		var err error
+		switch example := match[1]; {
+		case strings.HasPrefix(example, "# proxy.yaml"):
+			_, err = config.ParseProxy("proxy.yaml", []byte(example))
+		case strings.HasPrefix(example, "# policy/policy.yaml"):
+			_, err = config.ParsePolicy("policy.yaml", []byte(example))
+		default:
+			continue
+		}
+		parsed++
+		if err != nil {
+			t.Errorf("%v\nin\n%s", err, match[1])
+		}
+	}
+	if parsed != 2 {
+		t.Errorf("README.md has %d examples, not one of each file", parsed)
+	}
+}
+
+func TestSampleRefusalsAreReal(t *testing.T) {
+	stranger := policy.RefuseAddress(policy.Request{Addr: netip.MustParseAddr("198.51.100.9"), User: "app", Database: "app"})
+	for _, sample := range []struct {
+		document string
+		refused  *refusal.Refusal
+		id       string
+	}{
+		{"../README.md", stranger, "8aq0as81xzf56"},
+		{"../README.md", refusal.New(refusal.NoClientCertificate, "The client sent no certificate."), "2v37rs204jz70"},
+		{"clients.md", refusal.New(refusal.CertificateExpired, `Client certificate "CN=app" `+
+			"(serial 1d:e8:64:93:5f:31:04:e0:28:ab:8e:b0:28:48:55:ff, valid until 2026-11-21 01:58:56 UTC) has expired."), "7nd7b0002kr7p"},
+	} {
+		r := sample.refused.Response(sample.id)
+		want := "FATAL:  " + r.Message + "\n" // as psql prints it
+		if r.Detail != "" {
+			want += "DETAIL:  " + r.Detail + "\n"
+		}
+		want += "HINT:  " + r.Hint + "\n"
+		if !strings.Contains(read(t, sample.document), want) {
+			t.Errorf("%s does not show\n%s", sample.document, want)
+		}
+	}
+}
