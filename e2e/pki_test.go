@@ -22,6 +22,7 @@ type certificates struct {
 	spaceCA, privateCA, publicCA, backendCA *testpki.CA
 
 	private *testpki.Pair // ECDSA, for the private name and 127.0.0.1; the default
+	rsa     *testpki.Pair // RSA, for the private name, to stand beside the ECDSA one
 	public  *testpki.Pair // RSA, issued by an intermediate, for the public name
 	backend *testpki.Pair // PostgreSQL's own, for TLS behind the proxy, and for the private name as well
 	toPG    *testpki.Pair // the proxy's client certificate at PostgreSQL, for the user "proxied"
@@ -43,6 +44,9 @@ func newCertificates(dir string) (*certificates, error) {
 	}
 
 	c.private = m.issue(c.privateCA, testpki.Server(privateName, "127.0.0.1", "::1"))
+	rsa := testpki.Server(privateName)
+	rsa.Key = testpki.RSA2048
+	c.rsa = m.issue(c.privateCA, rsa)
 	public := testpki.Server(publicName, "*.apps.public.test")
 	public.Key = testpki.RSA2048
 	c.public = m.issue(m.below(c.publicCA, "Public Intermediate"), public)
@@ -141,7 +145,7 @@ func (c *certificates) serial(client string) string { return serialText(c.client
 
 // pairs are all certificates whose keys the tests hold.
 func (c *certificates) pairs() []*testpki.Pair {
-	all := []*testpki.Pair{c.private, c.public, c.backend, c.toPG}
+	all := []*testpki.Pair{c.private, c.rsa, c.public, c.backend, c.toPG}
 	for _, pair := range c.clients {
 		all = append(all, pair)
 	}

@@ -74,7 +74,7 @@ func writePolicyDir(t testing.TB, dir string, p policy) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, pair := range map[string]*testpki.Pair{"private": pki.private, "public": pki.public, "backend": pki.backend} {
+	for name, pair := range map[string]*testpki.Pair{"private": pki.private, "rsa": pki.rsa, "public": pki.public, "backend": pki.backend} {
 		if err := pair.Write(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
