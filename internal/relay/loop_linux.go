@@ -90,11 +90,8 @@ func (l *loop) run(file *os.File, raw syscall.RawConn) {
 func (l *loop) batch() {
 	l.window.open(time.Now())
 	for {
-		n, err := unix.EpollWait(l.poll, l.events[:], 0)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
+		n := pollEvents(l.poll, l.events[:])
+		if n == 0 {
 			break
 		}
 		for i := range l.events[:n] {

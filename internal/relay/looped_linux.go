@@ -3,7 +3,6 @@ package relay
 import (
 	"errors"
 	"io"
-	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -178,7 +177,7 @@ func (s *looped) watch() {
 // readClient takes what the client has sent.
 func (s *looped) readClient() {
 	l := s.loop.Load()
-	n, err := readSocket(uintptr(s.client.fd), l.received[:])
+	n, err := receive(s.client.fd, l.received[:])
 	switch {
 	case err == errAgain:
 	case s.phase == parting:
@@ -237,7 +236,7 @@ func (s *looped) halfClose() {
 // readServer takes what the server has sent.
 func (s *looped) readServer() {
 	l := s.loop.Load()
-	n, err := readSocket(uintptr(s.server.fd), l.received[:])
+	n, err := receive(s.server.fd, l.received[:])
 	switch {
 	case err == errAgain:
 	case s.phase == leaving:
@@ -323,7 +322,7 @@ func (s *looped) send(h *half, p []byte) {
 		return
 	}
 	if h.pending == nil {
-		n, err := writeSocket(h.fd, p)
+		n, err := transmit(h.fd, p)
 		if err != nil {
 			s.unwritable(h, err)
 			return
@@ -359,7 +358,7 @@ func (s *looped) drain(side uint32) {
 	if h.pending == nil {
 		return
 	}
-	n, err := writeSocket(h.fd, (*h.pending)[h.sent:])
+	n, err := transmit(h.fd, (*h.pending)[h.sent:])
 	if err != nil {
 		s.unwritable(h, err)
 		s.watch()
@@ -493,20 +492,4 @@ func (h *half) drop() {
 		leftovers.Put(h.pending)
 	}
 	h.pending, h.sent = nil, 0
-}
-
-// writeSocket writes once to a non-blocking socket. A full one takes 0 bytes, without an error.
-func writeSocket(fd int, p []byte) (int, error) {
-	for {
-		n, err := unix.Write(fd, p)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EAGAIN):
-			return 0, nil
-		case err != nil:
-			return 0, os.NewSyscallError("write", err)
-		}
-		return n, nil
-	}
 }

@@ -1,0 +1,63 @@
+package relay
+
+import (
+	"io"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The loop's system calls. None of them waits: the sockets are non-blocking, and epoll is asked with a timeout of zero.
+// So the scheduler needs not be told before and after, which it would be by syscall.Read and its like: that costs as
+// much as a small copy, twice per message, and wakes the runtime's monitor thread.
+
+// pollEvents fills events with what is ready, if anything is.
+func pollEvents(poll int, events []unix.EpollEvent) int {
+	for {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(poll),
+			uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+		switch errno {
+		case 0:
+			return int(n)
+		case unix.EINTR:
+		default:
+			return 0 // EBADF, EINVAL: impossible while the loop lives
+		}
+	}
+}
+
+// receive reads once. The error is errAgain if there is nothing, and [io.EOF] at the end of the stream.
+func receive(fd int, p []byte) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		switch {
+		case errno == unix.EINTR:
+		case errno == unix.EAGAIN:
+			return 0, errAgain
+		case errno != 0:
+			return 0, os.NewSyscallError("read", errno)
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return int(n), nil
+		}
+	}
+}
+
+// transmit writes once. A full socket takes 0 bytes, without an error.
+func transmit(fd int, p []byte) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return 0, nil
+		default:
+			return 0, os.NewSyscallError("write", errno)
+		}
+	}
+}
