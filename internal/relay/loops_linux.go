@@ -24,9 +24,6 @@ const (
 	idleLoad = 40
 )
 
-// NewEngine is the engine of choice for this system.
-func NewEngine() Engine { return &Loops{} }
-
 // Start begins to relay. What is no plain socket, such as TLS to the server, is left to [Pairs].
 func (set *Loops) Start(link Link, done func(Result)) Relay {
 	l := set.place()

@@ -1,0 +1,6 @@
+//go:build !relaypair
+
+package relay
+
+// NewEngine is the engine of choice for this system.
+func NewEngine() Engine { return &Loops{} }
