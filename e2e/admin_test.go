@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,12 +14,19 @@ import (
 	"time"
 )
 
-// adminClient keeps no connection, so that a proxy's end does not wait for one.
-var adminClient = http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-
 // get asks the admin endpoint. An answer other than 200 is an error with its text.
 func (p *proxy) get(path string) (string, error) {
-	response, err := adminClient.Get("http://" + p.Admin + path)
+	network := "tcp"
+	if strings.HasPrefix(p.Admin, "/") {
+		network = "unix"
+	}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{
+		DisableKeepAlives: true, // the proxy's end should not wait for one
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, p.Admin)
+		},
+	}}
+	response, err := client.Get("http://admin" + path)
 	if err != nil {
 		return "", err
 	}

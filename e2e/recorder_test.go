@@ -31,14 +31,10 @@ type recorded struct {
 // recorderKey is the cancel key of every session.
 var recorderKey = cancelKey{pid: 4711, secret: []byte{0xca, 0x11, 0xab, 0x1e}}
 
-// record starts a recorder. A socket's path is short, unlike a test's directory.
+// record starts a recorder.
 func record(t testing.TB) *recorder {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "e2e.")
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "s")
+	path := filepath.Join(shortDir(t), "s")
 	listener, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -50,9 +46,19 @@ func record(t testing.TB) *recorder {
 		listener.Close()
 		r.release()
 		serving.Wait()
-		os.RemoveAll(dir)
 	})
 	return r
+}
+
+// shortDir is a directory for sockets, whose paths may have 107 bytes.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "e2e.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func (r *recorder) accept(listener net.Listener, serving *sync.WaitGroup) {
