@@ -200,13 +200,15 @@ func (l *loop) watch(s *looped, side uint32, events uint32) error {
 	return nil
 }
 
-// window measures how busy a loop is: the share of time that it spends in batches.
+// window measures how busy a loop is: the share of time that it spends in batches, as far as the process has got
+// processor time for it. A loop that others keep from running is not helped by a second one.
 type window struct {
 	begin, since time.Time // of the window; of what is not counted yet
 	busy         time.Duration
-	turn         uint32       // the number of this window
-	load         atomic.Int64 // of the last whole window, in per cent
-	until        atomic.Int64 // its end, in nanoseconds since processStart
+	used         time.Duration // processor time of the process at the begin
+	turn         uint32        // the number of this window
+	load         atomic.Int64  // of the last whole window, in per cent
+	until        atomic.Int64  // its end, in nanoseconds since processStart
 }
 
 // windowLength is over how long a loop's load is measured.
@@ -218,7 +220,7 @@ var processStart = time.Now()
 // open begins a batch.
 func (w *window) open(now time.Time) {
 	if now.Sub(w.begin) > 2*windowLength { // it has slept for long
-		w.begin, w.busy = now, 0
+		w.begin, w.busy, w.used = now, 0, processTime()
 	}
 	w.since = now
 }
@@ -236,11 +238,21 @@ func (w *window) pass(now time.Time) bool {
 		return false
 	}
 	w.close(now)
-	w.load.Store(int64(100 * w.busy / length))
+	used := processTime()
+	w.load.Store(int64(100 * min(w.busy, used-w.used) / length))
 	w.until.Store(int64(now.Sub(processStart)))
-	w.begin, w.busy = now, 0
+	w.begin, w.busy, w.used = now, 0, used
 	w.turn++
 	return true
+}
+
+// processTime is the processor time that the process has used so far.
+func processTime() time.Duration {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // recent is the load of the last window, in per cent; 0 if that is long ago. It may be called from any goroutine.
