@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -83,8 +84,11 @@ func (l *eventLog) keep(secret ...string) {
 // keepCancelKey adds a cancel key in the forms in which it could have got into the log.
 func (l *eventLog) keepCancelKey(key []byte) {
 	l.keep(hex.EncodeToString(key), base64.StdEncoding.EncodeToString(key), strings.Trim(fmt.Sprint(key), "[]"))
-	if len(key) == 4 {
-		l.keep(strconv.FormatUint(uint64(key[0])<<24|uint64(key[1])<<16|uint64(key[2])<<8|uint64(key[3]), 10))
+	if len(key) != 4 {
+		return
+	}
+	if number := strconv.FormatUint(uint64(binary.BigEndian.Uint32(key)), 10); len(number) > 7 { // a short one may stand there by chance
+		l.keep(number)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // options say which proxy to start. The zero value is one in front of the package's PostgreSQL, by its unix socket,
@@ -206,4 +208,13 @@ func program(t testing.TB, args ...string) (stdout, stderr string, code int) {
 		t.Fatal(err)
 	}
 	return out.String(), errs.String(), command.ProcessState.ExitCode()
+}
+
+// limitDescriptors lowers the process's limit on open files while it runs.
+func limitDescriptors(t testing.TB, p *proxy, n uint64) {
+	t.Helper()
+	limit := unix.Rlimit{Cur: n, Max: n}
+	if err := unix.Prlimit(p.command.Process.Pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
 }
