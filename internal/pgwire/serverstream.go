@@ -15,7 +15,7 @@ import (
 // Until the first ReadyForQuery it looks into two messages: BackendKeyData for the cancel key, and
 // ErrorResponse, to which a hint may be added. From then on it reads headers only: no copy, no allocation.
 //
-// One goroutine calls Follow, Rest and AtBoundary. Status may be called from any.
+// One goroutine calls Follow, Rest, AtBoundary and Ready. Status and Asked may be called from any.
 type ServerStream struct {
 	// OnKey gets the session's cancel key before the client does. It may be nil.
 	OnKey func(Key)
@@ -32,6 +32,7 @@ type ServerStream struct {
 	wantStatus bool   // the next byte is ReadyForQuery's
 
 	status atomic.Uint32
+	ready  atomic.Bool // ReadyForQuery has come, and the client has sent nothing since
 }
 
 // maxLogin bounds what is kept of a message during the login. Longer messages are only hopped.
@@ -52,6 +53,13 @@ func (s *ServerStream) Status() byte { return byte(s.status.Load()) }
 func (s *ServerStream) AtBoundary() bool {
 	return s.have == 0 && s.body == 0 && len(s.partial) == 0
 }
+
+// Asked says that the client has sent something. It may be called from any goroutine.
+func (s *ServerStream) Asked() { s.ready.Store(false) }
+
+// Ready reports whether the server waits for the client: its last ReadyForQuery came after the last Asked, and no part
+// of a message has come since. A client that sends a second query before the first is answered makes it true early.
+func (s *ServerStream) Ready() bool { return s.ready.Load() && s.AtBoundary() }
 
 // Follow takes the next bytes of the server and returns those to forward now: p itself, or during the login
 // a slice of its own. An error means that the server does not speak the protocol.
@@ -150,7 +158,10 @@ func (s *ServerStream) hop(p []byte) error {
 			return badLength(header[0], length)
 		}
 		s.body = length - minLength
-		s.wantStatus = header[0] == 'Z' && s.body > 0
+		if header[0] == 'Z' {
+			s.wantStatus = s.body > 0
+			s.ready.Store(true)
+		}
 	}
 	return nil
 }

@@ -282,3 +282,25 @@ func BenchmarkOpening(b *testing.B) {
 		}
 	}
 }
+
+func TestServerIsReadyUntilItIsAsked(t *testing.T) {
+	var s ServerStream
+	step := func(what string, p []byte, want bool) {
+		t.Helper()
+		if p != nil {
+			feed(t, &s, p, len(p))
+		}
+		if s.Ready() != want {
+			t.Errorf("%s: ready is %v", what, s.Ready())
+		}
+	}
+	step("at the start", nil, false)
+	step("behind the login", login(), true)
+	step("a notification comes", message('A', "\x00\x00\x00\x01x\x00\x00"), true)
+	step("a part of one comes", message('A', "\x00\x00\x00\x01x\x00\x00")[:3], false)
+	step("and the rest", message('A', "\x00\x00\x00\x01x\x00\x00")[3:], true)
+	s.Asked()
+	step("a query", nil, false)
+	step("a notice of the query", message('N', "x"), false)
+	step("its end", message('Z', "T"), true)
+}

@@ -28,7 +28,7 @@ type looped struct {
 	forward        bool // the server takes what the client sends
 	halfClosed     bool // the client sends no more
 	serverEnded    bool // by itself
-	message        []byte
+	stop           *stop
 	timer          *time.Timer
 	alarms         uint32 // the timers so far: an old one that fires late is ignored
 }
@@ -63,12 +63,10 @@ const maxPending = 2 * sealedSize
 var leftovers = sync.Pool{New: func() any { b := make([]byte, 0, sealedSize); return &b }}
 
 // Stop is [Relay]'s.
-func (s *looped) Stop(message []byte) {
+func (s *looped) Stop(when When, message []byte) {
 	s.loop.Load().post(s, func(s *looped) {
-		if s.message == nil && s.phase == relaying {
-			s.message = message
-			s.stopAtBoundary()
-		}
+		s.stop = &stop{when, message}
+		s.stopIfDue()
 	})
 }
 
@@ -205,6 +203,7 @@ func (s *looped) fromClient(records []byte) {
 		n += more
 	}
 	if n > 0 && s.forward {
+		s.link.Stream.Asked()
 		s.link.Bytes.ToServer.Add(int64(n))
 		s.send(&s.server, l.opened[:n])
 	}
@@ -264,9 +263,7 @@ func (s *looped) fromServer(p []byte) {
 	case s.halfClosed:
 		s.alarm(halfOpen, func(s *looped) { s.conclude(ClientClosed, nil, nil) })
 	}
-	if s.message != nil {
-		s.stopAtBoundary()
-	}
+	s.stopIfDue()
 	s.watch()
 }
 
@@ -286,9 +283,9 @@ func (s *looped) serverEnds(err error) {
 	}
 }
 
-func (s *looped) stopAtBoundary() {
-	if s.link.Stream.AtBoundary() {
-		s.conclude(Stopped, nil, s.message)
+func (s *looped) stopIfDue() {
+	if s.stop.due(s.link.Stream) {
+		s.conclude(Stopped, nil, s.stop.message)
 	}
 }
 

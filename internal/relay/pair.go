@@ -27,9 +27,9 @@ type pair struct {
 	mu         sync.Mutex
 	end        End
 	err        error
-	over       bool   // end and err are settled
-	halfClosed bool   // the client sends no more
-	message    []byte // of Stop
+	over       bool // end and err are settled
+	halfClosed bool // the client sends no more
+	stop       *stop
 }
 
 // errTruncated is a server's end of stream inside of a message.
@@ -52,12 +52,12 @@ func startPair(link Link, done func(Result)) *pair {
 }
 
 // Stop is [Relay]'s.
-func (p *pair) Stop(message []byte) {
+func (p *pair) Stop(when When, message []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.message == nil && !p.over {
-		p.message = message
-		p.link.Server.SetReadDeadline(past)
+	if !p.over {
+		p.stop = &stop{when, message}
+		p.link.Server.SetReadDeadline(past) // wakes toClient, which knows whether the moment has come
 	}
 }
 
@@ -110,6 +110,7 @@ func (p *pair) toServer() {
 		buf, n, err := p.client.read()
 		if n > 0 {
 			if forward {
+				p.link.Stream.Asked()
 				p.link.Bytes.ToServer.Add(int64(n))
 				if _, err := p.link.Server.Write(buf[:n]); err != nil {
 					// The server may have said why it left, which toClient passes on. The client is read on: a
@@ -175,7 +176,7 @@ func (p *pair) toClient() {
 // proceed decides after each read of the server, which ended with err, whether there is a next one.
 func (p *pair) proceed(err error) bool {
 	p.mu.Lock()
-	over, message, halfClosed := p.over, p.message, p.halfClosed
+	over, stop, halfClosed := p.over, p.stop, p.halfClosed
 	p.mu.Unlock()
 
 	woken := errors.Is(err, os.ErrDeadlineExceeded)
@@ -184,11 +185,11 @@ func (p *pair) proceed(err error) bool {
 	switch {
 	case over:
 		return false
-	case message != nil && !p.serverEnded && atBoundary:
-		p.conclude(Stopped, nil, message)
+	case !p.serverEnded && stop.due(p.link.Stream):
+		p.conclude(Stopped, nil, stop.message)
 		return false
-	case message != nil && woken:
-		p.resume() // Stop came inside of a message
+	case stop != nil && woken:
+		p.resume() // its moment has not come
 		return true
 	case err == nil:
 		if halfClosed {
@@ -212,7 +213,11 @@ func (p *pair) proceed(err error) bool {
 func (p *pair) resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.over {
+	switch {
+	case p.over:
+	case p.halfClosed:
+		p.link.Server.SetReadDeadline(time.Now().Add(halfOpen))
+	default:
 		p.link.Server.SetReadDeadline(time.Time{})
 	}
 }

@@ -59,12 +59,39 @@ type Engine interface {
 
 // Relay is one session's. Its methods may be called from any goroutine, also when it is over, and don't wait.
 type Relay interface {
-	// Stop ends the session at the next message boundary of the server: the client gets the message (an encoded
-	// ErrorResponse) and then the end of the stream. A server that is silent is at a boundary. Calls after the
-	// first have no effect.
-	Stop(message []byte)
+	// Stop ends the session at the moment that it names, at once if it stands there: the client gets the message
+	// (an encoded ErrorResponse) and then the end of the stream. A later call replaces an earlier one.
+	Stop(when When, message []byte)
 	// Abort ends the session now, wherever it stands.
 	Abort()
+}
+
+// When is a moment at which a session may be stopped. All of them are between two messages of the server, where the
+// protocol allows another one. A session whose login is not over stands there whenever the server is silent.
+type When uint8
+
+// The moments, each of which is also all those before it.
+const (
+	AtBoundary         When = iota // between two messages
+	WhenIdle                       // the server waits for the client's next query, perhaps inside of a transaction
+	OutsideTransaction             // and outside of one
+)
+
+// stop is a Stop that waits for its moment.
+type stop struct {
+	when    When
+	message []byte
+}
+
+// due reports whether the moment has come.
+func (s *stop) due(stream *pgwire.ServerStream) bool {
+	switch {
+	case s == nil || !stream.AtBoundary():
+		return false
+	case s.when == AtBoundary || stream.Status() == 0:
+		return true
+	}
+	return stream.Ready() && (s.when == WhenIdle || stream.Status() == 'I')
 }
 
 // Pairs is the engine with a goroutine per direction.

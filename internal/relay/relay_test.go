@@ -184,7 +184,7 @@ func TestStopWaitsForAMessageBoundary(t *testing.T) {
 		send(t, l.server, m[:10])
 		l.want(l.client, m[:10])
 		farewell := message('E', "terminating connection due to administrator command")
-		l.relay.Stop(farewell)
+		l.relay.Stop(AtBoundary, farewell)
 		send(t, l.server, m[10:])
 		l.want(l.client, m[10:])
 		l.want(l.client, farewell)
@@ -201,7 +201,7 @@ func TestStopEndsAnIdleSessionAtOnce(t *testing.T) {
 		send(t, l.server, ready())
 		l.want(l.client, ready())
 		farewell := message('E', "terminating connection due to administrator command")
-		l.relay.Stop(farewell)
+		l.relay.Stop(AtBoundary, farewell)
 		l.want(l.client, farewell)
 		l.wantEnd(true)
 		l.socket.Close()
@@ -211,6 +211,61 @@ func TestStopEndsAnIdleSessionAtOnce(t *testing.T) {
 		if r := l.result(); r.End != Stopped {
 			t.Errorf("got %v", r.End)
 		}
+	})
+}
+
+// A session is stopped between two queries, or between two transactions, as asked for.
+func TestStopWaitsForItsMoment(t *testing.T) {
+	farewell := message('E', "terminating connection due to administrator command")
+	query := []byte("Q\x00\x00\x00\x09begin")
+	for name, test := range map[string]struct {
+		when    When
+		answers [][]byte // of the server, to as many queries; the session ends behind the last
+	}{
+		"between messages":           {AtBoundary, [][]byte{message('D', "row")}},
+		"between queries":            {WhenIdle, [][]byte{append(message('D', "row"), message('Z', "T")...)}},
+		"outside of a transaction":   {OutsideTransaction, [][]byte{message('Z', "T"), message('Z', "E"), message('Z', "I")}},
+		"outside, one query at once": {OutsideTransaction, [][]byte{message('Z', "I")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(t *testing.T, l *link) {
+				send(t, l.server, ready())
+				l.want(l.client, ready())
+				for i, answer := range test.answers {
+					send(t, l.client, query)
+					l.want(l.server, query)
+					if i == 0 && test.when != AtBoundary {
+						l.relay.Stop(test.when, farewell)
+						send(t, l.server, message('N', "notice")) // a boundary, but the server is not ready
+						l.want(l.client, message('N', "notice"))
+					}
+					if i == 0 && test.when == AtBoundary {
+						send(t, l.server, answer[:3])
+						l.want(l.client, answer[:3])
+						l.relay.Stop(test.when, farewell)
+						answer = answer[3:]
+					}
+					send(t, l.server, answer)
+					l.want(l.client, answer)
+				}
+				l.want(l.client, farewell)
+				l.wantEnd(true)
+			})
+		})
+	}
+}
+
+// A drain becomes less patient: the last word counts.
+func TestLaterStopReplacesAnEarlierOne(t *testing.T) {
+	each(t, func(t *testing.T, l *link) {
+		send(t, l.server, message('Z', "T"))
+		l.want(l.client, message('Z', "T"))
+		l.relay.Stop(OutsideTransaction, message('E', "patient"))
+		send(t, l.server, message('N', "still there"))
+		l.want(l.client, message('N', "still there"))
+		l.relay.Stop(WhenIdle, message('E', "impatient"))
+		l.want(l.client, message('E', "impatient"))
+		l.wantEnd(true)
 	})
 }
 
@@ -246,7 +301,7 @@ func TestBothEndsAtOnceIsOneEnd(t *testing.T) {
 		go l.server.Close()
 		go l.socket.Close()
 		go l.relay.Abort()
-		go l.relay.Stop(ready())
+		go l.relay.Stop(AtBoundary, ready())
 		l.result()
 		select {
 		case r := <-l.ended:
@@ -312,7 +367,7 @@ func TestCallsBehindTheEndHaveNoEffect(t *testing.T) {
 		l.relay.Abort()
 		l.result()
 		l.relay.Abort()
-		l.relay.Stop(ready())
+		l.relay.Stop(AtBoundary, ready())
 		select {
 		case r := <-l.ended:
 			t.Errorf("a second end: %+v", r)

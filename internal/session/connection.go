@@ -193,7 +193,7 @@ func (c *connection) stop(why *refusal.Refusal) {
 		return
 	}
 	if message, err := pgwire.Fatal(why.Response(c.id)); err == nil {
-		c.running.Stop(message)
+		c.running.Stop(relay.AtBoundary, message)
 	}
 }
 
