@@ -212,6 +212,10 @@ func (p *proxy) drain(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	left := len(p.sessions.Table().Sessions())
 	p.cutOff()
+	if left == 0 { // only connections that had not got so far
+		p.log.Info().Msg("drained")
+		return nil
+	}
 	p.log.Warn().Int("sessions", left).AnErr("cause", context.Cause(ctx)).Msg("sessions were cut off")
 	return &exit{code: exitExpired, err: fmt.Errorf("%d sessions were cut off: %w", left, context.Cause(ctx)), silent: true}
 }
