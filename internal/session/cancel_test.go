@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"io"
 	"net"
 	"net/netip"
@@ -101,9 +100,7 @@ func TestKeyIsForgottenWithItsSession(t *testing.T) {
 		session := w.connect(home)
 		session.login(pki().app, "app")
 		session.leave()
-		if err := w.sessions.Wait(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		w.wait()
 		w.connect(home).asked(pgwire.CancelPacket(theKey))
 		if n := len(w.database.cancelled()); n != 0 || len(w.sessions.table.keys) != 0 {
 			t.Errorf("%d cancels for a session that is over; %d keys are left", n, len(w.sessions.table.keys))
@@ -229,9 +226,7 @@ func TestQueryOfALostClientIsCancelled(t *testing.T) {
 				c.send(query)
 				synctest.Wait()
 				row.lose(c)
-				if err := w.sessions.Wait(context.Background()); err != nil {
-					t.Fatal(err)
-				}
+				w.wait()
 				cancelled := w.database.cancelled()
 				if len(cancelled) != row.cancel || string(cancelled[0]) != string(pgwire.CancelPacket(theKey)) {
 					t.Errorf("the server gets the cancels %q, want its session's key", cancelled)

@@ -88,9 +88,7 @@ func TestStopTellsEachSessionWhyAtAMessageBoundary(t *testing.T) {
 			t.Errorf("detail is %q", answer.Detail)
 		}
 		c.leave()
-		if err := w.sessions.Wait(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		w.wait()
 		if e := w.last(); e["end"] != "stopped" || e["refusal"] != "session_drained" || w.refused("session_drained") != 1 {
 			t.Errorf("logged as %v", e)
 		}
@@ -124,9 +122,7 @@ func TestAbortEndsSessionsNow(t *testing.T) {
 		c := w.connect(home)
 		c.login(pki().app, "app")
 		w.sessions.Table().Abort()
-		if err := w.sessions.Wait(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		w.wait()
 		if w.last()["end"] != "aborted" {
 			t.Errorf("logged as %v", w.last())
 		}
@@ -293,9 +289,7 @@ func TestSessionsShowWhoIsConnectedAndHow(t *testing.T) {
 			t.Errorf("traffic is %d and %d", toClient, toServer)
 		}
 		c.leave()
-		if err := w.sessions.Wait(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		w.wait()
 		if toClient, toServer := w.sessions.Table().Traffic(); toClient < s.ToClient || toServer < s.ToServer {
 			t.Errorf("traffic has shrunk to %d and %d", toClient, toServer)
 		}

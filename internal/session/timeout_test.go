@@ -264,9 +264,7 @@ func TestServerThatNeverAnswersGoesWithItsClient(t *testing.T) {
 		}
 		left := time.Now()
 		c.wire.Reset()
-		if err := w.sessions.Wait(context.Background()); err != nil {
-			t.Fatal(err)
-		}
+		w.wait()
 		synctest.Wait()
 		if took := time.Since(left); took > time.Second || open.Load() != 0 {
 			t.Errorf("%v after its client, %d connections to the server are open", took, open.Load())
@@ -279,7 +277,8 @@ func TestRefusedClientCanNotStay(t *testing.T) {
 		"reads nothing and stays": func(*client) {},
 		"goes on sending": func(c *client) {
 			c.work.Go(func() {
-				for err := error(nil); err == nil; pass(100 * time.Millisecond) {
+				for err := error(nil); err == nil; {
+					pass(100 * time.Millisecond)
 					_, err = c.wire.Write(make([]byte, 1000))
 				}
 			})

@@ -103,8 +103,15 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 // fresh makes a value of a type that the import table does not let tests of this package name.
 func fresh[T any](*T) *T { return new(T) }
 
+// close ends the proxy.
 func (w *world) close() {
 	w.sessions.Table().Abort()
+	w.wait()
+}
+
+// wait returns when every connection is over and recorded.
+func (w *world) wait() {
+	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := w.sessions.Wait(ctx); err != nil {
