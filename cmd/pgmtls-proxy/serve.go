@@ -25,6 +25,7 @@ import (
 	"pgmtls-proxy/internal/refusal"
 	"pgmtls-proxy/internal/relay"
 	"pgmtls-proxy/internal/session"
+	"pgmtls-proxy/internal/tlsconf"
 )
 
 // unfinished is how many connections may be open beyond the sessions: those that are still opening, and those that
@@ -80,7 +81,6 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			Live:        live,
 			Builder:     policy.Builder{Backend: target, MinVersion: cfg.SSLMinProtocolVersion},
 			Log:         log,
-			OnApplied:   func(s *policy.Snapshot) { m.PolicyReloaded(metrics.ReloadApplied); m.PolicyApplied(policyInfo(s)) },
 			OnUnchanged: func() { m.PolicyReloaded(metrics.ReloadUnchanged) },
 			OnRefused:   func(error) { m.PolicyReloaded(metrics.ReloadRefused) },
 		},
@@ -109,8 +109,13 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 		},
 		admin: &admin.Server{Policy: live, Metrics: registry, Version: version, Started: time.Now()},
 	}
+	p.keeper.OnApplied = func(previous, next *policy.Snapshot) {
+		m.PolicyReloaded(metrics.ReloadApplied)
+		m.PolicyApplied(policyInfo(next))
+		p.sessions.PolicyChanged(previous, next)
+	}
 	p.listener.Handle = p.sessions.Serve
-	p.admin.Sessions = p.sessions.Table()
+	p.admin.Sessions, p.admin.Receipts = p.sessions.Table(), p.sessions.Receipts
 	return p
 }
 
@@ -119,6 +124,11 @@ func policyInfo(s *policy.Snapshot) metrics.PolicyInfo {
 	info := metrics.PolicyInfo{Generation: s.Generation, Rules: len(s.Rules.Rules()), LoadedAt: s.LoadedAt}
 	for _, c := range s.Certificates {
 		info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleServer, Serial: c.Serial(), NotAfter: c.NotAfter()})
+	}
+	if s.Backend.TLS != nil {
+		for _, c := range s.Backend.TLS.Certificates {
+			info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleBackend, Serial: tlsconf.FormatSerial(c.Leaf.SerialNumber), NotAfter: c.Leaf.NotAfter})
+		}
 	}
 	for _, ca := range s.Trust.CAs() {
 		info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleClientCA, Serial: ca.Serial, NotAfter: ca.NotAfter})
@@ -142,11 +152,12 @@ func (p *proxy) run(ctx context.Context, listeners []net.Listener, adminListener
 
 	adminHTTP := p.admin.HTTP()
 	defer adminHTTP.Close()
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	go func() { failed <- admin.Serve(adminHTTP, adminListener) }()
 
 	p.keeper.Load(ctx)
 	go func() { failed <- p.keeper.Run(ctx, reloads) }()
+	go func() { failed <- p.sessions.Sweep(ctx) }()
 	go func() { failed <- p.listener.Serve(ctx, listeners...) }()
 
 	p.admin.SetPhase(admin.Serving)
@@ -229,7 +240,7 @@ const farewell = 3 * time.Second
 func (p *proxy) cutOff() {
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
-	p.sessions.Table().Stop(refusal.New(refusal.SessionDrained, "The proxy in front of the database is shutting down."))
+	p.sessions.Table().Stop(relay.AtBoundary, refusal.New(refusal.SessionDrained, "The proxy in front of the database is shutting down."))
 	if p.quiet(ctx) == nil {
 		return
 	}

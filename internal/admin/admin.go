@@ -26,6 +26,7 @@ import (
 type Server struct {
 	Policy   *policy.Live
 	Sessions *session.Table
+	Receipts func() []session.Receipt
 	Metrics  prometheus.Gatherer
 	Version  string
 	Started  time.Time

@@ -16,6 +16,7 @@ type status struct {
 	Policy    *policyStatus  `json:"policy"` // null while there has never been a good one
 	Reload    reloadStatus   `json:"reload"`
 	Sessions  map[string]int `json:"sessions"` // by state
+	Receipts  []receipt      `json:"receipts"` // of the last changes of the policy, the oldest first
 }
 
 // policyStatus is what is in force.
@@ -78,6 +79,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 		Policy:    describe(snapshot, time.Now()),
 		Reload:    reloadStatus{CheckedAt: last.CheckedAt, Error: last.Error, FailedAt: optional(last.FailedAt)},
 		Sessions:  sessions,
+		Receipts:  s.receipts(),
 	})
 }
 

@@ -40,6 +40,7 @@ type Policy struct {
 	IPRules      []IPRule      // at most MaxIPRules, ids and networks unique; none lets nobody in
 	Identities   []Identity    // none: any certificate of the CA may log in as any user
 	OnRemoval    OnRemoval
+	EndGrace     time.Duration // with OnRemovalEnd
 }
 
 // Certificate is a server certificate: its chain and its key.

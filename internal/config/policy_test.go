@@ -127,8 +127,8 @@ func TestPolicyProblemsNameLineFieldValueAndFix(t *testing.T) {
 			`policy.yaml:9: identities: restricts nobody with client_auth: optional, under which a client without a certificate logs in as any user; write client_auth: required, or remove the identities`},
 		"on_removal": {replaced(8, "on_removal: kill"),
 			`policy.yaml:8: on_removal: "kill" is not a choice; write end or keep`},
-		"a key of a later version": {replaced(8, "end_grace: 5s"),
-			`policy.yaml:8: end_grace: is not a key that exists; the keys here are generation, client_auth, client_ca, client_crl, revoked, certificates, ip_rules, identities, on_removal`},
+		"a key of a later version": {replaced(8, "sessions_end: 5s"),
+			`policy.yaml:8: sessions_end: is not a key that exists; the keys here are generation, client_auth, client_ca, client_crl, revoked, certificates, ip_rules, identities, on_removal, end_grace`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := ParsePolicy("policy.yaml", []byte(c.text))

@@ -38,6 +38,9 @@ var policyFields = []field[Policy]{
 	choiceField(Key{Name: "on_removal", Default: "end",
 		Meaning: "What happens to live sessions that a change no longer allows. end: they are ended at a message boundary. keep: they go on."},
 		[]OnRemoval{OnRemovalEnd, OnRemovalKeep}, func(p *Policy) *OnRemoval { return &p.OnRemoval }),
+	durationField(Key{Name: "end_grace", Default: "5s",
+		Meaning: "How long a session in a query, which is cancelled, has to end before its connections are closed. With on_removal: end."},
+		durationBounds{max: 10 * time.Minute}, func(p *Policy) *time.Duration { return &p.EndGrace }),
 }
 
 var certificateFields = []field[Certificate]{

@@ -29,6 +29,7 @@ type Metrics struct {
 	dials            prometheus.Observer
 	dialErrors       prometheus.Counter
 	sessionSeconds   prometheus.Observer
+	policyInForce    prometheus.Observer
 	cancelsForwarded prometheus.Counter
 	cancelsDenied    prometheus.Counter
 	cancelsFailed    prometheus.Counter
@@ -52,6 +53,7 @@ type Process struct {
 var (
 	handshakeBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 	dialBuckets      = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	inForceBuckets   = []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 5, 10, 60}
 	sessionBuckets   = []float64{.1, 1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 7 * 86400, 30 * 86400}
 )
 
@@ -80,6 +82,9 @@ func New(registry *prometheus.Registry, process Process) *Metrics {
 		sessionSeconds: define.histogram("session_seconds", sessionBuckets,
 			"Length of the sessions that have ended, from their accept. Many short ones: clients connect for each query, and a pool would save them the handshakes."),
 	}
+
+	m.policyInForce = define.histogram("policy_in_force_seconds", inForceBuckets,
+		"Time from a new policy's first connection to the end of the last session that it no longer allows. More than a second: sessions in long queries use their end_grace.")
 
 	refusals := define.counters("refusals_total", "reason",
 		"Connections refused, and sessions ended by the proxy, by reason: docs/refusals.md says what each asks for.")

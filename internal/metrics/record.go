@@ -47,6 +47,9 @@ func (m *Metrics) Dialed(took time.Duration, err error) {
 // SessionEnded counts a session that was relayed and is over, and how long it was since its accept.
 func (m *Metrics) SessionEnded(lasted time.Duration) { m.sessionSeconds.Observe(lasted.Seconds()) }
 
+// PolicyInForce counts a policy that is in force for every session, and how long that took.
+func (m *Metrics) PolicyInForce(took time.Duration) { m.policyInForce.Observe(took.Seconds()) }
+
 // CancelForwarded counts a cancel request that PostgreSQL has got.
 func (m *Metrics) CancelForwarded() { m.cancelsForwarded.Inc() }
 

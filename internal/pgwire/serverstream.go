@@ -57,6 +57,9 @@ func (s *ServerStream) AtBoundary() bool {
 // Asked says that the client has sent something. It may be called from any goroutine.
 func (s *ServerStream) Asked() { s.ready.Store(false) }
 
+// Idle is Ready for any goroutine, and less exact: it may be true inside of a message that nobody has asked for.
+func (s *ServerStream) Idle() bool { return s.ready.Load() }
+
 // Ready reports whether the server waits for the client: its last ReadyForQuery came after the last Asked, and no part
 // of a message has come since. A client that sends a second query before the first is answered makes it true early.
 func (s *ServerStream) Ready() bool { return s.ready.Load() && s.AtBoundary() }

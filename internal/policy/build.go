@@ -2,10 +2,12 @@ package policy
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"pgmtls-proxy/internal/allowlist"
@@ -34,9 +36,16 @@ func (b Builder) Build(files *Files, previous *Snapshot, now time.Time) (*Snapsh
 		LoadedAt:   now,
 		Rules:      build.rules(),
 		ClientAuth: p.ClientAuth,
-		Trust:      build.trust(),
 		Backend:    b.Backend,
+		OnRemoval:  p.OnRemoval,
+		EndGrace:   p.EndGrace,
 		identities: p.Identities,
+		inputs:     build.trustInputs(),
+	}
+	if previous != nil && previous.inputs == s.inputs {
+		s.Trust = previous.Trust // the same verdicts: live sessions need not be judged again
+	} else {
+		s.Trust = build.trust()
 	}
 	s.Certificates, s.Default = build.certificates(previous, now)
 	if len(build.problems) > 0 {
@@ -96,6 +105,19 @@ func (b *building) trust() *tlsconf.Trust {
 		b.refuseFile(problem, append(p.ClientCA, p.ClientCRL...))
 	}
 	return trust
+}
+
+// trustInputs is a digest of all that trust is built from.
+func (b *building) trustInputs() [sha256.Size]byte {
+	p := b.files.Policy
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%s %d %d %v\n", p.ClientAuth, len(p.ClientCA), len(p.ClientCRL), p.Revoked)
+	for _, f := range append(slices.Clone(p.ClientCA), p.ClientCRL...) {
+		text := b.files.Contents[f.Path]
+		fmt.Fprintf(hash, "%d\n", len(text))
+		hash.Write(text)
+	}
+	return [sha256.Size]byte(hash.Sum(nil))
 }
 
 func (b *building) read(list []config.File) []tlsconf.File {

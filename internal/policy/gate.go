@@ -27,11 +27,33 @@ type Grant struct {
 	Generation string // of the snapshot that said yes
 	Rule       *allowlist.Rule
 	Identity   *tlsconf.Identity // nil when no certificate was presented and none is required
+
+	trust *tlsconf.Trust // that gave Identity
 }
 
-// Authorize decides whether a session may begin. It is the only place where that is decided.
+// Until is the first moment at which the grounds may be gone by time alone; zero if there is none.
+func (g Grant) Until() time.Time {
+	var until time.Time
+	if g.Rule != nil {
+		until = g.Rule.ExpiresAt
+	}
+	// A certificate is good up to and with its last second.
+	if g.Identity != nil && (until.IsZero() || g.Identity.Until.Before(until)) {
+		until = g.Identity.Until.Add(time.Second)
+	}
+	return until
+}
+
+// Authorize decides whether a session may begin, and whether one that lives may go on. Nothing else decides that.
 func (s *Snapshot) Authorize(q Request) (Grant, *refusal.Refusal) {
-	grant, refused := s.authenticate(q)
+	return s.decide(q, s.Trust.Judge)
+}
+
+// judge gives the verdict on a client certificate.
+type judge func(chain []*x509.Certificate, now time.Time) (*tlsconf.Identity, *refusal.Refusal)
+
+func (s *Snapshot) decide(q Request, judge judge) (Grant, *refusal.Refusal) {
+	grant, refused := s.authenticate(q, judge)
 	if refused == nil {
 		refused = s.mapUser(grant.Identity, q.User)
 	}
@@ -44,7 +66,7 @@ func (s *Snapshot) Authorize(q Request) (Grant, *refusal.Refusal) {
 // AuthorizeCancel decides whether a CancelRequest that came in TLS may go on. It names no user, so identities
 // are not asked: the key that it carries belongs to one session.
 func (s *Snapshot) AuthorizeCancel(q Request) (Grant, *refusal.Refusal) {
-	return s.authenticate(q)
+	return s.authenticate(q, s.Trust.Judge)
 }
 
 // Admits reports whether the address is allowed, before there is more to ask with. A yes is no more than
@@ -68,20 +90,20 @@ func RefuseAddress(q Request) *refusal.Refusal {
 	}
 }
 
-func (s *Snapshot) authenticate(q Request) (Grant, *refusal.Refusal) {
+func (s *Snapshot) authenticate(q Request, judge judge) (Grant, *refusal.Refusal) {
 	rule, allowed := s.Rules.Match(q.Addr, q.Now)
 	if !allowed {
 		return Grant{}, RefuseAddress(q)
 	}
-	identity, refused := s.identify(q)
+	identity, refused := s.identify(q, judge)
 	if refused != nil {
 		return Grant{}, refused
 	}
-	return Grant{Generation: s.Generation, Rule: rule, Identity: identity}, nil
+	return Grant{Generation: s.Generation, Rule: rule, Identity: identity, trust: s.Trust}, nil
 }
 
 // identify judges the client's certificate.
-func (s *Snapshot) identify(q Request) (*tlsconf.Identity, *refusal.Refusal) {
+func (s *Snapshot) identify(q Request, judge judge) (*tlsconf.Identity, *refusal.Refusal) {
 	switch s.ClientAuth {
 	case config.ClientAuthOff:
 		return nil, nil
@@ -90,7 +112,7 @@ func (s *Snapshot) identify(q Request) (*tlsconf.Identity, *refusal.Refusal) {
 			return nil, nil
 		}
 	}
-	return s.Trust.Judge(q.Chain, q.Now)
+	return judge(q.Chain, q.Now)
 }
 
 // mapUser refuses a user whom no identities entry gives to the certificate. Without entries every certificate
@@ -114,16 +136,15 @@ func (s *Snapshot) mapUser(identity *tlsconf.Identity, user string) *refusal.Ref
 	return refused
 }
 
-// names reports whether an entry is about the certificate. Names are compared as they stand: an identity is
-// what the CA wrote, not what it may have meant.
+// names reports whether an entry is about the certificate.
 func names(entry config.Identity, identity *tlsconf.Identity) bool {
 	switch {
 	case entry.SubjectCN != "":
 		return entry.SubjectCN == identity.CommonName
 	case entry.DNS != "":
-		return slices.Contains(identity.DNSNames, entry.DNS)
+		return identity.HasDNS(entry.DNS)
 	case entry.URI != "":
-		return slices.Contains(identity.URIs, entry.URI)
+		return identity.HasURI(entry.URI)
 	case entry.Serial != nil:
 		return entry.Serial.String() == identity.Serial
 	}

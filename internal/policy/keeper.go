@@ -17,7 +17,7 @@ type Keeper struct {
 	Log     zerolog.Logger
 
 	// OnApplied, OnUnchanged and OnRefused are told how each look at the directory ended. They may be nil.
-	OnApplied   func(*Snapshot)
+	OnApplied   func(previous, next *Snapshot)
 	OnUnchanged func()
 	OnRefused   func(error)
 
@@ -77,7 +77,7 @@ func (k *Keeper) apply(next, previous *Snapshot, now time.Time) {
 	}
 	k.warned.check(next, now, k.Log)
 	if k.OnApplied != nil {
-		k.OnApplied(next)
+		k.OnApplied(previous, next)
 	}
 }
 

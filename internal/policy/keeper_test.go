@@ -31,7 +31,7 @@ func newKept(t *testing.T) *kept {
 		Live:        &Live{},
 		Builder:     Builder{Backend: &backend.Target{}},
 		Log:         zerolog.New(&k.log),
-		OnApplied:   func(s *Snapshot) { k.done = append(k.done, "applied "+s.Generation) },
+		OnApplied:   func(_, s *Snapshot) { k.done = append(k.done, "applied "+s.Generation) },
 		OnUnchanged: func() { k.done = append(k.done, "unchanged") },
 		OnRefused:   func(error) { k.done = append(k.done, "refused") },
 	}

@@ -11,6 +11,7 @@
 package policy
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"time"
 
@@ -34,5 +35,9 @@ type Snapshot struct {
 	TLS          *tls.Config // for the server's side of a handshake, without verification of the client
 	Backend      *backend.Target
 
+	OnRemoval config.OnRemoval
+	EndGrace  time.Duration // how long a session that is no longer allowed has to end by itself
+
 	identities []config.Identity
+	inputs     [sha256.Size]byte // of Trust
 }

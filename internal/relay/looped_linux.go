@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,14 +32,6 @@ type looped struct {
 	alarms         uint32 // the timers so far: an old one that fires late is ignored
 }
 
-// half is one socket of a session.
-type half struct {
-	fd      int
-	watched uint32  // events that epoll is asked for; 0: it is not in epoll
-	pending *[]byte // what the socket did not take, nil if nothing
-	sent    int     // bytes of pending that it has taken since
-}
-
 const (
 	sideClient = 0
 	sideServer = 1
@@ -55,12 +46,6 @@ const (
 	leaving        // the client is gone, the server is told
 	over
 )
-
-// maxPending bounds what is kept for a client that does not read, while it makes TLS answer (KeyUpdate).
-const maxPending = 2 * sealedSize
-
-// leftovers hold what a socket did not take.
-var leftovers = sync.Pool{New: func() any { b := make([]byte, 0, sealedSize); return &b }}
 
 // Stop is [Relay]'s.
 func (s *looped) Stop(when When, message []byte) {
@@ -287,206 +272,4 @@ func (s *looped) stopIfDue() {
 	if s.stop.due(s.link.Stream) {
 		s.conclude(Stopped, nil, s.stop.message)
 	}
-}
-
-// toClient seals plaintext and sends it.
-func (s *looped) toClient(out []byte) {
-	s.link.Bytes.ToClient.Add(int64(len(out)))
-	for len(out) > 0 {
-		n := min(len(out), maxRecord)
-		if _, err := s.link.Client.Write(out[:n]); err != nil {
-			s.lose(ClientLost, err)
-			return
-		}
-		out = out[n:]
-	}
-	s.flush()
-}
-
-// flush sends what crypto/tls has sealed.
-func (s *looped) flush() {
-	m := s.link.Transport.memory
-	if len(m.out) == 0 {
-		return
-	}
-	s.send(&s.client, m.out)
-	m.out = m.out[:0]
-}
-
-// send writes to a socket. What it does not take is kept, and the other side is not read until it is gone.
-func (s *looped) send(h *half, p []byte) {
-	if s.phase >= leaving {
-		return
-	}
-	if h.pending == nil {
-		n, err := transmit(h.fd, p)
-		if err != nil {
-			s.unwritable(h, err)
-			return
-		}
-		if p = p[n:]; len(p) == 0 {
-			return
-		}
-		h.pending, h.sent = leftovers.Get().(*[]byte), 0
-	}
-	*h.pending = append(*h.pending, p...)
-	s.watch()
-}
-
-// unwritable is a socket that takes nothing any more.
-func (s *looped) unwritable(h *half, err error) {
-	h.drop()
-	switch {
-	case h == &s.client && s.phase == relaying:
-		s.lose(ClientLost, err)
-	case h == &s.client:
-		s.part()
-	default:
-		// The server may have said why it left, which is still to be read. The client is read on: a socket that
-		// is closed with unread input resets the connection and eats the message.
-		s.forward = false
-		s.alarm(dismissal, func(s *looped) { s.conclude(ServerLost, err, nil) })
-	}
-}
-
-// drain goes on with what a socket did not take.
-func (s *looped) drain(side uint32) {
-	h := s.half(side)
-	if h.pending == nil {
-		return
-	}
-	n, err := transmit(h.fd, (*h.pending)[h.sent:])
-	if err != nil {
-		s.unwritable(h, err)
-		s.watch()
-		return
-	}
-	if h.sent += n; h.backlog() == 0 {
-		h.drop()
-		s.drained(side)
-	}
-	s.watch()
-}
-
-// drained is a socket that has taken everything.
-func (s *looped) drained(side uint32) {
-	switch {
-	case side == sideServer && s.halfClosed && s.phase == relaying:
-		unix.Shutdown(s.server.fd, unix.SHUT_WR)
-	case side == sideClient && s.phase == parting:
-		s.goodbye()
-	case side == sideClient && s.halfClosed && s.phase == relaying:
-		s.alarm(halfOpen, func(s *looped) { s.conclude(ClientClosed, nil, nil) })
-	}
-}
-
-// conclude ends the relaying and says so to the client: a last message if there is one, then the end of the stream, with
-// a close_notify only if it is a clean one. The client has a moment to read both.
-func (s *looped) conclude(end End, err error, message []byte) {
-	if s.phase != relaying {
-		return
-	}
-	s.end, s.err = end, err
-	s.toClient(message)
-	if s.phase != relaying {
-		return // the client is lost
-	}
-	s.phase = parting
-	s.server.drop()
-	if end != ServerLost {
-		s.link.Client.CloseWrite()
-		s.flush()
-	}
-	s.alarm(farewell, (*looped).part)
-	if s.phase == parting && s.client.pending == nil {
-		s.goodbye()
-	}
-	s.watch()
-}
-
-// goodbye ends the stream to the client, which has got everything.
-func (s *looped) goodbye() {
-	unix.Shutdown(s.client.fd, unix.SHUT_WR)
-	if s.halfClosed {
-		s.part()
-	}
-}
-
-// lose ends the relaying for a client that is not to be told anything.
-func (s *looped) lose(end End, err error) {
-	if s.phase == relaying {
-		s.end, s.err = end, err
-	}
-	s.part()
-}
-
-// part closes the client, and tells a server that has not ended that it is gone.
-func (s *looped) part() {
-	if s.phase >= leaving {
-		return
-	}
-	l := s.loop.Load()
-	l.watch(s, sideClient, 0)
-	s.client.drop()
-	s.phase = leaving
-	unix.Close(s.client.fd)
-	s.link.Transport.Conn.Close() // the listener's slot
-	if s.serverEnded {
-		s.finish()
-		return
-	}
-	s.server.drop()
-	unix.Shutdown(s.server.fd, unix.SHUT_WR)
-	s.alarm(dismissal, (*looped).finish)
-	s.watch()
-}
-
-// finish closes the server and gives the account.
-func (s *looped) finish() {
-	l := s.loop.Load()
-	l.watch(s, sideServer, 0)
-	l.dismiss(s)
-	s.phase = over
-	if s.timer != nil {
-		s.timer.Stop()
-	}
-	unix.Close(s.server.fd)
-	s.link.Transport.memory = nil
-	go s.done(Result{End: s.end, Err: s.err, ServerOpen: !s.serverEnded})
-}
-
-// alarm does something after a while, in place of what the alarm before was to do.
-func (s *looped) alarm(after time.Duration, what func(*looped)) {
-	if s.timer != nil {
-		s.timer.Stop()
-	}
-	s.alarms++
-	number := s.alarms
-	s.timer = time.AfterFunc(after, func() {
-		s.loop.Load().post(s, func(s *looped) {
-			if s.alarms == number {
-				what(s)
-			}
-		})
-	})
-}
-
-// backlog is how many bytes wait for the socket.
-func (h *half) backlog() int {
-	if h.pending == nil {
-		return 0
-	}
-	return len(*h.pending) - h.sent
-}
-
-// drop forgets what waits for the socket.
-func (h *half) drop() {
-	if h.pending == nil {
-		return
-	}
-	if cap(*h.pending) <= 2*sealedSize {
-		*h.pending = (*h.pending)[:0]
-		leftovers.Put(h.pending)
-	}
-	h.pending, h.sent = nil, 0
 }

@@ -37,10 +37,13 @@ type connection struct {
 	times   times
 	key     pgwire.Key // the table's; zero until the backend has sent it
 
-	mu      sync.Mutex
-	grant   policy.Grant
-	running relay.Relay      // nil before the relay
-	stopped *refusal.Refusal // why the session was told to end
+	mu       sync.Mutex
+	grant    policy.Grant
+	running  relay.Relay      // nil before the relay
+	stopped  *refusal.Refusal // why the session was told to end
+	stopWhen relay.When
+	receipt  *pendingReceipt // of the change that ended it
+	over     bool            // the connection is recorded
 
 	recorded sync.Once // the connection is out of the books
 }
@@ -131,8 +134,11 @@ func (c *connection) enter() error {
 	}
 	if current := c.server.config.Policy.Current(); current != c.snap {
 		c.snap = current
-		return c.authorize()
+		if err := c.authorize(); err != nil {
+			return err
+		}
 	}
+	c.server.expect(c.granted())
 	return nil
 }
 
@@ -181,20 +187,25 @@ func (c *connection) relay() error {
 
 func (c *connection) learnKey(key pgwire.Key) { c.server.table.learn(c, key) }
 
-// stop ends a live session with a last word, at a message boundary. Before the relay the script says it.
-func (c *connection) stop(why *refusal.Refusal) {
+// stop ends a live session with a last word, at the moment that is given. Before the relay the script says it. Told again,
+// a session keeps the first reason, and the moment that comes sooner. It reports whether it was told for the first time.
+func (c *connection) stop(when relay.When, why *refusal.Refusal) (first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopped != nil {
-		return
+	first = c.stopped == nil
+	if !first && when >= c.stopWhen {
+		return false
 	}
-	c.stopped = why
-	if c.running == nil {
-		return
+	if first {
+		c.stopped = why
 	}
-	if message, err := pgwire.Fatal(why.Response(c.id)); err == nil {
-		c.running.Stop(relay.AtBoundary, message)
+	c.stopWhen = when
+	if c.running != nil {
+		if message, err := pgwire.Fatal(c.stopped.Response(c.id)); err == nil {
+			c.running.Stop(when, message)
+		}
 	}
+	return first
 }
 
 // abort ends a live session now.

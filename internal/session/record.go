@@ -84,6 +84,13 @@ func (c *connection) finish(err error) {
 // record says that a connection is over and recorded, once, however it came to that.
 func (c *connection) record() {
 	c.recorded.Do(func() {
+		c.mu.Lock()
+		c.over = true
+		receipt := c.receipt
+		c.mu.Unlock()
+		if c.server.receipts.gone(receipt) {
+			c.server.inForce(receipt)
+		}
 		c.server.config.Metrics.ConnectionClosed()
 		c.server.serving.Done()
 	})

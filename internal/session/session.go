@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -29,14 +30,18 @@ import (
 
 // Server serves connections. Make it with [New]; its methods are safe for concurrent use.
 type Server struct {
-	config    Config
-	table     *Table
-	turns     turns
-	strangers *buckets
-	guesses   *buckets
-	cancels   chan struct{}
-	events    sampler
-	serving   sync.WaitGroup
+	config       Config
+	table        *Table
+	turns        turns
+	strangers    *buckets
+	guesses      *buckets
+	cancels      chan struct{}
+	sweep        chan struct{} // a sweep is due
+	sweepCancels chan struct{}
+	nextSweep    atomic.Int64 // when the next one is, in Unix nanoseconds
+	receipts     receipts
+	events       sampler
+	serving      sync.WaitGroup
 	// database is the way to PostgreSQL of a snapshot: its Backend, or what a test puts in its place.
 	database func(*policy.Snapshot) database
 }
@@ -75,13 +80,15 @@ func New(config Config) *Server {
 		config.Relay = relay.Pairs{}
 	}
 	s := &Server{
-		config:    config,
-		table:     newTable(config.MaxSessions, config.MaxSessionsPerAddress),
-		turns:     make(turns, config.Handshakes),
-		strangers: newBuckets(strangersPerSecond, strangersBurst, perPrefixPerSecond, perPrefixBurst),
-		guesses:   newBuckets(guessesPerSecond, guessesBurst, guessesPerPrefixPerSecond, guessesPerPrefixBurst),
-		cancels:   make(chan struct{}, maxCancels),
-		database:  func(s *policy.Snapshot) database { return s.Backend },
+		config:       config,
+		table:        newTable(config.MaxSessions, config.MaxSessionsPerAddress),
+		turns:        make(turns, config.Handshakes),
+		strangers:    newBuckets(strangersPerSecond, strangersBurst, perPrefixPerSecond, perPrefixBurst),
+		guesses:      newBuckets(guessesPerSecond, guessesBurst, guessesPerPrefixPerSecond, guessesPerPrefixBurst),
+		cancels:      make(chan struct{}, maxCancels),
+		sweep:        make(chan struct{}, 1),
+		sweepCancels: make(chan struct{}, maxSweepCancels),
+		database:     func(s *policy.Snapshot) database { return s.Backend },
 	}
 	config.Metrics.ObserveSessions(s.table)
 	config.Metrics.ObserveHandshakes(func() int { return len(s.turns) })

@@ -10,6 +10,7 @@ import (
 	"pgmtls-proxy/internal/pgwire"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/relay"
 )
 
 // Table holds the live sessions: those that the gate has let in, from before the backend is dialled to the end of
@@ -113,10 +114,10 @@ func (t *Table) Drain() {
 	t.draining = true
 }
 
-// Stop ends every live session at its next message boundary and tells its client why. It does not wait.
-func (t *Table) Stop(why *refusal.Refusal) {
+// Stop ends every live session at the moment that is given and tells its client why. It does not wait.
+func (t *Table) Stop(when relay.When, why *refusal.Refusal) {
 	for _, c := range t.list() {
-		c.stop(why)
+		c.stop(when, why)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"pgmtls-proxy/internal/pgwire"
 	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/relay"
 )
 
 // tooMany is what a full proxy says; how many that are is nobody's business.
@@ -82,7 +83,7 @@ func TestStopTellsEachSessionWhyAtAMessageBoundary(t *testing.T) {
 		w := newWorld(t, nil)
 		c := w.connect(home)
 		c.login(pki().app, "app")
-		w.sessions.Table().Stop(refusal.New(refusal.SessionDrained, "The proxy is shutting down."))
+		w.sessions.Table().Stop(relay.AtBoundary, refusal.New(refusal.SessionDrained, "The proxy is shutting down."))
 		answer := c.wantFatal("57P01", "terminating connection due to administrator command")
 		if answer.Detail != "The proxy is shutting down." {
 			t.Errorf("detail is %q", answer.Detail)
@@ -105,7 +106,7 @@ func TestStopReachesASessionThatIsStillDialling(t *testing.T) {
 		c.handshake(pki().app)
 		c.send(startupPacket("user", "app"))
 		synctest.Wait()
-		w.sessions.Table().Stop(refusal.New(refusal.SessionDrained, "The proxy is shutting down."))
+		w.sessions.Table().Stop(relay.AtBoundary, refusal.New(refusal.SessionDrained, "The proxy is shutting down."))
 		close(hold)
 		c.wantFatal("57P01", "terminating connection due to administrator command")
 		c.leave()
@@ -192,7 +193,7 @@ func TestNoSessionSlipsThroughBetweenAChangeAndItsSweep(t *testing.T) {
 			})
 		}
 		w.apply("without", officeIn, optional)
-		w.sessions.Table().Stop(why) // the sweep
+		w.sessions.Table().Stop(relay.AtBoundary, why) // the sweep
 		coming.Wait()
 		entered := w.sessions.Table().list()
 		for _, c := range entered {

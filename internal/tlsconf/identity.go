@@ -22,7 +22,10 @@ type Identity struct {
 	DNSNames, URIs      []string
 	Serial              string // see [FormatSerial]
 	NotBefore, NotAfter time.Time
-	Fingerprint         [sha256.Size]byte // SHA-256 of the certificate
+	// Until is the last moment for which the verdict was given: behind it a certificate of the chain has expired, and
+	// [Trust.Judge] has to be asked again. Revocation lists that go out of date don't count.
+	Until       time.Time
+	Fingerprint [sha256.Size]byte // SHA-256 of the certificate
 }
 
 func newIdentity(cert *x509.Certificate) *Identity {

@@ -45,7 +45,22 @@ func (t *Trust) Judge(chain []*x509.Certificate, now time.Time) (*Identity, *ref
 	if no := t.checkRevocation(chains, now); no != nil {
 		return nil, no
 	}
-	return newIdentity(chain[0]), nil
+	id := newIdentity(chain[0])
+	id.Until = earliestEnd(chains)
+	return id, nil
+}
+
+// earliestEnd is the first end of a certificate in any of the chains. Behind it another chain may still do.
+func earliestEnd(chains [][]*x509.Certificate) time.Time {
+	end := chains[0][0].NotAfter
+	for _, chain := range chains {
+		for _, cert := range chain {
+			if cert.NotAfter.Before(end) {
+				end = cert.NotAfter
+			}
+		}
+	}
+	return end
 }
 
 // checkPurpose refuses leaves that were not issued for TLS clients, which Go's verification lets pass: those without an

@@ -1,0 +1,66 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"time"
+
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/tlsconf"
+)
+
+// Review asks a snapshot again about many sessions that live. It decides as [Snapshot.Authorize] does and remembers
+// verdicts: thousands of sessions share a few certificates. One goroutine at a time.
+type Review struct {
+	snapshot *Snapshot
+	now      time.Time
+	verdicts map[[sha256.Size]byte]verdict // by the presented chain
+}
+
+type verdict struct {
+	identity *tlsconf.Identity
+	refused  *refusal.Refusal
+}
+
+// Review begins a review at a moment.
+func (s *Snapshot) Review(now time.Time) *Review {
+	return &Review{snapshot: s, now: now, verdicts: make(map[[sha256.Size]byte]verdict)}
+}
+
+// Authorize decides whether a session that was let in on the grounds of had may go on, and on which grounds it does.
+//
+// Revocation that can't be known is no reason to end it: the certificate was checked when the session began, and a
+// list that nobody renewed in time would end every session at once.
+func (r *Review) Authorize(q Request, had Grant) (Grant, *refusal.Refusal) {
+	if r.snapshot.OnRemoval == config.OnRemovalKeep {
+		return had, nil
+	}
+	q.Now = r.now
+	grant, refused := r.snapshot.decide(q, func(chain []*x509.Certificate, now time.Time) (*tlsconf.Identity, *refusal.Refusal) {
+		return r.judge(chain, had)
+	})
+	if refused != nil && refused.Reason == refusal.RevocationUnknown {
+		return had, nil
+	}
+	return grant, refused
+}
+
+// judge uses the verdict that let the session in, if neither what it was asked of nor time has changed it, and else
+// one for the same chain in this review.
+func (r *Review) judge(chain []*x509.Certificate, had Grant) (*tlsconf.Identity, *refusal.Refusal) {
+	if had.Identity != nil && had.trust == r.snapshot.Trust && !r.now.After(had.Identity.Until) {
+		return had.Identity, nil
+	}
+	hash := sha256.New()
+	for _, cert := range chain {
+		hash.Write(cert.Raw)
+	}
+	key := [sha256.Size]byte(hash.Sum(nil))
+	known, judged := r.verdicts[key]
+	if !judged {
+		known.identity, known.refused = r.snapshot.Trust.Judge(chain, r.now)
+		r.verdicts[key] = known
+	}
+	return known.identity, known.refused
+}
