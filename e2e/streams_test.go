@@ -39,7 +39,7 @@ func TestCopyInAndOutIsTheSame(t *testing.T) {
 	data := rows(50 << 20)
 	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
 	writeFile(t, in, data)
-	s.Query(t, "create unlogged table copied (id int, payload text)")
+	s.Query(t, "drop table if exists copied; create unlogged table copied (id int, payload text)")
 	p := start(t, options{})
 	for _, version := range []string{"TLSv1.2", "TLSv1.3"} {
 		result := p.psql(t, "ssl_max_protocol_version="+version, "-v", "ON_ERROR_STOP=1", "-c", "truncate copied",
@@ -67,7 +67,7 @@ func TestScriptWithItsDataInside(t *testing.T) {
 	server(t)
 	data := rows(10 << 20)
 	script := filepath.Join(t.TempDir(), "script.sql")
-	writeFile(t, script, []byte("create unlogged table restored (id int, payload text);\ncopy restored from stdin;\n"+
+	writeFile(t, script, []byte("drop table if exists restored;\ncreate unlogged table restored (id int, payload text);\ncopy restored from stdin;\n"+
 		string(data)+"\\.\ncopy (select * from restored order by id) to stdout;\n"))
 	p := start(t, options{})
 	result := p.psql(t, "", "-q", "-v", "ON_ERROR_STOP=1", "-f", script)
@@ -157,7 +157,7 @@ func TestKilledPsqlLeavesNoQueryRunning(t *testing.T) {
 func TestBrokenCopyIsNotCommitted(t *testing.T) {
 	t.Parallel()
 	s := server(t)
-	s.Query(t, "create table half_copied (id int)")
+	s.Query(t, "drop table if exists half_copied; create table half_copied (id int)")
 	p := start(t, options{})
 	w := dial(t, p).negotiate(t, clientTLS("app"))
 	w.login(t, asPostgres())
