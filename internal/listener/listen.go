@@ -19,7 +19,7 @@ import (
 // Either every address is open or none: the error tells the problems of all of them.
 func Listen(ctx context.Context, addresses []netip.AddrPort, inherited []net.Listener) ([]net.Listener, error) {
 	if len(inherited) > 0 {
-		return inherited, nil
+		return checkInherited(inherited)
 	}
 	if len(addresses) == 0 {
 		return nil, errors.New("no address to listen on")
@@ -48,6 +48,31 @@ func Listen(ctx context.Context, addresses []netip.AddrPort, inherited []net.Lis
 		return nil, errors.Join(problems...)
 	}
 	return listeners, nil
+}
+
+// firstInherited is the first descriptor that systemd hands over (sd_listen_fds(3), SD_LISTEN_FDS_START).
+const firstInherited = 3
+
+// checkInherited refuses sockets that can't be served: package activation gives nil for one that does not listen, as for
+// datagrams, and an allowlist of addresses has nothing to say about a unix socket's clients.
+func checkInherited(inherited []net.Listener) ([]net.Listener, error) {
+	var problems []error
+	for i, l := range inherited {
+		if l == nil {
+			problems = append(problems, fmt.Errorf("the inherited descriptor %d is no socket that listens; write ListenStream= in the socket unit", firstInherited+i))
+		} else if _, tcp := l.Addr().(*net.TCPAddr); !tcp {
+			problems = append(problems, fmt.Errorf("the inherited descriptor %d is a %s socket; write ListenStream= with a port in the socket unit", firstInherited+i, l.Addr().Network()))
+		}
+	}
+	if len(problems) == 0 {
+		return inherited, nil
+	}
+	for _, l := range inherited {
+		if l != nil {
+			l.Close()
+		}
+	}
+	return nil, errors.Join(problems...)
 }
 
 // network is the family that package net is asked for. "tcp6" sets IPV6_V6ONLY, "tcp" clears it for "[::]"; for

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -115,10 +116,36 @@ func TestEveryAddressesProblemIsToldAndNothingStaysOpen(t *testing.T) {
 }
 
 func TestInheritedListenersReplaceTheAddresses(t *testing.T) {
-	l := newFakeListener()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
 	got, err := Listen(t.Context(), []netip.AddrPort{netip.MustParseAddrPort("192.0.2.77:5432")}, []net.Listener{l})
-	if err != nil || len(got) != 1 || got[0] != net.Listener(l) {
+	if err != nil || len(got) != 1 || got[0] != l {
 		t.Errorf("Listen gives %v, %v, want the inherited listener", got, err)
+	}
+}
+
+func TestInheritedSocketsThatCannotBeServedAreNamedAndClosed(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	unix, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close()
+	_, err = Listen(t.Context(), nil, []net.Listener{tcp, nil, unix})
+	if err == nil || !strings.Contains(err.Error(), "descriptor 4 is no socket that listens") || !strings.Contains(err.Error(), "descriptor 5 is a unix socket") {
+		t.Errorf("Listen gives %v", err)
+	}
+	for _, l := range []net.Listener{tcp, unix} {
+		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the %s socket is still open: %v", l.Addr().Network(), err)
+		}
 	}
 }
 
