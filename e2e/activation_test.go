@@ -1,0 +1,126 @@
+package e2e
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// underSystemd is a command that starts the proxy as systemd does: the sockets are the descriptors from 3 on, and the
+// variables say so to the process with the id that the proxy is going to have.
+func underSystemd(t *testing.T, p *proxy, notify string, sockets ...*os.File) *exec.Cmd {
+	t.Helper()
+	command := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh", programPath, "--config", p.configFile())
+	command.Env = append(os.Environ(), "GORACE=halt_on_error=0 exitcode=66", "NOTIFY_SOCKET="+notify)
+	if len(sockets) > 0 {
+		command.Env = append(command.Env, "LISTEN_FDS="+strconv.Itoa(len(sockets)))
+		command.ExtraFiles = sockets
+	}
+	return command
+}
+
+// notifications is the socket of which systemd reads how a service is.
+func notifications(t *testing.T) (path string, socket *net.UnixConn) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "e2e.") // a socket's path is short
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	path = filepath.Join(dir, "notify")
+	socket, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	must(t, err)
+	t.Cleanup(func() { socket.Close() })
+	return path, socket
+}
+
+// notified wants the next notification.
+func notified(t *testing.T, socket *net.UnixConn, want string) {
+	t.Helper()
+	socket.SetReadDeadline(time.Now().Add(patience))
+	buf := make([]byte, 1024)
+	n, err := socket.Read(buf)
+	must(t, err)
+	if got := strings.TrimSpace(string(buf[:n])); got != want {
+		t.Fatalf("systemd is told %q, want %q", got, want)
+	}
+}
+
+// The socket of the unit wins over the addresses in proxy.yaml, and has connections before the process runs.
+func TestSystemdHandsOverTheSocketAndIsTold(t *testing.T) {
+	t.Parallel()
+	server(t)
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	must(t, err)
+	socket, err := listener.File()
+	must(t, err)
+	listener.Close() // the socket goes on listening for as long as there is a descriptor of it
+	defer socket.Close()
+	notify, told := notifications(t)
+
+	p := prepared(t, t.TempDir(), options{})
+	p.Addr = listener.Addr().String()
+	early := dial(t, p)
+	early.send(t, sslRequest)
+
+	p.execute(t, underSystemd(t, p, notify, socket))
+	must(t, socket.Close())
+	notified(t, told, "READY=1")
+	p.learnAddresses(t)
+	if p.Addr != listener.Addr().String() {
+		t.Errorf("the proxy listens at %s, want %s", p.Addr, listener.Addr())
+	}
+	must(t, p.ready())
+	p.succeeds(t, "")
+	var answer [1]byte
+	if _, err := early.Read(answer[:]); err != nil || answer[0] != 'S' {
+		t.Fatalf("the answer to who came before the process is %q, %v", answer, err)
+	}
+	early.secure(t, clientTLS("app")).login(t, asPostgres())
+
+	p.signal(t, syscall.SIGTERM)
+	notified(t, told, "STOPPING=1")
+	p.waitClosed(t)
+	early.send(t, goodbye)
+	early.ended(t)
+	early.Close()
+	p.wait(t)
+}
+
+// A proxy that has no policy yet is up as far as systemd is concerned: the policy may come at any time, and systemd would
+// kill it for being late.
+func TestSystemdIsToldWithoutAPolicyToo(t *testing.T) {
+	t.Parallel()
+	server(t)
+	notify, told := notifications(t)
+	p := prepared(t, t.TempDir(), options{})
+	must(t, os.Remove(p.policyFile("policy.yaml")))
+	p.execute(t, underSystemd(t, p, notify))
+	notified(t, told, "READY=1")
+	p.learnAddresses(t)
+	if err := p.ready(); err == nil {
+		t.Error("/readyz says yes")
+	}
+}
+
+// A unit whose socket nobody can listen on, such as one for datagrams, is the operator's mistake and named as such.
+func TestInheritedSocketThatDoesNotListenIsNamed(t *testing.T) {
+	t.Parallel()
+	server(t)
+	datagrams, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	must(t, err)
+	defer datagrams.Close()
+	socket, err := datagrams.File()
+	must(t, err)
+	defer socket.Close()
+	p := prepared(t, t.TempDir(), options{})
+	command := underSystemd(t, p, "", socket)
+	output, err := command.CombinedOutput()
+	if command.ProcessState.ExitCode() != 1 || !strings.Contains(string(output), "descriptor 3") {
+		t.Errorf("the proxy ended with %v:\n%s", err, output)
+	}
+}
