@@ -23,7 +23,7 @@ func (s *looped) conclude(end End, err error, message []byte) {
 		s.link.Client.CloseWrite()
 		s.flush()
 	}
-	s.alarm(farewell, (*looped).part)
+	s.alarm(end.patience(), (*looped).part)
 	if s.phase == parting && s.client.pending == nil {
 		s.goodbye()
 	}

@@ -33,6 +33,10 @@ const (
 	halfOpen = 60 * time.Second
 	// farewell is how long a client has to read the last bytes and leave.
 	farewell = 2 * time.Second
+	// stopFarewell is the same for one that was stopped: it is not to be connected for longer than it must. The
+	// message is in its socket by then; what the time is for is input that is still on its way, on which a closed
+	// socket resets the connection.
+	stopFarewell = 500 * time.Millisecond
 	// dismissal is how long a server that is told that the client is gone has to notice. An idle one does at
 	// once; one in a query does not, which [Result.ServerOpen] tells.
 	dismissal = 250 * time.Millisecond
@@ -117,6 +121,14 @@ var ends = [...]string{"client_closed", "client_lost", "server_closed", "server_
 
 // String is the end's name in logs and metrics.
 func (e End) String() string { return ends[e] }
+
+// patience is how long a client has at an end.
+func (e End) patience() time.Duration {
+	if e == Stopped {
+		return stopFarewell
+	}
+	return farewell
+}
 
 // Result is the account of a relay. Both connections are closed when it is given.
 type Result struct {
