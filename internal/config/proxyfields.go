@@ -36,7 +36,7 @@ var proxyFields = []field[Proxy]{
 		Meaning: "What is logged to standard error."},
 		logFields, func(p *Proxy) *Log { return &p.Log }),
 	choiceField(Key{Name: "cancel_requests", Default: "own",
-		Meaning: "Which cancel requests are forwarded. own: those with the key of a live session of this process, from that session's address. any: all from allowed addresses; for several proxies behind one load balancer, where a cancel request may reach another proxy than its session."},
+		Meaning: "Which cancel requests are forwarded. own: those with the key of a live session of this process, from that session's address or, in TLS, with its client certificate. any: all from allowed addresses; for several proxies behind one load balancer, where a cancel request may reach another proxy than its session."},
 		[]CancelRequests{CancelOwn, CancelAny}, func(p *Proxy) *CancelRequests { return &p.CancelRequests }),
 	versionField(Key{Name: "ssl_min_protocol_version", Default: "TLSv1.2",
 		Meaning: "The oldest TLS version that clients may use."},
@@ -88,7 +88,7 @@ var backendFields = []field[Backend]{
 
 var limitFields = []field[Limits]{
 	integerField(Key{Name: "sessions", Default: "10000",
-		Meaning: "Connections at once, of every kind. Each needs two file descriptors."},
+		Meaning: "Live sessions at once. Each needs two file descriptors. Beside them, 1,024 connections may be unfinished: in the handshake, or being refused."},
 		1, 1_000_000, func(l *Limits) *int { return &l.Sessions }),
 	integerField(Key{Name: "sessions_per_address", Default: "0",
 		Meaning: "Sessions at once from one client address. 0 is no limit."},
@@ -97,7 +97,7 @@ var limitFields = []field[Limits]{
 		Meaning: "TLS handshakes at once; more wait. 0 lets the program choose by the number of cores."},
 		0, 100_000, func(l *Limits) *int { return &l.Handshakes }),
 	durationField(Key{Name: "startup_timeout", Default: "10s",
-		Meaning: "How long a client may take from its connection to its startup packet."},
+		Meaning: "How long a connection may take until its session begins: TLS, the startup packet and the dial of PostgreSQL together. The database's own authentication_timeout bounds the login behind it."},
 		durationBounds{min: 100 * time.Millisecond, max: 10 * time.Minute}, func(l *Limits) *time.Duration { return &l.StartupTimeout }),
 }
 
