@@ -10,7 +10,7 @@ TIMEOUT   ?= 15m
 ENGINE    ?= $(shell command -v docker || command -v podman)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint fuzz bench soak image clean
+.PHONY: help setup build demo test lint fuzz bench microbench soak image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,11 @@ lint: ## gofmt, go vet, staticcheck, go.mod
 fuzz: ## every fuzz target for FUZZTIME (20s) each
 	@scripts/fuzz.sh $(FUZZTIME)
 
-bench: setup ## every benchmark, COUNT (5) times
-	@scripts/bench.sh $(COUNT)
+bench: setup ## the proxy beside its peers, into bench/results; QUICK=1 takes three minutes
+	@QUICK='$(QUICK)' scripts/bench.sh
+
+microbench: setup ## the Go benchmarks, COUNT (5) times
+	@scripts/bench-micro.sh $(COUNT)
 
 soak: setup ## the long proofs, which make test leaves out
 	go test -race -tags soak -count 1 -timeout 60m ./...

@@ -54,7 +54,7 @@ func untilReady(t *testing.T, front *pgproto3.Frontend) (kinds []byte) {
 		if err != nil {
 			t.Fatalf("after %s: %v", kinds, err)
 		}
-		text, err := message.(pgproto3.BackendMessage).Encode(nil)
+		text, err := message.Encode(nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,8 +17,9 @@ import (
 type Program struct {
 	Path    string
 	Args    []string
-	Dir     string // the working directory
-	Log     string // the file that gets standard output and error
+	Dir     string   // the working directory
+	Log     string   // the file that gets standard output and error
+	Env     []string // beside PATH and the language, which are all that it gets of its own accord
 	Account Account
 }
 
@@ -39,7 +40,7 @@ func Start(program Program) (*Process, error) {
 	defer log.Close()
 	command := exec.Command(program.Path, program.Args...)
 	command.Dir = program.Dir
-	command.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	command.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}, program.Env...)
 	command.Stdout, command.Stderr = log, log
 	command.SysProcAttr = &syscall.SysProcAttr{
 		Setpgid:    true, // a Ctrl-C at the terminal is the bench's to handle

@@ -51,10 +51,22 @@ func Fit(points []Point) Line {
 	}
 	spread := n*sumXX - sumX*sumX
 	if spread == 0 {
-		return Line{Base: sumY / n}
+		return Line{Base: Mean(points)}
 	}
 	slope := (n*sumXY - sumX*sumY) / spread
 	return Line{Base: (sumY - slope*sumX) / n, Slope: slope}
+}
+
+// Mean is the mean y; 0 of no points.
+func Mean(points []Point) float64 {
+	if len(points) == 0 {
+		return 0
+	}
+	sum := 0.0
+	for _, p := range points {
+		sum += p.Y
+	}
+	return sum / float64(len(points))
 }
 
 // At is y at an x.

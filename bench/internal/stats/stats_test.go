@@ -89,6 +89,9 @@ func TestFitFindsTheLine(t *testing.T) {
 	if math.Abs(line.Base-11) > 1e-9 || math.Abs(line.Slope-0.01) > 1e-9 || math.Abs(line.At(2000)-31) > 1e-9 {
 		t.Errorf("it is %+v", line)
 	}
+	if mean := Mean([]Point{{1, 2}, {7, 4}}); mean != 3 {
+		t.Errorf("the mean is %v", mean)
+	}
 	if flat := Fit([]Point{{5, 1}, {5, 3}}); flat != (Line{Base: 2}) {
 		t.Errorf("one x makes %+v", flat)
 	}
