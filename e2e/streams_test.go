@@ -209,7 +209,7 @@ func TestKilledBackendIsNoCleanEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitQuery(t, s, "killed_backend", 1)
-	pid, err := strconv.Atoi(s.Query(t, "select pid from pg_stat_activity where pid <> pg_backend_pid() and query like '%killed_backend%'"))
+	pid, err := strconv.Atoi(s.Query(t, "select pid from pg_stat_activity where query like 'select pg_sleep%killed_backend'"))
 	if err != nil {
 		t.Fatal(err)
 	}
