@@ -74,14 +74,19 @@ func BenchmarkJudge(b *testing.B) {
 		{"intermediate+crl", mustTrust(b, TrustFiles{CAs: []File{cas}, CRLs: []File{crls}}), below.MustIssue(b, testpki.Client("app")).Chain, true},
 		{"stranger", mustTrust(b, TrustFiles{CAs: []File{cas}}), stranger.Chain, false},
 	} {
-		b.Run(row.name, func(b *testing.B) {
-			now := time.Now()
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, no := row.trust.Judge(row.chain, now); (no == nil) != row.want {
-					b.Fatal(no)
+		for _, known := range []bool{false, true} {
+			b.Run(row.name+map[bool]string{false: "/first", true: "/known"}[known], func(b *testing.B) {
+				now := time.Now()
+				b.ReportAllocs()
+				for b.Loop() {
+					if !known {
+						row.trust.cache.entries = nil
+					}
+					if _, no := row.trust.Judge(row.chain, now); (no == nil) != row.want {
+						b.Fatal(no)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

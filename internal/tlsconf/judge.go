@@ -2,6 +2,7 @@ package tlsconf
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -32,6 +33,25 @@ func (t *Trust) Judge(chain []*x509.Certificate, now time.Time) (*Identity, *ref
 	case len(chain) > maxChain:
 		return nil, refusal.New(refusal.CertificateInvalid, "The client sent %d certificates. At most %d are accepted.", len(chain), maxChain)
 	}
+	known, no := t.verified(chain, now)
+	if no == nil {
+		no = t.checkRevocation(known.chains, now)
+	}
+	if no != nil {
+		return nil, no
+	}
+	return known.identity, nil
+}
+
+// verified is everything in a verdict but revocation. It is remembered: the search for a chain is most of its cost.
+func (t *Trust) verified(chain []*x509.Certificate, now time.Time) (*verified, *refusal.Refusal) {
+	var key [sha256.Size]byte
+	if t != nil {
+		key = keyOf(chain)
+		if known := t.cache.at(key, now); known != nil {
+			return known, nil
+		}
+	}
 	if no := checkPurpose(chain[0]); no != nil {
 		return nil, no
 	}
@@ -42,25 +62,9 @@ func (t *Trust) Judge(chain []*x509.Certificate, now time.Time) (*Identity, *ref
 	if no != nil {
 		return nil, no
 	}
-	if no := t.checkRevocation(chains, now); no != nil {
-		return nil, no
-	}
-	id := newIdentity(chain[0])
-	id.Until = earliestEnd(chains)
-	return id, nil
-}
-
-// earliestEnd is the first end of a certificate in any of the chains. Behind it another chain may still do.
-func earliestEnd(chains [][]*x509.Certificate) time.Time {
-	end := chains[0][0].NotAfter
-	for _, chain := range chains {
-		for _, cert := range chain {
-			if cert.NotAfter.Before(end) {
-				end = cert.NotAfter
-			}
-		}
-	}
-	return end
+	known := newVerified(newIdentity(chain[0]), chains)
+	t.cache.add(key, known)
+	return known, nil
 }
 
 // checkPurpose refuses leaves that were not issued for TLS clients, which Go's verification lets pass: those without an

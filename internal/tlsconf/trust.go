@@ -32,6 +32,7 @@ type Trust struct {
 	issuers       []*issuer
 	listsRequired bool
 	revoked       map[string]bool // by the serial's bytes
+	cache         cache
 }
 
 // issuer is a name with a key, in one or more certificates of the bundle. Revocation lists belong to it.

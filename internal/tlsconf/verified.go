@@ -1,0 +1,80 @@
+package tlsconf
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"sync"
+	"time"
+)
+
+// verified is what a presented chain was found to be: good, by these chains to a CA, at the moments from begin to the
+// identity's Until. Revocation is not part of it.
+type verified struct {
+	identity *Identity
+	chains   [][]*x509.Certificate
+	begin    time.Time
+}
+
+// maxVerified bounds a cache. A space has tens of client certificates.
+const maxVerified = 4096
+
+// cache remembers chains that were found good, by what was presented. It belongs to one [Trust], which is immutable, so
+// nothing in it can be overtaken by a change of the CAs; and it is asked only after the handshake has proved the leaf's
+// key. Refusals are not remembered: a stranger could fill it. The zero value is ready.
+type cache struct {
+	mu      sync.Mutex
+	entries map[[sha256.Size]byte]*verified
+}
+
+// keyOf is a digest of a presented chain.
+func keyOf(chain []*x509.Certificate) [sha256.Size]byte {
+	hash := sha256.New()
+	var length [8]byte
+	for _, cert := range chain {
+		binary.BigEndian.PutUint64(length[:], uint64(len(cert.Raw)))
+		hash.Write(length[:])
+		hash.Write(cert.Raw)
+	}
+	return [sha256.Size]byte(hash.Sum(nil))
+}
+
+// at is the entry for a key that holds at a moment, nil if there is none.
+func (c *cache) at(key [sha256.Size]byte, now time.Time) *verified {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.entries[key]
+	if v == nil || now.Before(v.begin) || now.After(v.identity.Until) {
+		return nil
+	}
+	return v
+}
+
+// add remembers a chain. A full cache begins anew: whoever fills it has a CA that issues thousands of certificates, and
+// pays with one verification each.
+func (c *cache) add(key [sha256.Size]byte, v *verified) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.entries == nil || len(c.entries) >= maxVerified {
+		c.entries = make(map[[sha256.Size]byte]*verified)
+	}
+	c.entries[key] = v
+}
+
+// newVerified makes the entry of a chain that was found good. It holds while every certificate in every one of the found
+// chains does: with fewer of them the search might end elsewhere.
+func newVerified(identity *Identity, chains [][]*x509.Certificate) *verified {
+	v := &verified{identity: identity, chains: chains}
+	identity.Until = identity.NotAfter
+	for _, chain := range chains {
+		for _, cert := range chain {
+			if cert.NotBefore.After(v.begin) {
+				v.begin = cert.NotBefore
+			}
+			if cert.NotAfter.Before(identity.Until) {
+				identity.Until = cert.NotAfter
+			}
+		}
+	}
+	return v
+}
