@@ -197,6 +197,36 @@ func TestEmptySnapshotLetsNobodyIn(t *testing.T) {
 	}
 }
 
+// A list that nobody renewed ends no session by itself, and excuses none either.
+func TestStaleListHidesNeitherAnAddressNorAUserThatIsGone(t *testing.T) {
+	p := newPKI(t)
+	p.contents["list.pem"] = p.space.MustCRL(t, testpki.CRL{NextUpdate: time.Now().Add(time.Hour)})
+	withList := required + "client_crl: [list.pem]\n"
+	now := time.Now()
+	q := Request{Addr: netip.MustParseAddr(office), Chain: p.client.Chain, User: "app", Now: now}
+	had, refused := p.build(t, withList+threeRules+"identities: [{subject_cn: app, users: [app]}]\n").Authorize(q)
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	p.contents["list.pem"] = p.space.MustCRL(t, testpki.CRL{Number: 2, NextUpdate: now.Add(2 * time.Hour)})
+	later := now.Add(3 * time.Hour)
+	for _, row := range []struct{ lines, want string }{
+		{threeRules, "rule office"},
+		{threeRules + "identities: [{subject_cn: app, users: [app]}]\n", "rule office"},
+		{threeRules + "identities: [{subject_cn: app, users: [other]}]\n", "user_not_allowed"},
+		{"", "address_not_allowed"},
+		{threeRules + "revoked: ['" + serialOf(p.client) + "']\n", "certificate_revoked"},
+	} {
+		s := p.build(t, withList+row.lines)
+		if _, refused := s.Authorize(Request{Addr: q.Addr, Chain: q.Chain, User: q.User, Now: later}); refused == nil {
+			t.Error("a new session is let in by a list that is out of date")
+		}
+		if got := answerOf(s.Review(later).Authorize(q, had)); got != row.want {
+			t.Errorf("a live session under %s: %s, want %s", row.lines, got, row.want)
+		}
+	}
+}
+
 // BenchmarkGate is the verdict on one session: 60 rules, a certificate of the space CA, an identity.
 func BenchmarkGate(b *testing.B) {
 	p := newPKI(b)

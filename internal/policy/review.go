@@ -31,19 +31,19 @@ func (s *Snapshot) Review(now time.Time) *Review {
 // Authorize decides whether a session that was let in on the grounds of had may go on, and on which grounds it does.
 //
 // Revocation that can't be known is no reason to end it: the certificate was checked when the session began, and a
-// list that nobody renewed in time would end every session at once.
+// list that nobody renewed in time would end every session at once. Its address and its user are asked for all the same.
 func (r *Review) Authorize(q Request, had Grant) (Grant, *refusal.Refusal) {
 	if r.snapshot.OnRemoval == config.OnRemovalKeep {
 		return had, nil
 	}
 	q.Now = r.now
-	grant, refused := r.snapshot.decide(q, func(chain []*x509.Certificate, now time.Time) (*tlsconf.Identity, *refusal.Refusal) {
-		return r.judge(chain, had)
+	return r.snapshot.decide(q, func(chain []*x509.Certificate, now time.Time) (*tlsconf.Identity, *refusal.Refusal) {
+		identity, refused := r.judge(chain, had)
+		if refused != nil && refused.Reason == refusal.RevocationUnknown && had.Identity != nil {
+			return had.Identity, nil
+		}
+		return identity, refused
 	})
-	if refused != nil && refused.Reason == refusal.RevocationUnknown {
-		return had, nil
-	}
-	return grant, refused
 }
 
 // judge uses the verdict that let the session in, if neither what it was asked of nor time has changed it, and else

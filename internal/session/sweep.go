@@ -52,11 +52,12 @@ func (s *Server) Sweep(ctx context.Context) error {
 // Sessions that begin meanwhile need not be found: they have registered before they compare their snapshot with the
 // one in force (see enter), so one that isn't in the list finds the change itself.
 func (s *Server) sweepOnce(now time.Time) time.Duration {
+	// The receipt first: a change that comes in between is then not said to be in force before its own sweep.
+	receipt := s.receipts.current()
 	snapshot := s.config.Policy.Current()
 	if snapshot == nil {
 		return sweepAtLeast
 	}
-	receipt := s.receipts.current()
 	review := snapshot.Review(now)
 	kept := 0
 	next := now.Add(sweepAtLeast)
@@ -68,7 +69,8 @@ func (s *Server) sweepOnce(now time.Time) time.Duration {
 		}
 		kept++
 		c.setGrant(grant)
-		if until := grant.Until(); !until.IsZero() && until.Before(next) {
+		// A moment that is over ended nothing (on_removal: keep), and is not waited for.
+		if until := grant.Until(); until.After(now) && until.Before(next) {
 			next = until
 		}
 	}
