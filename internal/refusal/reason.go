@@ -114,7 +114,7 @@ var table = [reasons]row{
 	BackendUnavailable: {"backend_unavailable", "57P03", "the database system is not available",
 		"The gate is up, but the database behind it does not answer. Try again later."},
 	CancelDenied:  {name: "cancel_denied"},
-	InternalError: {"internal_error", "57P03", "the connection could not be served", "Try again, and report the connection id if it stays."},
+	InternalError: {name: "internal_error"},
 
 	SessionDrained: {"session_drained", "57P01", terminated,
 		"Connect again."},
