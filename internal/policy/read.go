@@ -56,11 +56,16 @@ func readDir(ctx context.Context, dir string) (*Files, error) {
 
 // readView is readDir for who wants to know which files a policy names that can't be used.
 func readView(ctx context.Context, dir string) (*view, error) {
+	return settle(ctx, dir, func() *view { return look(dir) })
+}
+
+// settle looks until there is a view that counts.
+func settle(ctx context.Context, dir string, look func() *view) (*view, error) {
 	end := time.Now().Add(readLimit)
 	var written string // digest of the last view with a file that was being written
 	var since time.Time
 	for missing := 0; ; {
-		first, second := look(dir), look(dir)
+		first, second := look(), look()
 		pause := swapPause
 		switch {
 		case first.digest != second.digest:
@@ -131,7 +136,12 @@ func look(dir string) *view {
 		v.refuse(config.File{Position: config.Position{File: path}}, err)
 		return v.seal(nil)
 	}
-	policy, err := config.ParsePolicy(path, text)
+	return v.follow(at, path, text)
+}
+
+// follow reads the files that the text of a policy names. File is its name in problems.
+func (v *view) follow(at *places, file string, text []byte) *view {
+	policy, err := config.ParsePolicy(file, text)
 	if err != nil {
 		errors.As(err, &v.problems)
 		return v.seal(text)
