@@ -103,7 +103,7 @@ func TestCheckRefusesWhatARunWould(t *testing.T) {
 		"path outside":           {options: options{Policy: func(p *policy) { p.ClientCA = []string{"../proxy.yaml"} }}, want: []string{"client_ca[0]"}},
 		"unknown key in proxy.yaml": {options: options{Config: map[string]any{"lisen": []string{"127.0.0.1:1"}, "log": map[string]any{"level": "loud"}}},
 			want: []string{"proxy.yaml:", "lisen", "did you mean listen?", "log.level"}},
-		"PROXY protocol": {options: options{Config: map[string]any{"proxy_protocol": []string{"10.0.0.0/8"}}}, want: []string{"proxy_protocol"}},
+		"PROXY protocol": {options: options{Config: map[string]any{"proxy_protocol": []string{"::/0"}}}, want: []string{"proxy_protocol"}},
 		"public admin":   {options: options{Config: map[string]any{"admin": "0.0.0.0:9815"}}, want: []string{"admin", "admin_public"}},
 		"TLS on a socket": {options: options{Config: map[string]any{"backend": map[string]any{"address": "unix:/s", "tls": "verify-full"}}},
 			want: []string{"backend.tls"}},

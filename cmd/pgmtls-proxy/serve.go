@@ -22,7 +22,6 @@ import (
 	"pgmtls-proxy/internal/listener"
 	"pgmtls-proxy/internal/metrics"
 	"pgmtls-proxy/internal/policy"
-	"pgmtls-proxy/internal/refusal"
 	"pgmtls-proxy/internal/relay"
 	"pgmtls-proxy/internal/session"
 	"pgmtls-proxy/internal/tlsconf"
@@ -89,6 +88,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			Metrics:               m,
 			Log:                   log,
 			Relay:                 relay.NewEngine(),
+			ProxyProtocol:         cfg.ProxyProtocol,
 			StartupTimeout:        cfg.Limits.StartupTimeout,
 			Handshakes:            cfg.Limits.Handshakes,
 			MaxSessions:           cfg.Limits.Sessions,
@@ -170,8 +170,8 @@ func (p *proxy) run(ctx context.Context, listeners []net.Listener, adminListener
 		p.listener.CloseConns()
 		return &exit{code: exitFailure, err: err}
 	case s := <-signals:
-		p.log.Info().Stringer("signal", s).Int("sessions", len(p.sessions.Table().Sessions())).Msg("draining")
-		return p.drain(ctx, signals)
+		p.log.Info().Stringer("signal", s).Msg("a signal ends the process")
+		return p.drain(ctx, signals, false)
 	}
 }
 
@@ -194,69 +194,6 @@ func (p *proxy) started(listeners []net.Listener, adminListener net.Listener) {
 		Str("policy_dir", p.config.PolicyDir).
 		Int("processors", runtime.GOMAXPROCS(0)).Uint64("open_files", files.Cur).
 		Msg("serving")
-}
-
-// drain ends the process in steps: nobody new, the live sessions' time, a last word to those that are left.
-func (p *proxy) drain(ctx context.Context, signals <-chan os.Signal) error {
-	p.admin.SetPhase(admin.Draining)
-	p.metrics.DrainBegan()
-	daemon.SdNotify(false, daemon.SdNotifyStopping)
-	ctx, cancel := context.WithTimeoutCause(ctx, p.config.Drain.ReadyDelay+p.config.Drain.Grace, errGraceOver)
-	defer cancel()
-	go func() { // the second signal
-		select {
-		case <-signals:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-
-	select { // a balancer learns from /readyz that it has to look elsewhere
-	case <-time.After(p.config.Drain.ReadyDelay):
-	case <-ctx.Done():
-	}
-	p.listener.CloseListeners()
-	p.sessions.Table().Drain()
-	if p.quiet(ctx) == nil {
-		p.log.Info().Msg("drained")
-		return nil
-	}
-	left := len(p.sessions.Table().Sessions())
-	p.cutOff()
-	if left == 0 { // only connections that had not got so far
-		p.log.Info().Msg("drained")
-		return nil
-	}
-	p.log.Warn().Int("sessions", left).AnErr("cause", context.Cause(ctx)).Msg("sessions were cut off")
-	return &exit{code: exitExpired, err: fmt.Errorf("%d sessions were cut off: %w", left, context.Cause(ctx)), silent: true}
-}
-
-var errGraceOver = errors.New("the drain's grace is over")
-
-// farewell is how long sessions have to reach a message boundary and read their last word.
-const farewell = 3 * time.Second
-
-// cutOff ends what is left: in protocol where a session stands at a message boundary, else by its sockets.
-func (p *proxy) cutOff() {
-	ctx, cancel := context.WithTimeout(context.Background(), farewell)
-	defer cancel()
-	p.sessions.Table().Stop(relay.AtBoundary, refusal.New(refusal.SessionDrained, "The proxy in front of the database is shutting down."))
-	if p.quiet(ctx) == nil {
-		return
-	}
-	p.sessions.Table().Abort()
-	p.listener.CloseConns()
-	ctx, cancel = context.WithTimeout(context.Background(), farewell)
-	defer cancel()
-	p.quiet(ctx)
-}
-
-// quiet waits until every connection is closed, and then until every one is recorded.
-func (p *proxy) quiet(ctx context.Context) error {
-	if err := p.listener.Wait(ctx); err != nil {
-		return err
-	}
-	return p.sessions.Wait(ctx)
 }
 
 // listenAdmin opens the admin endpoint. A socket file that a killed process has left is replaced, one that

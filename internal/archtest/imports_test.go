@@ -19,19 +19,20 @@ type room struct {
 // table holds which internal package may import which. Bytes flow listener -> session -> relay, rules flow
 // config -> policy -> session, and nothing points back.
 var table = map[string]room{
-	"refusal":   {nil, "everything that can refuse imports it; what it imported would be everywhere"},
-	"sockopt":   {nil, "it sets options of sockets, whatever they carry"},
-	"pgwire":    {[]string{"refusal"}, "the protocol is known without knowing who may connect"},
-	"allowlist": {[]string{"refusal"}, "a set of networks and one question; it knows no file and no connection"},
-	"tlsconf":   {[]string{"refusal"}, "certificates to TLS; where they came from is policy's to know"},
-	"backend":   {[]string{"refusal", "pgwire", "sockopt"}, "it reaches PostgreSQL for whoever asks"},
-	"config":    {nil, "text to values: the control plane uses it too, and must not get the data plane with it"},
-	"policy":    {[]string{"config", "allowlist", "tlsconf", "backend", "refusal", "sockopt"}, "the snapshot does not know who reads it"},
-	"relay":     {[]string{"pgwire", "sockopt"}, "the hot path moves bytes; who and why was decided before"},
-	"session":   {[]string{"pgwire", "policy", "tlsconf", "relay", "metrics", "refusal"}, "the script of one connection; it is started by the listener's owner and watched by admin"},
-	"listener":  {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
-	"metrics":   {[]string{"refusal"}, "counts are told to it; it asks nobody"},
-	"admin":     {[]string{"policy", "session", "metrics"}, "it shows and asks, it does not decide"},
+	"refusal":    {nil, "everything that can refuse imports it; what it imported would be everywhere"},
+	"sockopt":    {nil, "it sets options of sockets, whatever they carry"},
+	"proxyproto": {nil, "it reads a balancer's header; whom to believe is session's to know"},
+	"pgwire":     {[]string{"refusal"}, "the protocol is known without knowing who may connect"},
+	"allowlist":  {[]string{"refusal"}, "a set of networks and one question; it knows no file and no connection"},
+	"tlsconf":    {[]string{"refusal"}, "certificates to TLS; where they came from is policy's to know"},
+	"backend":    {[]string{"refusal", "pgwire", "sockopt"}, "it reaches PostgreSQL for whoever asks"},
+	"config":     {nil, "text to values: the control plane uses it too, and must not get the data plane with it"},
+	"policy":     {[]string{"config", "allowlist", "tlsconf", "backend", "refusal", "sockopt"}, "the snapshot does not know who reads it"},
+	"relay":      {[]string{"pgwire", "sockopt"}, "the hot path moves bytes; who and why was decided before"},
+	"session":    {[]string{"pgwire", "proxyproto", "policy", "tlsconf", "relay", "metrics", "refusal"}, "the script of one connection; it is started by the listener's owner and watched by admin"},
+	"listener":   {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
+	"metrics":    {[]string{"refusal"}, "counts are told to it; it asks nobody"},
+	"admin":      {[]string{"policy", "session", "metrics"}, "it shows and asks, it does not decide"},
 
 	// The control plane: the other program, which writes the files that the proxy reads.
 	"authority": {[]string{"config", "allowlist"}, controlPlane},

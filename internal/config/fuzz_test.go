@@ -65,7 +65,7 @@ func FuzzParseProxy(f *testing.F) {
 		admin, err := netip.ParseAddrPort(p.Admin.Address)
 		loopback := p.Admin.Network == "unix" || err == nil && admin.Addr().IsLoopback()
 		switch {
-		case len(p.Listen) == 0, len(p.ProxyProtocol) > 0, !loopback && !p.AdminPublic, p.Limits.Sessions < 1, p.Limits.StartupTimeout <= 0:
+		case len(p.Listen) == 0, len(p.ProxyProtocol) > 100, !loopback && !p.AdminPublic, p.Limits.Sessions < 1, p.Limits.StartupTimeout <= 0:
 			t.Fatalf("%+v", p)
 		case p.Backend.Network != "unix" && p.Backend.Network != "tcp", p.Backend.Network == "unix" && p.Backend.TLS != BackendTLSOff:
 			t.Fatalf("%+v", p.Backend)

@@ -29,7 +29,7 @@ type Proxy struct {
 	PolicyDir             string
 	Admin                 Address
 	AdminPublic           bool           // Admin may be an address that other machines reach
-	ProxyProtocol         []netip.Prefix // empty in this version
+	ProxyProtocol         []netip.Prefix // connections from here begin with a PROXY header
 	Limits                Limits
 	Drain                 Drain
 	Log                   Log

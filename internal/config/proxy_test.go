@@ -67,7 +67,8 @@ func TestProxyProblemsNameLineFieldValueAndFix(t *testing.T) {
 		"octal":                     {base + "limits: {sessions: 010}\n", `proxy.yaml:3: limits.sessions: "010" is not a decimal number; write digits, from 1 to 1000000`},
 		"no session at all":         {base + "limits: {sessions: 0}\n", `proxy.yaml:3: limits.sessions: "0" is out of bounds; write a number from 1 to 1000000`},
 		"a number larger than any":  {base + "limits: {handshakes: 99999999999999999999}\n", `proxy.yaml:3: limits.handshakes: "99999999999999999999" is out of bounds; write a number from 0 to 100000`},
-		"PROXY protocol":            {base + "proxy_protocol: [10.0.0.0/8]\n", `proxy.yaml:3: proxy_protocol[0]: "10.0.0.0/8" asks for the PROXY protocol, which this version does not speak; remove it`},
+		"balancers everywhere":      {base + "proxy_protocol: [0.0.0.0/0]\n", `proxy.yaml:3: proxy_protocol[0]: "0.0.0.0/0" is every address: whoever connects could claim any client's; write the balancers' own networks`},
+		"balancer with host bits":   {base + "proxy_protocol: [10.0.0.1/8]\n", `proxy.yaml:3: proxy_protocol[0]: "10.0.0.1/8" has host bits set; write 10.0.0.0/8 for the network or 10.0.0.1/32 for the one address`},
 		"log level":                 {base + "log: {level: trace}\n", `proxy.yaml:3: log.level: "trace" is not a choice; write debug, info, warn or error`},
 		"old TLS":                   {base + "ssl_min_protocol_version: TLSv1\n", `proxy.yaml:3: ssl_min_protocol_version: "TLSv1" is not a choice; write TLSv1.2 or TLSv1.3`},
 		"a group that is one value": {base + "log: debug\n", `proxy.yaml:3: log: is one value, not a group of keys; see docs/configuration.md for the form`},
@@ -98,7 +99,7 @@ backend:
 policy_dir: rules
 admin: "10.0.0.1:9815"
 admin_public: true
-proxy_protocol: []
+proxy_protocol: [10.0.0.0/8, "2001:db8::/64"]
 limits: {sessions: 20, sessions_per_address: 2, handshakes: 4, startup_timeout: 500ms}
 drain: {grace: 1h, ready_delay: 5s}
 log: {level: debug, format: console}

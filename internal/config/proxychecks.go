@@ -103,11 +103,14 @@ func (v value) asServerName() string {
 	return text
 }
 
-// asProxyNetwork refuses every network: a proxy that ignored the key would take the balancer's address for the
-// client's, and let everyone in behind it.
+// asProxyNetwork reads a network of balancers. One that is everywhere would let every client say who it is.
 func (v value) asProxyNetwork() (netip.Prefix, bool) {
-	v.refuse(complaint{"asks for the PROXY protocol, which this version does not speak", "remove it"})
-	return netip.Prefix{}, false
+	p, ok := v.asCIDR()
+	if ok && p.Bits() == 0 {
+		v.refuse(complaint{"is every address: whoever connects could claim any client's", "write the balancers' own networks"})
+		return netip.Prefix{}, false
+	}
+	return p, ok
 }
 
 // checkListen refuses an address that is bound twice. Port 0 is another port each time.

@@ -23,7 +23,8 @@ type connection struct {
 	server   *Server
 	conn     net.Conn // the client's socket
 	id       string   // in the log and in what the client reads
-	addr     netip.Addr
+	addr     netip.Addr // the client's
+	via      netip.Addr // the balancer's that announced it; invalid without one
 	accepted time.Time
 	deadline time.Time
 

@@ -176,6 +176,9 @@ func (c *connection) log(level zerolog.Level) *zerolog.Event {
 		Str("conn", c.id).
 		Stringer("addr", c.addr).
 		Dur("duration_ms", time.Since(c.accepted))
+	if c.via.IsValid() {
+		event.Stringer("via", c.via)
+	}
 	if c.snap != nil {
 		event.Str("policy", c.snap.Generation)
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -59,6 +60,8 @@ type Config struct {
 	Log     zerolog.Logger
 	Relay   relay.Engine // moves the bytes of sessions; nil is [relay.Pairs]
 
+	// ProxyProtocol are the networks of load balancers: a connection from there must begin with a PROXY header.
+	ProxyProtocol []netip.Prefix
 	// StartupTimeout bounds a connection from its accept to the begin of its relay. Bytes don't renew it.
 	StartupTimeout time.Duration
 	// Handshakes is how many TLS handshakes may compute at once; 0 is two a processor. One that waits for its client
@@ -149,6 +152,9 @@ func (c *connection) start(ctx context.Context) error {
 	// One deadline for all that comes before the relay. relay() clears it, and nothing else does.
 	c.deadline = c.accepted.Add(c.server.config.StartupTimeout)
 	if err := c.conn.SetDeadline(c.deadline); err != nil {
+		return err
+	}
+	if err := c.identifyClient(); err != nil {
 		return err
 	}
 	if err := c.greetOrShed(); err != nil {
