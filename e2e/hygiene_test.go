@@ -1,11 +1,9 @@
 package e2e
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -81,102 +79,6 @@ func TestTextOfClientsIsTamedInLogAndAnswer(t *testing.T) {
 	}
 	if p.log.find(func(e event) bool { return e.text("conn") == "forged" }) != nil {
 		t.Error("a client has written an event of its own")
-	}
-}
-
-// kinds are clients of every kind. Each is over when its function returns.
-var kinds = []func(*testing.T, *proxy){
-	func(t *testing.T, p *proxy) { // served
-		w := dial(t, p).negotiate(t, clientTLS("app"))
-		w.login(t, asPostgres())
-		w.Close()
-	},
-	func(t *testing.T, p *proxy) { // served, and gone without goodbye
-		w := dial(t, p).secure(t, clientTLS("app"))
-		w.login(t, asPostgres())
-		w.vanish()
-	},
-	func(t *testing.T, p *proxy) { // reset in a session
-		w := dial(t, p).negotiate(t, clientTLS("app"))
-		w.login(t, asPostgres())
-		w.socket.SetLinger(0)
-		w.vanish()
-	},
-	func(t *testing.T, p *proxy) { dial(t, p).vanish() },
-	func(t *testing.T, p *proxy) {
-		w := dial(t, p)
-		w.send(t, asPostgres())
-		w.fatal(t)
-	},
-	func(t *testing.T, p *proxy) {
-		w := dial(t, p).negotiate(t, clientTLS("stranger"))
-		w.send(t, asPostgres())
-		w.fatal(t)
-	},
-	func(t *testing.T, p *proxy) { // in the middle of the handshake
-		w := dial(t, p)
-		w.ask(t, sslRequest, 'S')
-		w.send(t, []byte{0x16, 3, 1})
-		w.vanish()
-	},
-	func(t *testing.T, p *proxy) {
-		w := dial(t, p)
-		w.ask(t, sslRequest, 'S')
-		config := clientTLS("app")
-		config.MaxVersion = tls.VersionTLS11
-		if w.handshake(config) == nil {
-			t.Error("TLS 1.1 succeeds")
-		}
-		w.vanish()
-	},
-	func(t *testing.T, p *proxy) { // in the middle of the startup packet
-		w := dial(t, p).negotiate(t, clientTLS("app"))
-		w.send(t, asPostgres()[:12])
-		w.vanish()
-	},
-	func(t *testing.T, p *proxy) {
-		w := dial(t, p)
-		w.send(t, append(sslRequest, 1, 2, 3))
-		w.fatal(t)
-	},
-	func(t *testing.T, p *proxy) {
-		w := dial(t, p)
-		w.send(t, recorderKey.packet())
-		w.closed(t)
-		w.vanish()
-	},
-}
-
-// After 1,000 connections of every kind the process has what it had before: no goroutine, descriptor or session is left.
-func TestThousandConnectionsLeaveNothingBehind(t *testing.T) {
-	t.Parallel()
-	p := start(t, options{Backend: record(t).Address})
-	run := func(connections int) {
-		var clients sync.WaitGroup
-		for worker := range 10 {
-			clients.Go(func() {
-				for i := worker; i < connections; i += 10 {
-					kinds[i%len(kinds)](t, p)
-				}
-			})
-		}
-		clients.Wait()
-		p.waitSessions(t, 0)
-		p.waitMetric(t, "pgmtls_unfinished_connections", 0)
-	}
-	run(2 * len(kinds)) // pools and caches are filled
-	before := map[string]float64{}
-	for _, resource := range []string{"go_goroutines", "process_open_fds"} {
-		before[resource] = p.metric(t, resource)
-	}
-	run(1000)
-	for resource, had := range before {
-		eventually(t, func() error {
-			if has := p.metric(t, resource); has > had {
-				return fmt.Errorf("%s is %v, and was %v before 1,000 connections", resource, has, had)
-			}
-			return nil
-		})
 	}
 }
 
