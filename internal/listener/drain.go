@@ -66,6 +66,14 @@ func (s *Server) Open() int {
 	return len(s.conns)
 }
 
+// Handling is the number of connections whose Handle has not returned, and of listeners that still accept. Once it is
+// 0 after CloseListeners, nobody is on the way in: what is open was handed on by its Handle.
+func (s *Server) Handling() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running
+}
+
 // quiet needs the lock.
 func (s *Server) quiet() bool { return s.running == 0 && len(s.conns) == 0 }
 

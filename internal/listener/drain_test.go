@@ -63,6 +63,34 @@ func TestWaitReturnsWhenTheLastConnectionCloses(t *testing.T) {
 	})
 }
 
+// A connection that its Handle has handed on is open, and nobody is on the way in any more.
+func TestHandlingEndsWhenConnectionsAreHandedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeListener()
+		on := make(chan net.Conn, 1)
+		proceed := make(chan struct{})
+		s := &Server{Handle: func(_ context.Context, conn net.Conn) { <-proceed; on <- conn }}
+		serve(s, l)
+		l.connect()
+		synctest.Wait()
+		if n := s.Handling(); n != 2 { // with the listener
+			t.Errorf("%d are handled, want 2", n)
+		}
+		s.CloseListeners()
+		synctest.Wait()
+		if n := s.Handling(); n != 1 {
+			t.Errorf("%d are handled behind CloseListeners, want 1", n)
+		}
+		close(proceed)
+		conn := <-on
+		synctest.Wait()
+		if s.Handling() != 0 || s.Open() != 1 {
+			t.Errorf("%d are handled and %d open, want 0 and 1", s.Handling(), s.Open())
+		}
+		conn.Close()
+	})
+}
+
 func TestCloseListenersCutsABackoffShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newFakeListener()

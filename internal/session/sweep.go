@@ -114,7 +114,7 @@ func (c *connection) forbid(refused *refusal.Refusal, receipt *pendingReceipt, g
 	c.stop(relay.WhenIdle, refusal.New(refusal.SessionForbidden, "%s", forbidden(refused, c)))
 	time.AfterFunc(grace, c.abort)
 	if !c.stream.Idle() {
-		go c.cancelForbidden()
+		go c.cancelEnding()
 	}
 }
 
@@ -141,8 +141,8 @@ func forbidden(refused *refusal.Refusal, c *connection) string {
 	return "The access policy does not allow this session any more: " + refused.Response("").Message + "."
 }
 
-// cancelForbidden cancels the query of a session that is told to end. Its backend serves nobody else.
-func (c *connection) cancelForbidden() {
+// cancelEnding cancels the query of a session that is told to end. Its backend serves nobody else.
+func (c *connection) cancelEnding() {
 	c.server.sweepCancels <- struct{}{}
 	defer func() { <-c.server.sweepCancels }()
 	key, known := c.server.table.keyOf(c)
@@ -152,6 +152,6 @@ func (c *connection) cancelForbidden() {
 	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
 	defer cancel()
 	if err := c.server.database(c.server.config.Policy.Current()).Cancel(ctx, pgwire.CancelPacket(key)); err != nil {
-		c.server.config.Log.Warn().Str("conn", c.id).Err(err).Msg("the query of a session that is no longer allowed could not be cancelled")
+		c.server.config.Log.Warn().Str("conn", c.id).Err(err).Msg("the query of a session that is told to end could not be cancelled")
 	}
 }

@@ -128,6 +128,13 @@ func (t *Table) Abort() {
 	}
 }
 
+// Len is the number of live sessions.
+func (t *Table) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.sessions)
+}
+
 func (t *Table) list() []*connection {
 	t.mu.Lock()
 	defer t.mu.Unlock()

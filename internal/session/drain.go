@@ -1,0 +1,47 @@
+package session
+
+// What a drain asks of the live sessions. Its steps are cmd/pgmtls-proxy's, and docs/lifecycle.md draws them.
+
+// busy reports whether the session is inside of a query or a transaction. One whose login is not over is neither.
+func (c *connection) busy() bool {
+	switch c.stream.Status() {
+	case 0:
+		return false
+	case 'I':
+		return !c.stream.Idle()
+	}
+	return true
+}
+
+// Busy is the number of live sessions that are inside of a query or a transaction: those that lose something when they
+// are ended now.
+func (t *Table) Busy() int {
+	n := 0
+	for _, c := range t.list() {
+		if c.busy() {
+			n++
+		}
+	}
+	return n
+}
+
+// LoggingIn is the number of sessions that have entered and whose login is not over.
+func (t *Table) LoggingIn() int {
+	n := 0
+	for _, c := range t.list() {
+		if c.state() == Login {
+			n++
+		}
+	}
+	return n
+}
+
+// CancelQueries cancels what live sessions have running at the database. It does not wait. A session that was told to
+// stop before reads how its query has ended, and then why the session does.
+func (s *Server) CancelQueries() {
+	for _, c := range s.table.list() {
+		if !c.stream.Idle() {
+			go c.cancelEnding()
+		}
+	}
+}
