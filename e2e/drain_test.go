@@ -58,7 +58,7 @@ func TestDrainWaitsForPsqlToFinish(t *testing.T) {
 	s := server(t)
 	p := start(t, options{Config: drained(map[string]any{"grace": "1h"})})
 	session := p.converse(t)
-	session.say(t, "select 'finished' from pg_sleep(1) /* drained psql */")
+	session.say(t, "select 'finished' from pg_sleep(3) /* drained psql */")
 	waitQuery(t, s, "drained psql", 1)
 
 	p.signal(t, syscall.SIGTERM)
@@ -198,7 +198,7 @@ func TestSecondSignalEndsAQueryNow(t *testing.T) {
 // In the delay the proxy says that it goes, and serves as before: a balancer needs the time to notice.
 func TestReadyDelayKeepsAccepting(t *testing.T) {
 	t.Parallel()
-	const delay = 2 * time.Second
+	const delay = 3 * time.Second
 	server(t)
 	p := start(t, options{Config: drained(map[string]any{"grace": "1h", "ready_delay": delay.String()})})
 	p.signal(t, syscall.SIGTERM)

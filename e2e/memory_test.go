@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os/exec"
 	"testing"
+	"time"
 
 	"pgmtls-proxy/internal/pgtest"
 )
@@ -24,6 +25,7 @@ func TestStalledReadersTakeNoMemory(t *testing.T) {
 	var clients []*wire
 	for range readers {
 		w := dial(t, p).negotiate(t, clientTLS("app"))
+		w.SetDeadline(time.Now().Add(5 * patience)) // it waits for all the others
 		w.login(t, asPostgres())
 		clients = append(clients, w)
 	}

@@ -165,7 +165,7 @@ func TestReloadsDoNotDisturbLiveSessions(t *testing.T) {
 
 	runs, reloaded, transactions := 0, 0, 0
 	for ; reloaded < wanted; runs++ {
-		run := pgbench(t, "-S", "-c", strconv.Itoa(clients), "-j", "2", "-R", "1000", "-T", "5", p.defaultConninfo()+" dbname=bench")
+		run := pgbench(t, "-S", "-c", strconv.Itoa(clients), "-j", "2", "-R", "400", "-T", "5", p.defaultConninfo()+" dbname=bench")
 		for reloaded < wanted && !isOver(run) {
 			p.edit(t, func(next *policy) {
 				generation := next.Generation
@@ -181,9 +181,7 @@ func TestReloadsDoNotDisturbLiveSessions(t *testing.T) {
 		run.mustSucceed(t)
 		transactions += run.processed(t)
 	}
-	if n := p.metric(t, reloads("applied")); n != wanted+1 {
-		t.Errorf("%v policies were put in force, want %d", n, wanted+1)
-	}
+	p.waitMetric(t, reloads("applied"), wanted+1)
 	if n := p.metric(t, reloads("refused")); n < wanted/4 {
 		t.Errorf("%v policies were refused, want %d", n, wanted/4)
 	}
@@ -191,8 +189,12 @@ func TestReloadsDoNotDisturbLiveSessions(t *testing.T) {
 	if n := p.metric(t, "pgmtls_connections_total"); n != float64(runs*(clients+1)) {
 		t.Errorf("%v connections were made in %d runs", n, runs)
 	}
-	if n := p.log.count(func(e event) bool { return e.text("outcome") != "" && e.text("end") != "client_closed" }); n != 0 {
-		t.Errorf("%d connections ended otherwise than by a goodbye", n)
+	// Behind a goodbye, either side may be seen to close first.
+	broken := p.log.find(func(e event) bool {
+		return e.text("outcome") != "" && e.text("end") != "client_closed" && e.text("end") != "server_closed"
+	})
+	if broken != nil {
+		t.Errorf("a connection ended otherwise than by a goodbye: %v", broken)
 	}
 	t.Logf("%d reloads, %v refused, under %d transactions", reloaded, p.metric(t, reloads("refused")), transactions)
 }

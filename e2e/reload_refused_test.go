@@ -89,9 +89,7 @@ func TestMistakeInThePolicyChangesNothingAndIsNamed(t *testing.T) {
 			if since := complaint.FailingSince; since == nil || since.After(time.Now()) || since.Before(made.Add(-missed)) {
 				t.Errorf("failing since %v", since)
 			}
-			if n := p.metric(t, "pgmtls_policy_last_reload_success"); n != 0 {
-				t.Errorf("pgmtls_policy_last_reload_success is %v", n)
-			}
+			p.waitMetric(t, "pgmtls_policy_last_reload_success", 0)
 			p.comesIn(t, "app")
 
 			// However often it is found.
@@ -168,9 +166,7 @@ func (p *proxy) waitRecovery(t *testing.T) {
 		}
 		return nil
 	})
-	if n := p.metric(t, "pgmtls_policy_last_reload_success"); n != 1 {
-		t.Errorf("pgmtls_policy_last_reload_success is %v", n)
-	}
+	p.waitMetric(t, "pgmtls_policy_last_reload_success", 1)
 }
 
 // waitMore waits until a sample has grown.
