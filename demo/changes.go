@@ -45,6 +45,32 @@ func removeRule(ctx context.Context, d *demo) (verdict string, err error) {
 	return verdict, errors.Join(err, session.lives())
 }
 
+func endSession(ctx context.Context, d *demo) (verdict string, err error) {
+	session, err := d.openSession(ctx)
+	if err != nil {
+		return "", err
+	}
+	removed, err := d.edit(func(p *policy) { p.rules, p.keep = []rule{office}, false })
+	if err != nil {
+		return "", errors.Join(err, session.close())
+	}
+	err = until(ctx, func(ctx context.Context) error {
+		count, err := d.behindTheProxy(ctx, "select count(*) from pg_stat_activity where pid = "+session.backend)
+		if err == nil && count != "0" {
+			err = errors.New("PostgreSQL still serves the session")
+		}
+		return err
+	})
+	verdict = fmt.Sprintf("PostgreSQL had let go of the session %s after the write, and its client reads why", since(removed))
+	err = errors.Join(err, session.wasEnded("terminating connection", "No IP rule allows the address 127.0.0.1 any more"))
+
+	_, editErr := d.edit(func(p *policy) { p.rules = slices.Concat([]rule{thisMachine}, p.rules) })
+	if err := errors.Join(err, editErr); err != nil {
+		return "", err
+	}
+	return verdict, d.inForce(ctx)
+}
+
 func replaceServerCertificate(ctx context.Context, d *demo) (verdict string, err error) {
 	session, err := d.openSession(ctx)
 	if err != nil {

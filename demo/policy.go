@@ -16,6 +16,7 @@ type policy struct {
 	generation int
 	revoked    []string // serials
 	rules      []rule
+	keep       bool // sessions go on when their rule is removed
 }
 
 type rule struct{ id, cidr, description string }
@@ -28,7 +29,7 @@ var (
 )
 
 func firstPolicy() policy {
-	return policy{generation: 1, rules: []rule{thisMachine, office}}
+	return policy{generation: 1, rules: []rule{thisMachine, office}, keep: true}
 }
 
 // yaml is the text of policy.yaml.
@@ -46,7 +47,11 @@ func (p policy) yaml() string {
 	for _, r := range p.rules {
 		fmt.Fprintf(&text, "  - {id: %s, cidr: %s, description: %q}\n", r.id, r.cidr, r.description)
 	}
-	text.WriteString("on_removal: keep   # a session that has begun goes on when its rule is removed\n")
+	if p.keep {
+		text.WriteString("on_removal: keep   # a session that has begun goes on when its rule is removed\n")
+	} else {
+		text.WriteString("on_removal: end    # and ends when its rule is removed\n")
+	}
 	return text.String()
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"strings"
 	"time"
 )
 
@@ -97,6 +98,27 @@ func (s *session) close() error {
 	}
 	if err := s.command.Wait(); err != nil {
 		return fmt.Errorf("the session: psql: %w", err)
+	}
+	return nil
+}
+
+// wasEnded wants the session to read why it is over, at its next query, with all of the texts in it.
+func (s *session) wasEnded(texts ...string) error {
+	s.show.line("app=> select 1;")
+	_, _ = io.WriteString(s.stdin, "select 1;\n") // an error says what the output says better
+	_ = s.stdin.Close()
+	var output strings.Builder
+	for line := range s.answers {
+		output.WriteString(line + "\n")
+	}
+	s.show.output(output.String())
+	if s.command.Wait() == nil {
+		return errors.New("the session: psql ended as if nothing had happened")
+	}
+	for _, text := range texts {
+		if !strings.Contains(output.String(), text) {
+			return fmt.Errorf("the session did not read %q", text)
+		}
 	}
 	return nil
 }

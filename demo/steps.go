@@ -27,6 +27,7 @@ var steps = []step{
 	{"Plaintext", inPlaintext},
 	{"A certificate is revoked", revokeCertificate},
 	{"A rule is removed and put back, while a session stays connected", removeRule},
+	{"A rule is removed, and with it the session that came in by it", endSession},
 	{"The server's certificate is replaced, while a session stays connected", replaceServerCertificate},
 	{"A mistake in policy.yaml", makeMistake},
 	{"Ctrl-C cancels a query", cancelQuery},
