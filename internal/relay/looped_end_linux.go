@@ -19,6 +19,9 @@ func (s *looped) conclude(end End, err error, message []byte) {
 	}
 	s.phase = parting
 	s.server.drop()
+	if end == Stopped {
+		unix.Shutdown(s.server.fd, unix.SHUT_WR) // its locks are not to wait for the client
+	}
 	if end != ServerLost {
 		s.link.Client.CloseWrite()
 		s.flush()

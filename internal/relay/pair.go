@@ -237,6 +237,9 @@ func (p *pair) extend() {
 // known to be clean is marked by a close_notify, so that nobody mistakes a broken stream for a whole one.
 func (p *pair) conclude(end End, err error, message []byte) {
 	p.settle(end, err)
+	if end == Stopped {
+		closeWrite(p.link.Server) // its locks are not to wait for the client
+	}
 	p.link.Transport.SetDeadline(time.Now().Add(end.patience()))
 	if message != nil {
 		p.link.Client.Write(message)

@@ -202,12 +202,13 @@ func TestStopEndsAnIdleSessionAtOnce(t *testing.T) {
 		l.want(l.client, ready())
 		farewell := message('E', "terminating connection due to administrator command")
 		l.relay.Stop(AtBoundary, farewell)
-		l.want(l.client, farewell)
-		l.wantEnd(true)
-		l.socket.Close()
+		// The server first: it must not wait for a client that reads late.
 		if _, err := l.server.Read(make([]byte, 1)); err != io.EOF {
 			t.Errorf("the server reads %v, want the end", err)
 		}
+		l.want(l.client, farewell)
+		l.wantEnd(true)
+		l.socket.Close()
 		if r := l.result(); r.End != Stopped {
 			t.Errorf("got %v", r.End)
 		}
