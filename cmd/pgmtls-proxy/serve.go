@@ -89,7 +89,6 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			Log:                   log,
 			Relay:                 relay.NewEngine(),
 			ProxyProtocol:         cfg.ProxyProtocol,
-			ProxyProtocol:         cfg.ProxyProtocol,
 			StartupTimeout:        cfg.Limits.StartupTimeout,
 			Handshakes:            cfg.Limits.Handshakes,
 			MaxSessions:           cfg.Limits.Sessions,
