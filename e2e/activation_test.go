@@ -85,9 +85,7 @@ func TestSystemdHandsOverTheSocketAndIsTold(t *testing.T) {
 	p.signal(t, syscall.SIGTERM)
 	notified(t, told, "STOPPING=1")
 	p.waitClosed(t)
-	early.send(t, goodbye)
-	early.ended(t)
-	early.Close()
+	early.wantDrained(t)
 	p.wait(t)
 }
 

@@ -52,12 +52,15 @@ func (p *proxy) isRunning(t *testing.T) {
 	}
 }
 
-// A psql in the middle of a query gets its answer, and may begin another one. When it leaves, the process ends with code 0.
+// A psql in the middle of a query gets its answer, and goes on until its transaction ends. Then the process does, with code 0.
 func TestDrainWaitsForPsqlToFinish(t *testing.T) {
 	t.Parallel()
 	s := server(t)
 	p := start(t, options{Config: drained(map[string]any{"grace": "1h"})})
 	session := p.converse(t)
+	if answer := session.ask(t, "begin"); answer != "BEGIN" {
+		t.Errorf("psql says %q", answer)
+	}
 	session.say(t, "select 'finished' from pg_sleep(3) /* drained psql */")
 	waitQuery(t, s, "drained psql", 1)
 
@@ -78,14 +81,16 @@ func TestDrainWaitsForPsqlToFinish(t *testing.T) {
 	}
 	session.goesOn(t)
 	p.isRunning(t)
-	session.leave(t)
+	if answer := session.ask(t, "commit"); answer != "COMMIT" {
+		t.Errorf("psql says %q", answer)
+	}
 	if code := p.wait(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
+	session.leave(t)
 }
 
-// Psql in a query and psql in a transaction are told why: a server that says nothing is at a message boundary. The query is
-// cancelled.
+// Psql in a query reads how it has ended, cancelled, and like psql in a transaction why its session has.
 func TestDrainThatExpiresEndsQueriesAndTransactions(t *testing.T) {
 	t.Parallel()
 	s := server(t)
@@ -105,13 +110,16 @@ func TestDrainThatExpiresEndsQueriesAndTransactions(t *testing.T) {
 		t.Errorf("the drain took %v", took)
 	}
 	waitQuery(t, s, "cut off", 0)
-	idle.say(t, "commit") // psql reads when it next has something to say
 	for name, session := range map[string]*conversation{"busy": busy, "idle": idle} {
+		session.say(t, "commit") // psql reads when it next has something to say
 		session.in.Close()
 		err := session.wait()
 		text, _ := spoken(session.errors.String())
 		want := "FATAL:  terminating connection due to administrator command (connection ID)\n" +
 			"DETAIL:  The proxy in front of the database is shutting down.\nHINT:  Connect again.\n"
+		if name == "busy" {
+			want = "ERROR:  canceling statement due to user request\n" + want
+		}
 		if err == nil || !strings.HasPrefix(text, want) {
 			t.Errorf("the %s psql ends with %v and shows\n%s", name, err, text)
 		}

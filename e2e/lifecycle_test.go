@@ -144,12 +144,23 @@ func TestFloodOfStrangersIsDropped(t *testing.T) {
 	backend.untouched(t)
 }
 
-// SIGTERM lets sessions finish, and who is halfway in is told to come again.
-func TestDrainLetsSessionsFinish(t *testing.T) {
+// asked is a session in a query that the recorder never answers.
+func (r *recorder) asked(t testing.TB, p *proxy) *wire {
+	t.Helper()
+	w := dial(t, p).negotiate(t, clientTLS("app"))
+	w.login(t, asPostgres())
+	sql := query("select 1")
+	w.send(t, sql)
+	r.connection(t, 0, len(asPostgres())+len(sql))
+	return w
+}
+
+// SIGTERM lets queries finish, and who is halfway in is told to come again.
+func TestDrainLetsQueriesFinish(t *testing.T) {
 	t.Parallel()
-	p := start(t, options{Backend: record(t).Address})
-	session := dial(t, p).negotiate(t, clientTLS("app"))
-	session.login(t, asPostgres())
+	backend := record(t)
+	p := start(t, options{Backend: backend.Address})
+	session := backend.asked(t, p)
 	halfway := dial(t, p).negotiate(t, clientTLS("app"))
 
 	p.signal(t, syscall.SIGTERM)
@@ -167,50 +178,71 @@ func TestDrainLetsSessionsFinish(t *testing.T) {
 	}
 	select {
 	case <-p.ended:
-		t.Error("the process ended with a session in it")
+		t.Error("the process ended with a query in it")
 	default:
 	}
 	session.Close()
 	p.wait(t) // the exit code is checked at the test's end, as always: 0
 }
 
-// What is left after the grace is told at a message boundary, and the exit code says that something was.
-func TestDrainThatExpiresTellsTheSessions(t *testing.T) {
-	t.Parallel()
-	server(t)
-	p := start(t, options{ExitCode: 3, Config: map[string]any{"drain": map[string]any{"grace": "300ms"}}})
-	session := dial(t, p).negotiate(t, clientTLS("app"))
-	session.login(t, asPostgres())
-	p.signal(t, syscall.SIGTERM)
-	e := session.fatal(t)
+// wantDrained wants that a client is told why its session has ended.
+func (w *wire) wantDrained(t testing.TB) (id string) {
+	t.Helper()
+	e := w.fatal(t)
 	if e.Code != "57P01" || withoutID(e.Message) != "terminating connection due to administrator command" {
 		t.Errorf("the client reads %s %s", e.Code, e.Message)
 	}
 	if e.Detail != "The proxy in front of the database is shutting down." || e.Hint != "Connect again." {
 		t.Errorf("the client reads %q, %q", e.Detail, e.Hint)
 	}
+	return idOf(t, e.Message)
+}
+
+// Nobody loses anything by the end of a session that is idle outside of a transaction: no grace is waited for, and the
+// exit is clean.
+func TestDrainEndsIdleSessionsAtOnce(t *testing.T) {
+	t.Parallel()
+	p := start(t, options{Backend: record(t).Address, Config: map[string]any{"drain": map[string]any{"grace": "1h"}}})
+	session := dial(t, p).negotiate(t, clientTLS("app"))
+	session.login(t, asPostgres())
+	p.signal(t, syscall.SIGTERM)
+	id := session.wantDrained(t)
 	p.wait(t)
-	if logged := p.connection(t, idOf(t, e.Message)); logged.text("outcome") != "served" || logged.text("refusal") != "session_drained" {
+	if logged := p.connection(t, id); logged.text("outcome") != "served" || logged.text("refusal") != "session_drained" {
 		t.Errorf("the log has %v", logged)
+	}
+}
+
+// Who is in a transaction is told after the grace, and the exit code says that something was lost.
+func TestDrainThatExpiresTellsTheSessions(t *testing.T) {
+	t.Parallel()
+	server(t)
+	p := start(t, options{ExitCode: 3, Config: map[string]any{"drain": map[string]any{"grace": "300ms"}}})
+	session := dial(t, p).negotiate(t, clientTLS("app"))
+	session.login(t, asPostgres())
+	session.begins(t)
+	p.signal(t, syscall.SIGTERM)
+	session.wantDrained(t)
+	p.wait(t)
+}
+
+// begins begins a transaction.
+func (w *wire) begins(t testing.TB) {
+	t.Helper()
+	w.send(t, query("begin"))
+	for kind := byte(0); kind != 'Z'; {
+		kind, _ = w.message(t)
 	}
 }
 
 func TestSecondSignalEndsNow(t *testing.T) {
 	t.Parallel()
-	p := start(t, options{Backend: record(t).Address, ExitCode: 3, Config: map[string]any{"drain": map[string]any{"grace": "1h"}}})
-	session := dial(t, p).negotiate(t, clientTLS("app"))
-	session.login(t, asPostgres())
+	backend := record(t)
+	p := start(t, options{Backend: backend.Address, ExitCode: 3, Config: map[string]any{"drain": map[string]any{"grace": "1h"}}})
+	session := backend.asked(t, p)
 	p.signal(t, syscall.SIGTERM)
-	draining := func(e event) bool { return e.text("message") == "draining" }
-	eventually(t, func() error {
-		if p.log.find(draining) == nil {
-			return errNotYet
-		}
-		return nil
-	})
+	p.waitDraining(t)
 	p.signal(t, os.Interrupt)
-	if e := session.fatal(t); e.Code != "57P01" {
-		t.Errorf("the client reads %s %s", e.Code, e.Message)
-	}
+	session.wantDrained(t)
 	p.wait(t)
 }
