@@ -83,13 +83,7 @@ type drain struct {
 func (d *drain) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() {
-		select {
-		case <-d.impatient:
-			cancel(errImpatient)
-		case <-ctx.Done():
-		}
-	}()
+	go d.watchImpatience(ctx, cancel)
 	if d.handedOver {
 		d.letIn(ctx)
 	} else {
@@ -108,6 +102,15 @@ func (d *drain) run(ctx context.Context) error {
 		return nil
 	}
 	return fmt.Errorf("%d sessions were cut off: %w", lost, context.Cause(ctx))
+}
+
+// watchImpatience ends the delay and the grace at the second signal.
+func (d *drain) watchImpatience(ctx context.Context, cancel context.CancelCauseFunc) {
+	select {
+	case <-d.impatient:
+		cancel(errImpatient)
+	case <-ctx.Done():
+	}
 }
 
 // leave lets balancers learn from /readyz that they have to look elsewhere.
