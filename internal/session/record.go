@@ -124,6 +124,7 @@ func (c *connection) logRefusal(refused *refusal.Refusal) {
 	if !ok {
 		return
 	}
+	c.server.refusals.add(c, refused)
 	level := zerolog.InfoLevel
 	if refused.Reason == refusal.BackendUnavailable || refused.Reason == refusal.InternalError {
 		level = zerolog.ErrorLevel
@@ -161,11 +162,13 @@ func (c *connection) finishRelay(result relay.Result) {
 		event.Str("error", refusal.Clean(result.Err.Error(), maxCause))
 	}
 	c.mu.Lock()
-	if c.stopped != nil {
-		m.Refused(c.stopped.Reason)
-		event.Stringer("refusal", c.stopped.Reason).Str("detail", refusal.Clean(c.stopped.Detail, maxCause))
-	}
+	stopped := c.stopped
 	c.mu.Unlock()
+	if stopped != nil {
+		m.Refused(stopped.Reason)
+		event.Stringer("refusal", stopped.Reason).Str("detail", refusal.Clean(stopped.Detail, maxCause))
+		c.server.refusals.add(c, stopped)
+	}
 	event.Msg("connection")
 }
 

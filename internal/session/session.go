@@ -41,6 +41,7 @@ type Server struct {
 	sweepCancels chan struct{}
 	nextSweep    atomic.Int64 // when the next one is, in Unix nanoseconds
 	receipts     receipts
+	refusals     refusals
 	events       sampler
 	serving      sync.WaitGroup
 	// database is the way to PostgreSQL of a snapshot: its Backend, or what a test puts in its place.

@@ -26,6 +26,7 @@ type Table struct {
 	keys     map[uint32]*connection
 	draining bool
 	ended    traffic // of sessions that are over
+	seen     seen
 }
 
 type traffic struct{ toClient, toServer int64 }
@@ -37,34 +38,47 @@ func newTable(max, maxPerAddress int) *Table {
 		sessions:      make(map[*connection]struct{}),
 		addresses:     make(map[netip.Addr]int),
 		keys:          make(map[uint32]*connection),
+		seen:          newSeen(),
 	}
 }
 
 // enter registers a session, or refuses it when there is no room.
 func (t *Table) enter(c *connection) *refusal.Refusal {
+	grant := c.granted()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if refused := t.room(c.addr); refused != nil {
+		return refused
+	}
+	t.sessions[c] = struct{}{}
+	t.addresses[c.addr]++
+	t.seen.touch(grant, time.Now())
+	return nil
+}
+
+// room refuses one more session from an address when there is no room for it. Called with mu held.
+func (t *Table) room(addr netip.Addr) *refusal.Refusal {
 	switch {
 	case t.draining:
 		return &refusal.Refusal{Reason: refusal.Draining}
 	case t.max > 0 && len(t.sessions) >= t.max:
 		return &refusal.Refusal{Reason: refusal.TooManySessions}
-	case t.maxPerAddress > 0 && t.addresses[c.addr] >= t.maxPerAddress:
+	case t.maxPerAddress > 0 && t.addresses[addr] >= t.maxPerAddress:
 		return &refusal.Refusal{Reason: refusal.TooManySessionsFromAddress}
 	}
-	t.sessions[c] = struct{}{}
-	t.addresses[c.addr]++
 	return nil
 }
 
 // leave takes a session out. One that never entered is ignored.
 func (t *Table) leave(c *connection) {
+	grant := c.granted()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, entered := t.sessions[c]; !entered {
 		return
 	}
 	delete(t.sessions, c)
+	t.seen.touch(grant, time.Now())
 	if t.addresses[c.addr]--; t.addresses[c.addr] == 0 {
 		delete(t.addresses, c.addr)
 	}
@@ -209,18 +223,26 @@ func (t *Table) Sessions() []Session {
 	live := t.list()
 	list := make([]Session, 0, len(live))
 	for _, c := range live {
-		list = append(list, Session{
-			ID:       c.id,
-			Addr:     c.addr,
-			Accepted: c.accepted,
-			State:    c.state(),
-			User:     refusal.Clean(c.startup.User, maxField),
-			Database: refusal.Clean(c.startup.Database, maxField),
-			Grant:    c.granted(),
-			ToClient: c.bytes.ToClient.Load(),
-			ToServer: c.bytes.ToServer.Load(),
-		})
+		list = append(list, c.show())
 	}
-	slices.SortFunc(list, func(a, b Session) int { return a.Accepted.Compare(b.Accepted) })
+	sortByAge(list, func(s Session) time.Time { return s.Accepted })
 	return list
+}
+
+func (c *connection) show() Session {
+	return Session{
+		ID:       c.id,
+		Addr:     c.addr,
+		Accepted: c.accepted,
+		State:    c.state(),
+		User:     refusal.Clean(c.startup.User, maxField),
+		Database: refusal.Clean(c.startup.Database, maxField),
+		Grant:    c.granted(),
+		ToClient: c.bytes.ToClient.Load(),
+		ToServer: c.bytes.ToServer.Load(),
+	}
+}
+
+func sortByAge[T any](list []T, accepted func(T) time.Time) {
+	slices.SortFunc(list, func(a, b T) int { return accepted(a).Compare(accepted(b)) })
 }

@@ -130,16 +130,20 @@ func (w *world) write(name string, text []byte, mode os.FileMode) {
 // required unless the lines say otherwise.
 func (w *world) apply(generation string, lines ...string) {
 	w.t.Helper()
+	w.write("policy.yaml", []byte(policyText(generation, lines...)), 0o644)
+	w.keeper.Load(context.Background())
+	if status := w.live.Status(); status.Error != "" {
+		w.t.Fatal(status.Error)
+	}
+}
+
+func policyText(generation string, lines ...string) string {
 	text := "generation: '" + generation + "'\n" + strings.Join(lines, "\n") +
 		"\ncertificates: [{cert: server.crt, key: server.key, default: true}]\n"
 	if !strings.Contains(text, "client_auth") {
 		text += "client_auth: required\nclient_ca: [ca.pem]\n"
 	}
-	w.write("policy.yaml", []byte(text), 0o644)
-	w.keeper.Load(context.Background())
-	if status := w.live.Status(); status.Error != "" {
-		w.t.Fatal(status.Error)
-	}
+	return text
 }
 
 // metric is the sum of the series of a name that have all the label values.
