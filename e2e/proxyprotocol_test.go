@@ -96,7 +96,9 @@ func TestClientsBehindABalancerAreKnownByTheirOwnAddress(t *testing.T) {
 func TestClientsBehindABalancerNeedARuleOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	p := behindLoopback(t)
-	p.edit(t, func(policy *policy) { policy.IPRules = append(policy.IPRules, ipRule{ID: "balancer", CIDR: "127.0.0.0/8"}) })
+	p.edit(t, func(policy *policy) {
+		policy.IPRules = append(policy.IPRules, ipRule{ID: "balancer", CIDR: "127.0.0.0/8"})
+	})
 	balancer(t, p, "PROXY TCP6 2001:db8::7 2001:db8::1 40000 5432\r\n")
 	text, ids := p.refused(t, "")
 	if !strings.Contains(text, `no allowlist entry for host "2001:db8::7"`) {
