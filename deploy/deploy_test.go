@@ -239,6 +239,19 @@ func TestSystemdGivesTimeToDrain(t *testing.T) {
 	}
 }
 
+// What the proxy tells systemd is lost if the unit does not listen.
+func TestSystemdListensToTheProxy(t *testing.T) {
+	unit, err := os.ReadFile("systemd/pgmtls-proxy.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"Type=notify", "NotifyAccess=main", "WatchdogSec=30s", "ExecReload=/bin/kill -HUP $MAINPID"} {
+		if !strings.Contains(string(unit), "\n"+line+"\n") {
+			t.Errorf("the unit does not say %s", line)
+		}
+	}
+}
+
 // The image holds what `go build` needs and no more: a new directory has to be named in three places.
 func TestDockerfileCopiesWhatDockerignoreLetsIn(t *testing.T) {
 	dockerfile, err := os.ReadFile("../Dockerfile")

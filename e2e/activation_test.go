@@ -38,15 +38,22 @@ func notifications(t *testing.T) (path string, socket *net.UnixConn) {
 	return path, socket
 }
 
-// notified wants the next notification.
-func notified(t *testing.T, socket *net.UnixConn, want string) {
+// notified wants the next notification that is not just a new status, and gives all of its lines.
+func notified(t *testing.T, socket *net.UnixConn, want string) (lines []string) {
 	t.Helper()
 	socket.SetReadDeadline(time.Now().Add(patience))
-	buf := make([]byte, 1024)
-	n, err := socket.Read(buf)
-	must(t, err)
-	if got := strings.TrimSpace(string(buf[:n])); got != want {
-		t.Fatalf("systemd is told %q, want %q", got, want)
+	buf := make([]byte, 4096)
+	for {
+		n, err := socket.Read(buf)
+		must(t, err)
+		lines = strings.Split(strings.TrimSpace(string(buf[:n])), "\n")
+		if strings.HasPrefix(lines[0], "STATUS=") {
+			continue
+		}
+		if lines[0] != want {
+			t.Fatalf("systemd is told %q, want %q", lines, want)
+		}
+		return lines
 	}
 }
 
@@ -98,11 +105,39 @@ func TestSystemdIsToldWithoutAPolicyToo(t *testing.T) {
 	p := prepared(t, t.TempDir(), options{})
 	must(t, os.Remove(p.policyFile("policy.yaml")))
 	p.execute(t, underSystemd(t, p, notify))
-	notified(t, told, "READY=1")
+	if lines := notified(t, told, "READY=1"); len(lines) != 2 || !strings.HasPrefix(lines[1], "STATUS=no policy in force, every connection is refused: ") {
+		t.Errorf("systemd is told %q", lines)
+	}
 	p.learnAddresses(t)
 	if err := p.ready(); err == nil {
 		t.Error("/readyz says yes")
 	}
+}
+
+// Systemctl reload is over when the policy has been looked at, and what it shows says how that ended.
+func TestSystemdIsToldOfReloads(t *testing.T) {
+	t.Parallel()
+	notify, told := notifications(t)
+	p := prepared(t, t.TempDir(), options{Backend: record(t).Address})
+	p.execute(t, underSystemd(t, p, notify))
+	if lines := notified(t, told, "READY=1"); lines[len(lines)-1] != `STATUS=0 sessions; policy generation "1"` {
+		t.Errorf("systemd is told %q", lines)
+	}
+	p.learnAddresses(t)
+	writeFile(t, p.policyFile("policy.yaml"), []byte("generation: [\n"))
+	p.signal(t, syscall.SIGHUP)
+	if lines := notified(t, told, "RELOADING=1"); len(lines) < 2 || !strings.HasPrefix(lines[1], "MONOTONIC_USEC=") {
+		t.Errorf("systemd is told %q", lines)
+	}
+	notified(t, told, "READY=1")
+	if status := p.status(t); status.Reload.Error == "" {
+		t.Error("the reload was over before the policy was looked at")
+	}
+	p.signal(t, syscall.SIGTERM)
+	if lines := notified(t, told, "STOPPING=1"); lines[len(lines)-1] != "STATUS=draining; 0 sessions left" {
+		t.Errorf("systemd is told %q", lines)
+	}
+	p.wait(t)
 }
 
 // A unit whose socket nobody can listen on, such as one for datagrams, is the operator's mistake and named as such.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/admin"
@@ -210,7 +209,8 @@ func (p *proxy) entered(s step) {
 	if s == leaving || s == lettingIn {
 		p.admin.SetPhase(admin.Draining)
 		p.metrics.DrainBegan()
-		daemon.SdNotify(false, daemon.SdNotifyStopping)
+		p.ending.Store(true)
+		p.supervisor.stopping()
 	}
 	level := zerolog.InfoLevel
 	if s == cutting || s == closing {

@@ -8,11 +8,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
@@ -40,6 +40,10 @@ type proxy struct {
 	sessions *session.Server
 	listener *listener.Server
 	admin    *admin.Server
+	live     *policy.Live
+
+	supervisor *supervisor
+	ending     atomic.Bool // a drain has begun
 }
 
 // serve runs the proxy until a signal ends it.
@@ -50,6 +54,7 @@ func serve(ctx context.Context, cfg *config.Proxy, env environment) error {
 		return &exit{code: exitUsage, err: err}
 	}
 	p := build(cfg, target, log)
+	p.supervisor = newSupervisor(env.getenv, p.statusLine, log)
 
 	inherited, err := activation.Listeners()
 	if err != nil {
@@ -71,7 +76,9 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 	registry := prometheus.NewRegistry()
 	m := metrics.New(registry, metrics.Process{Version: version, SessionsLimit: cfg.Limits.Sessions})
 	live := &policy.Live{}
-	p := &proxy{
+	var p *proxy
+	p = &proxy{
+		live:    live,
 		config:  cfg,
 		log:     log,
 		metrics: m,
@@ -80,8 +87,8 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			Live:        live,
 			Builder:     policy.Builder{Backend: target, MinVersion: cfg.SSLMinProtocolVersion},
 			Log:         log,
-			OnUnchanged: func() { m.PolicyReloaded(metrics.ReloadUnchanged) },
-			OnRefused:   func(error) { m.PolicyReloaded(metrics.ReloadRefused) },
+			OnUnchanged: func() { p.looked(metrics.ReloadUnchanged) },
+			OnRefused:   func(error) { p.looked(metrics.ReloadRefused) },
 		},
 		sessions: session.New(session.Config{
 			Policy:                live,
@@ -110,13 +117,19 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 		admin: &admin.Server{Policy: live, Metrics: registry, Version: version, Started: time.Now()},
 	}
 	p.keeper.OnApplied = func(previous, next *policy.Snapshot) {
-		m.PolicyReloaded(metrics.ReloadApplied)
 		m.PolicyApplied(policyInfo(next))
 		p.sessions.PolicyChanged(previous, next)
+		p.looked(metrics.ReloadApplied)
 	}
 	p.listener.Handle = p.sessions.Serve
 	p.admin.Sessions, p.admin.Receipts = p.sessions.Table(), p.sessions.Receipts
 	return p
+}
+
+// looked is told of the end of each look at the policy.
+func (p *proxy) looked(result metrics.ReloadResult) {
+	p.metrics.PolicyReloaded(result)
+	p.supervisor.lookEnded()
 }
 
 // policyInfo is what the metrics show of a policy.
@@ -156,13 +169,16 @@ func (p *proxy) run(ctx context.Context, listeners []net.Listener, adminListener
 	go func() { failed <- admin.Serve(adminHTTP, adminListener) }()
 
 	p.keeper.Load(ctx)
-	go func() { failed <- p.keeper.Run(ctx, reloads) }()
+	looks := make(chan os.Signal) // unbuffered: see supervisor.follow
+	go p.supervisor.follow(ctx, reloads, looks)
+	go func() { failed <- p.keeper.Run(ctx, looks) }()
 	go func() { failed <- p.sessions.Sweep(ctx) }()
 	go func() { failed <- p.listener.Serve(ctx, listeners...) }()
 
 	p.admin.SetPhase(admin.Serving)
 	p.started(listeners, adminListener)
-	daemon.SdNotify(false, daemon.SdNotifyReady)
+	p.supervisor.ready()
+	go p.supervisor.watch(ctx)
 
 	select {
 	case err := <-failed:
