@@ -111,7 +111,7 @@ func (b *building) trust() *tlsconf.Trust {
 func (b *building) trustInputs() [sha256.Size]byte {
 	p := b.files.Policy
 	hash := sha256.New()
-	fmt.Fprintf(hash, "%s %d %d %v\n", p.ClientAuth, len(p.ClientCA), len(p.ClientCRL), p.Revoked)
+	fmt.Fprintf(hash, "%t %d %d %v\n", p.ClientAuth == config.ClientAuthOff, len(p.ClientCA), len(p.ClientCRL), p.Revoked)
 	for _, f := range append(slices.Clone(p.ClientCA), p.ClientCRL...) {
 		text := b.files.Contents[f.Path]
 		fmt.Fprintf(hash, "%d\n", len(text))

@@ -2,13 +2,15 @@ package policy
 
 import (
 	"slices"
+	"time"
 
 	"pgmtls-proxy/internal/allowlist"
 	"pgmtls-proxy/internal/config"
 )
 
-// Changes is what one snapshot changed against the one before, in the words of the policy: rules as "id network",
-// certificates and CAs as "subject, serial". Every list may be empty.
+// Changes is what one snapshot changed against the one before, in the words of the policy: rules as "id network" or
+// "id network until moment", so that one with a new end is another; certificates and CAs as "subject, serial". Every list
+// may be empty.
 type Changes struct {
 	RulesAdded, RulesRemoved               []string
 	CertificatesAdded, CertificatesRemoved []string
@@ -36,7 +38,11 @@ func Diff(previous, next *Snapshot) Changes {
 func rules(set *allowlist.Set) []string {
 	var names []string
 	for _, r := range set.Rules() {
-		names = append(names, r.ID+" "+r.Prefix.String())
+		name := r.ID + " " + r.Prefix.String()
+		if !r.ExpiresAt.IsZero() {
+			name += " until " + r.ExpiresAt.UTC().Format(time.RFC3339)
+		}
+		names = append(names, name)
 	}
 	return names
 }

@@ -29,17 +29,22 @@ type Grant struct {
 	Identity   *tlsconf.Identity // nil when no certificate was presented and none is required
 
 	trust *tlsconf.Trust // that gave Identity
+	list  time.Time      // when a revocation list of it comes into force that was not yet asked; zero: none does
 }
 
 // Until is the first moment at which the grounds may be gone by time alone; zero if there is none.
 func (g Grant) Until() time.Time {
-	var until time.Time
-	if g.Rule != nil {
-		until = g.Rule.ExpiresAt
+	until := g.list
+	sooner := func(end time.Time) {
+		if !end.IsZero() && (until.IsZero() || end.Before(until)) {
+			until = end
+		}
 	}
-	// A certificate is good up to and with its last second.
-	if g.Identity != nil && (until.IsZero() || g.Identity.Until.Before(until)) {
-		until = g.Identity.Until.Add(time.Second)
+	if g.Rule != nil {
+		sooner(g.Rule.ExpiresAt)
+	}
+	if g.Identity != nil {
+		sooner(g.Identity.Until.Add(1)) // behind the last moment
 	}
 	return until
 }
@@ -99,7 +104,11 @@ func (s *Snapshot) authenticate(q Request, judge judge) (Grant, *refusal.Refusal
 	if refused != nil {
 		return Grant{}, refused
 	}
-	return Grant{Generation: s.Generation, Rule: rule, Identity: identity, trust: s.Trust}, nil
+	grant := Grant{Generation: s.Generation, Rule: rule, Identity: identity, trust: s.Trust}
+	if identity != nil {
+		grant.list = s.Trust.NextList(q.Now)
+	}
+	return grant, nil
 }
 
 // identify judges the client's certificate.

@@ -49,7 +49,8 @@ func (r *Review) Authorize(q Request, had Grant) (Grant, *refusal.Refusal) {
 // judge uses the verdict that let the session in, if neither what it was asked of nor time has changed it, and else
 // one for the same chain in this review.
 func (r *Review) judge(chain []*x509.Certificate, had Grant) (*tlsconf.Identity, *refusal.Refusal) {
-	if had.Identity != nil && had.trust == r.snapshot.Trust && !r.now.After(had.Identity.Until) {
+	if had.Identity != nil && had.trust == r.snapshot.Trust && !r.now.After(had.Identity.Until) &&
+		(had.list.IsZero() || r.now.Before(had.list)) {
 		return had.Identity, nil
 	}
 	hash := sha256.New()

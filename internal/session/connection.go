@@ -43,8 +43,10 @@ type connection struct {
 	running  relay.Relay      // nil before the relay
 	stopped  *refusal.Refusal // why the session was told to end
 	stopWhen relay.When
-	receipt  *pendingReceipt // of the change that ended it
-	over     bool            // the connection is recorded
+	stopDial context.CancelFunc
+	ending   context.CancelFunc // of the seeing out of a session that the policy no longer allows; nil: it may go on
+	receipt  *pendingReceipt    // of the change that ended it
+	over     bool               // the connection is recorded
 
 	recorded sync.Once // the connection is out of the books
 }
@@ -147,9 +149,15 @@ func (c *connection) enter() error {
 func (c *connection) dial(ctx context.Context) error {
 	ctx, cancel := context.WithDeadline(ctx, c.deadline)
 	defer cancel()
+	if told := c.dialling(cancel); told != nil {
+		return told
+	}
 	start := time.Now()
 	backend, err := c.server.database(c.snap).Dial(ctx)
 	c.times.dial = time.Since(start)
+	if told := c.dialling(nil); told != nil && err != nil {
+		return told // nothing is wrong with the backend
+	}
 	c.server.config.Metrics.Dialed(c.times.dial, err)
 	if err != nil {
 		return refusal.Because(refusal.BackendUnavailable, err)
@@ -160,6 +168,15 @@ func (c *connection) dial(ctx context.Context) error {
 		return refusal.Because(refusal.BackendUnavailable, err)
 	}
 	return nil
+}
+
+// dialling says how a dial is given up if the session is told to end, nil when it is over. The session may have been
+// told already.
+func (c *connection) dialling(cancel context.CancelFunc) (told *refusal.Refusal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopDial = cancel
+	return c.stopped
 }
 
 // relay hands both connections over. From here on the session has no deadline, and its end is c.relayed.
@@ -201,6 +218,9 @@ func (c *connection) stop(when relay.When, why *refusal.Refusal) (first bool) {
 		c.stopped = why
 	}
 	c.stopWhen = when
+	if c.stopDial != nil {
+		c.stopDial()
+	}
 	if c.running != nil {
 		if message, err := pgwire.Fatal(c.stopped.Response(c.id)); err == nil {
 			c.running.Stop(when, message)

@@ -1,5 +1,7 @@
 package session
 
+import "context"
+
 // What a drain asks of the live sessions. Its steps are cmd/pgmtls-proxy's, and docs/lifecycle.md draws them.
 
 // busy reports whether the session is inside of a query or a transaction. One whose login is not over is neither.
@@ -41,7 +43,7 @@ func (t *Table) LoggingIn() int {
 func (s *Server) CancelQueries() {
 	for _, c := range s.table.list() {
 		if !c.stream.Idle() {
-			go c.cancelEnding()
+			go c.cancelEnding(context.Background())
 		}
 	}
 }

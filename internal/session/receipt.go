@@ -1,6 +1,7 @@
 package session
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,8 +17,8 @@ type Receipt struct {
 	AppliedAt          time.Time // new connections follow it since
 	InForceAt          time.Time // no session is left that it refuses; zero: not yet
 	Changes            policy.Changes
-	Ended              map[refusal.Reason]int // sessions, by what they would be refused for
-	Kept               int                    // sessions that go on
+	Ended              map[refusal.Reason]int // sessions, by what they would be refused for; what runs out later is added
+	Kept               int                    // sessions that went on
 }
 
 // maxReceipts is how many receipts are kept.
@@ -32,8 +33,9 @@ type receipts struct {
 // pendingReceipt is a receipt that is being filled.
 type pendingReceipt struct {
 	Receipt
-	swept bool // every session was asked
-	left  int  // sessions that are still to end
+	swept bool            // every session was asked
+	left  int             // sessions that are still to end
+	heir  *pendingReceipt // of one that is not kept any more: the next one waits for its sessions too
 }
 
 // open adds the receipt of a snapshot that has just come into force.
@@ -48,18 +50,22 @@ func (r *receipts) open(previous, next *policy.Snapshot) {
 		Ended:      make(map[refusal.Reason]int),
 	}})
 	if len(r.list) > maxReceipts {
-		r.list = slices.Delete(r.list, 0, len(r.list)-maxReceipts)
+		r.list[0].heir = r.list[1]
+		r.list[1].left += r.list[0].left
+		r.list = slices.Delete(r.list, 0, 1)
 	}
 }
 
-// current is the newest receipt, nil if there is none.
-func (r *receipts) current() *pendingReceipt {
+// of is the receipt of the snapshot in force. It is not open while the snapshot is newer than what
+// [Server.PolicyChanged] was told. Where nobody tells it anything, there is none and no account is kept.
+func (r *receipts) of(snapshot *policy.Snapshot) (p *pendingReceipt, open bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.list) == 0 {
-		return nil
+		return nil, true
 	}
-	return r.list[len(r.list)-1]
+	p = r.list[len(r.list)-1]
+	return p, p.Digest == snapshot.Digest && p.AppliedAt.Equal(snapshot.LoadedAt)
 }
 
 // forbid counts a session that is told to end.
@@ -70,46 +76,63 @@ func (r *receipts) forbid(p *pendingReceipt, reason refusal.Reason) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p.Ended[reason]++
-	p.left++
+	p.waits().left++
 }
 
-// gone counts one that has ended, and reports whether the receipt is complete with it.
-func (r *receipts) gone(p *pendingReceipt) (complete bool) {
+// gone counts one that has ended, and gives the receipts that are complete with it.
+func (r *receipts) gone(p *pendingReceipt) (complete []Receipt) {
 	if p == nil {
-		return false
+		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p.left--
-	return r.settle(p)
+	p.waits().left--
+	return r.settle()
 }
 
-// swept says that every session was asked, and reports whether the receipt is complete with it.
-func (r *receipts) swept(p *pendingReceipt, kept int) (complete bool) {
+// waits is the receipt that waits for p's sessions.
+func (p *pendingReceipt) waits() *pendingReceipt {
+	for p.heir != nil {
+		p = p.heir
+	}
+	return p
+}
+
+// swept says that every session was asked, and gives the receipts that are complete with it.
+func (r *receipts) swept(p *pendingReceipt, kept int) (complete []Receipt) {
 	if p == nil {
-		return false
+		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p.swept, p.Kept = true, kept
-	return r.settle(p)
+	if !p.swept { // later sweeps are for what runs out
+		p.swept, p.Kept = true, kept
+	}
+	return r.settle()
 }
 
-// settle completes a receipt, and with it those of the changes before, which it has replaced. Called with mu held.
-func (r *receipts) settle(p *pendingReceipt) bool {
-	if !p.swept || p.left > 0 || !p.InForceAt.IsZero() {
-		return false
-	}
+// settle completes receipts, the oldest first. One that was swept is in force when its sessions are over, and those of
+// the changes before, which it would most likely refuse too. One that was replaced before its sweep goes with the next.
+func (r *receipts) settle() (complete []Receipt) {
 	now := time.Now()
-	for _, each := range r.list {
-		if each.InForceAt.IsZero() && each.left == 0 {
-			each.InForceAt = now
-		}
-		if each == p {
+	for i, p := range r.list {
+		by := slices.IndexFunc(r.list[i:], func(p *pendingReceipt) bool { return p.swept })
+		if p.left > 0 || by < 0 {
 			break
 		}
+		if p.InForceAt.IsZero() {
+			p.InForceAt, p.Kept = now, r.list[i+by].Kept
+			complete = append(complete, p.copied())
+		}
 	}
-	return true
+	return complete
+}
+
+// copied is the receipt as it stands.
+func (p *pendingReceipt) copied() Receipt {
+	receipt := p.Receipt
+	receipt.Ended = maps.Clone(p.Ended)
+	return receipt
 }
 
 // Receipts are those of the last changes, the oldest first.
@@ -118,12 +141,7 @@ func (s *Server) Receipts() []Receipt {
 	defer s.receipts.mu.Unlock()
 	list := make([]Receipt, 0, len(s.receipts.list))
 	for _, p := range s.receipts.list {
-		receipt := p.Receipt
-		receipt.Ended = make(map[refusal.Reason]int, len(p.Ended))
-		for reason, n := range p.Ended {
-			receipt.Ended[reason] = n
-		}
-		list = append(list, receipt)
+		list = append(list, p.copied())
 	}
 	return list
 }

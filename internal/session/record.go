@@ -86,11 +86,12 @@ func (c *connection) record() {
 	c.recorded.Do(func() {
 		c.mu.Lock()
 		c.over = true
-		receipt := c.receipt
+		receipt, ending := c.receipt, c.ending
 		c.mu.Unlock()
-		if c.server.receipts.gone(receipt) {
-			c.server.inForce(receipt)
+		if ending != nil {
+			ending()
 		}
+		c.server.inForce(c.server.receipts.gone(receipt))
 		c.server.config.Metrics.ConnectionClosed()
 		c.server.serving.Done()
 	})

@@ -2,21 +2,13 @@ package session
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	"pgmtls-proxy/internal/pgwire"
 	"pgmtls-proxy/internal/policy"
-	"pgmtls-proxy/internal/refusal"
-	"pgmtls-proxy/internal/relay"
 )
 
-const (
-	// sweepAtLeast is how often the live sessions are asked for without a reason: a clock may have been set.
-	sweepAtLeast = time.Minute
-	// maxSweepCancels is how many queries a sweep cancels at once. Each takes a process at the backend.
-	maxSweepCancels = 32
-)
+// sweepAtLeast is how often the live sessions are asked for without a reason: a clock may have been set.
+const sweepAtLeast = time.Minute
 
 // PolicyChanged says that a snapshot has come into force. It does not wait: [Server.Sweep] asks the live sessions.
 func (s *Server) PolicyChanged(previous, next *policy.Snapshot) {
@@ -50,33 +42,37 @@ func (s *Server) Sweep(ctx context.Context) error {
 // sweepOnce asks every live session's permission again, and tells when to do so next.
 //
 // Sessions that begin meanwhile need not be found: they have registered before they compare their snapshot with the
-// one in force (see enter), so one that isn't in the list finds the change itself.
+// one in force (see enter), so one that isn't in the list finds the change itself. And no later snapshot than this one
+// has let in a session of the list, since it is still in force behind it.
 func (s *Server) sweepOnce(now time.Time) time.Duration {
-	// The receipt first: a change that comes in between is then not said to be in force before its own sweep.
-	receipt := s.receipts.current()
+	next := now.Add(sweepAtLeast)
+	s.nextSweep.Store(next.UnixNano()) // before the list: one that isn't in it and ends sooner wakes the next sweep
 	snapshot := s.config.Policy.Current()
 	if snapshot == nil {
 		return sweepAtLeast
 	}
+	receipt, open := s.receipts.of(snapshot)
+	sessions := s.table.list()
+	if !open || s.config.Policy.Current() != snapshot {
+		return sweepAtLeast // it has just changed, and PolicyChanged is about to wake us
+	}
 	review := snapshot.Review(now)
 	kept := 0
-	next := now.Add(sweepAtLeast)
-	for _, c := range s.table.list() {
+	for _, c := range sessions {
 		grant, refused := review.Authorize(c.request(), c.granted())
 		if refused != nil {
 			c.forbid(refused, receipt, snapshot.EndGrace)
 			continue
 		}
-		kept++
-		c.setGrant(grant)
+		if c.goesOn(grant) {
+			kept++
+		}
 		// A moment that is over ended nothing (on_removal: keep), and is not waited for.
 		if until := grant.Until(); until.After(now) && until.Before(next) {
 			next = until
 		}
 	}
-	if s.receipts.swept(receipt, kept) {
-		s.inForce(receipt)
-	}
+	s.inForce(s.receipts.swept(receipt, kept))
 	s.nextSweep.Store(next.UnixNano())
 	return max(time.Until(next), 0)
 }
@@ -88,70 +84,28 @@ func (s *Server) expect(grant policy.Grant) {
 	}
 }
 
-// inForce records that a change is in force for everybody.
-func (s *Server) inForce(p *pendingReceipt) {
-	s.receipts.mu.Lock()
-	defer s.receipts.mu.Unlock()
-	ended := 0
-	for _, n := range p.Ended {
-		ended += n
-	}
-	took := p.InForceAt.Sub(p.AppliedAt)
-	s.config.Metrics.PolicyInForce(took)
-	s.config.Log.Info().Str("generation", p.Generation).Str("digest", p.Digest).
-		Int("sessions_ended", ended).Int("sessions_kept", p.Kept).Dur("took_ms", took).
-		Strs("ip_rules_added", p.Changes.RulesAdded).Strs("ip_rules_removed", p.Changes.RulesRemoved).
-		Strs("certificates_added", p.Changes.CertificatesAdded).Strs("certificates_removed", p.Changes.CertificatesRemoved).
-		Msg("policy in force for every session")
-}
-
-// forbid ends a session that is no longer allowed. An idle one reads why at once. One in a query has it cancelled first,
-// so that it ends at a message boundary too; what is left when the grace is over is closed.
-func (c *connection) forbid(refused *refusal.Refusal, receipt *pendingReceipt, grace time.Duration) {
-	if !c.account(receipt, refused.Reason) {
-		return // it is over, or told already
-	}
-	c.stop(relay.WhenIdle, refusal.New(refusal.SessionForbidden, "%s", forbidden(refused, c)))
-	time.AfterFunc(grace, c.abort)
-	if !c.stream.Idle() {
-		go c.cancelEnding()
+// inForce records changes that are now in force for everybody.
+func (s *Server) inForce(receipts []Receipt) {
+	for _, r := range receipts {
+		ended := 0
+		for _, n := range r.Ended {
+			ended += n
+		}
+		took := r.InForceAt.Sub(r.AppliedAt)
+		s.config.Metrics.PolicyInForce(took)
+		s.config.Log.Info().Str("generation", r.Generation).Str("digest", r.Digest).
+			Int("sessions_ended", ended).Int("sessions_kept", r.Kept).Dur("took_ms", took).
+			Strs("ip_rules_added", r.Changes.RulesAdded).Strs("ip_rules_removed", r.Changes.RulesRemoved).
+			Strs("certificates_added", r.Changes.CertificatesAdded).Strs("certificates_removed", r.Changes.CertificatesRemoved).
+			Msg("policy in force for every session")
 	}
 }
 
-// account makes the end of a live session count for a change of the policy.
-func (c *connection) account(receipt *pendingReceipt, reason refusal.Reason) bool {
+// goesOn gives a session the grounds on which it goes on, and reports whether it does: one that was told to end ends,
+// also when a later change would allow it again.
+func (c *connection) goesOn(grant policy.Grant) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over || c.stopped != nil {
-		return false
-	}
-	c.receipt = receipt
-	c.server.receipts.forbid(receipt, reason)
-	return true
-}
-
-// forbidden says to a client why its session ends.
-func forbidden(refused *refusal.Refusal, c *connection) string {
-	switch {
-	case refused.Reason == refusal.AddressNotAllowed:
-		return fmt.Sprintf("No IP rule allows the address %s any more.", c.addr)
-	case refused.Detail != "":
-		return refused.Detail
-	}
-	return "The access policy does not allow this session any more: " + refused.Response("").Message + "."
-}
-
-// cancelEnding cancels the query of a session that is told to end. Its backend serves nobody else.
-func (c *connection) cancelEnding() {
-	c.server.sweepCancels <- struct{}{}
-	defer func() { <-c.server.sweepCancels }()
-	key, known := c.server.table.keyOf(c)
-	if !known || c.stream.Idle() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
-	defer cancel()
-	if err := c.server.database(c.server.config.Policy.Current()).Cancel(ctx, pgwire.CancelPacket(key)); err != nil {
-		c.server.config.Log.Warn().Str("conn", c.id).Err(err).Msg("the query of a session that is told to end could not be cancelled")
-	}
+	c.grant = grant
+	return c.ending == nil
 }

@@ -162,6 +162,22 @@ func (i *issuer) current(now time.Time) *revocations {
 	return nil
 }
 
+// NextList is the first moment after now at which a list comes into force: one that was issued ahead of time, or by a
+// clock that is ahead of this one. Verdicts from before don't know what it revokes. Zero: there is none.
+func (t *Trust) NextList(now time.Time) (next time.Time) {
+	if t == nil {
+		return next
+	}
+	for _, known := range t.issuers {
+		for _, list := range known.lists {
+			if list.thisUpdate.After(now) && (next.IsZero() || list.thisUpdate.Before(next)) {
+				next = list.thisUpdate
+			}
+		}
+	}
+	return next
+}
+
 // CRLInfo describes a revocation list for status, metrics and the check command. Issuer is fit to be shown.
 type CRLInfo struct {
 	Issuer                 string

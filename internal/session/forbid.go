@@ -1,0 +1,120 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"pgmtls-proxy/internal/pgwire"
+	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/relay"
+)
+
+const (
+	// cancelAgain is when a query that a cancel has not ended is cancelled again; then after twice that, and so on.
+	cancelAgain = 250 * time.Millisecond
+	// lastWord is the end of the grace, in which a session ends in the middle of a query if need be.
+	lastWord = 500 * time.Millisecond
+	// maxSweepCancels is how many queries a sweep cancels at once. Each takes a process at the backend.
+	maxSweepCancels = 32
+)
+
+// forbid ends a session that is no longer allowed. An idle one reads why at once. One in a query has it cancelled first,
+// so that it ends at a message boundary too; what is left when the grace is over is closed.
+func (c *connection) forbid(refused *refusal.Refusal, receipt *pendingReceipt, grace time.Duration) {
+	ctx, first := c.account(receipt, refused.Reason)
+	if !first {
+		return // it is over, or told already
+	}
+	why := refusal.New(refusal.SessionForbidden, "%s", forbidden(refused, c))
+	c.stop(relay.WhenIdle, why)
+	go c.seeOut(ctx, why, grace)
+}
+
+// account makes the end of a live session count for a change of the policy, once. The context ends with the session.
+func (c *connection) account(receipt *pendingReceipt, reason refusal.Reason) (ctx context.Context, first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over || c.ending != nil {
+		return nil, false
+	}
+	ctx, c.ending = context.WithCancel(context.Background())
+	c.receipt = receipt
+	c.server.receipts.forbid(receipt, reason)
+	c.server.serving.Add(1) // seeOut; the session itself is still counted, so nobody has seen the end of them all
+	return ctx, true
+}
+
+// seeOut stays with a session that was told to end until it has.
+//
+// A cancel is repeated: it can come before the query that it means, or be caught there. The last moments of the grace
+// are for what can't be cancelled, such as a COPY that waits for its client: it ends between any two messages, and
+// still reads why.
+func (c *connection) seeOut(ctx context.Context, why *refusal.Refusal, grace time.Duration) {
+	defer c.server.serving.Done()
+	defer c.survive()
+	last := min(lastWord, grace/2)
+	patient, cancel := context.WithTimeout(ctx, grace-last)
+	defer cancel()
+	wait := time.Duration(0)
+	if c.stream.Idle() {
+		wait = cancelAgain // it is about to end by itself
+	}
+	for pause(patient, wait) {
+		c.cancelEnding(patient)
+		wait = max(2*wait, cancelAgain)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	c.stop(relay.AtBoundary, why)
+	if pause(ctx, last) {
+		c.abort()
+	}
+}
+
+// pause waits, and reports whether the context still lasts.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// cancelEnding cancels the query of a session that is told to end. Its backend serves nobody else.
+func (c *connection) cancelEnding(ctx context.Context) {
+	select {
+	case c.server.sweepCancels <- struct{}{}:
+		defer func() { <-c.server.sweepCancels }()
+	case <-ctx.Done():
+		return
+	}
+	key, known := c.server.table.keyOf(c)
+	if !known || c.stream.Idle() {
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, cancelTimeout)
+	defer cancel()
+	err := c.server.database(c.server.config.Policy.Current()).Cancel(bounded, pgwire.CancelPacket(key))
+	if err != nil && ctx.Err() == nil {
+		c.server.config.Log.Warn().Str("conn", c.id).Err(err).Msg("the query of a session that is told to end could not be cancelled")
+	}
+}
+
+// forbidden says to a client why its session ends.
+func forbidden(refused *refusal.Refusal, c *connection) string {
+	switch {
+	case refused.Reason == refusal.AddressNotAllowed:
+		return fmt.Sprintf("No IP rule allows the address %s any more.", c.addr)
+	case refused.Detail != "":
+		return refused.Detail
+	}
+	return "The access policy does not allow this session any more: " + refused.Response("").Message + "."
+}
