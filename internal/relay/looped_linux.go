@@ -160,7 +160,7 @@ func (s *looped) watch() {
 // readClient takes what the client has sent.
 func (s *looped) readClient() {
 	l := s.loop.Load()
-	n, err := receive(s.client.fd, l.received[:])
+	n, err := receive(s.client.fd, l.received[:l.portion])
 	switch {
 	case err == errAgain:
 	case s.phase == parting:
@@ -220,7 +220,7 @@ func (s *looped) halfClose() {
 // readServer takes what the server has sent.
 func (s *looped) readServer() {
 	l := s.loop.Load()
-	n, err := receive(s.server.fd, l.received[:])
+	n, err := receive(s.server.fd, l.received[:l.portion])
 	switch {
 	case err == errAgain:
 	case s.phase == leaving:
