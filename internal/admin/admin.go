@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/session"
@@ -30,6 +32,8 @@ type Server struct {
 	Metrics  prometheus.Gatherer
 	Version  string
 	Started  time.Time
+	Log      zerolog.Logger // of what goes wrong with requests
+	AnyHost  bool           // requests may name this server as they like: it is reached by a name of the network
 
 	phase atomic.Pointer[Phase]
 }
@@ -64,7 +68,8 @@ func (s *Server) HTTP() *http.Server {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /{$}", s.index)
 	return &http.Server{
-		Handler:           mux,
+		Handler:           s.checkHost(mux),
+		ErrorLog:          log.New(s.Log, "", 0),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      60 * time.Second,

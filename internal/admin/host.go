@@ -1,0 +1,34 @@
+package admin
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+)
+
+// LocalName is a Host that a client of a unix socket may send.
+const LocalName = "admin"
+
+// checkHost refuses requests that name this server by a name that is not its own. A web page can make its visitor's
+// browser ask a loopback address, by a name that its owner has pointed there (DNS rebinding), and would read the answer.
+func (s *Server) checkHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.AnyHost && !local(r.Host) {
+			text(w, http.StatusMisdirectedRequest, "ask by an address or as localhost")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// local reports whether a Host is an address, localhost or LocalName.
+func local(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if host == "localhost" || host == LocalName {
+		return true
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
