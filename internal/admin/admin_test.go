@@ -89,7 +89,7 @@ ip_rules:
 func (p *program) get(path string, code int) string {
 	p.t.Helper()
 	answer := httptest.NewRecorder()
-	p.handler.ServeHTTP(answer, httptest.NewRequest("GET", path, nil))
+	p.handler.ServeHTTP(answer, httptest.NewRequest("GET", "http://localhost"+path, nil))
 	if answer.Code != code {
 		p.t.Errorf("GET %s answers %d, want %d: %s", path, answer.Code, code, answer.Body)
 	}
@@ -210,7 +210,7 @@ func TestNothingIsSecretAndNothingIsCached(t *testing.T) {
 	p.apply(good)
 	for _, path := range []string{"/", "/livez", "/readyz", "/status", "/sessions", "/metrics"} {
 		answer := httptest.NewRecorder()
-		p.handler.ServeHTTP(answer, httptest.NewRequest("GET", path, nil))
+		p.handler.ServeHTTP(answer, httptest.NewRequest("GET", "http://localhost"+path, nil))
 		body := answer.Body.String()
 		if answer.Code != http.StatusOK {
 			t.Errorf("%s answers %d", path, answer.Code)
@@ -231,7 +231,9 @@ func TestOnlyReadingIsAllowed(t *testing.T) {
 	for _, path := range []string{"/", "/livez", "/readyz", "/status", "/sessions", "/metrics"} {
 		for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT"} {
 			answer := httptest.NewRecorder()
-			p.handler.ServeHTTP(answer, httptest.NewRequest(method, path, nil))
+			request := httptest.NewRequest(method, path, nil)
+			request.Host = "localhost"
+			p.handler.ServeHTTP(answer, request)
 			if answer.Code != http.StatusMethodNotAllowed {
 				t.Errorf("%s %s answers %d", method, path, answer.Code)
 			}
