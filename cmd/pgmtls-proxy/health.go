@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"pgmtls-proxy/internal/admin"
 	"pgmtls-proxy/internal/config"
 )
 
@@ -46,23 +47,23 @@ func newHealth(path *string, env environment) *cobra.Command {
 	return cmd
 }
 
-func askHealth(ctx context.Context, admin config.Address, probe string) error {
+func askHealth(ctx context.Context, address config.Address, probe string) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	client := http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, admin.Network, admin.Address)
+			return d.DialContext(ctx, address.Network, address.Address)
 		},
 		DisableKeepAlives: true,
 	}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+probe, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin.LocalName+probe, nil)
 	if err != nil {
 		return err
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return fmt.Errorf("ask %s for %s: %w", admin.Address, probe, err)
+		return fmt.Errorf("ask %s for %s: %w", address.Address, probe, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusOK {
