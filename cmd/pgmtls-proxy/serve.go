@@ -100,6 +100,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			Handshakes:            cfg.Limits.Handshakes,
 			MaxSessions:           cfg.Limits.Sessions,
 			MaxSessionsPerAddress: cfg.Limits.SessionsPerAddress,
+			IdentitySettings:      cfg.Backend.IdentitySettings,
 			ForwardAnyCancel:      cfg.CancelRequests == config.CancelAny,
 		}),
 		listener: &listener.Server{

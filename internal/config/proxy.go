@@ -48,6 +48,8 @@ type Backend struct {
 	CA               File       // empty Path: none. Set with verify-ca and verify-full, and only then
 	Cert, Key        File       // the proxy's own client certificate: both or neither
 	ServerName       string     // the name that the server's certificate must have; empty when TLS is off
+	// IdentitySettings adds the client's address and certificate to each session's settings.
+	IdentitySettings bool
 	// ConnectTimeout bounds one attempt from dial to the end of the TLS handshake.
 	ConnectTimeout time.Duration
 }

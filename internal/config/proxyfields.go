@@ -84,6 +84,9 @@ var backendFields = []field[Backend]{
 	durationField(Key{Name: "connect_timeout", Default: "5s",
 		Meaning: "How long one attempt to reach PostgreSQL may take, its TLS handshake included."},
 		durationBounds{min: 100 * time.Millisecond, max: time.Minute}, func(b *Backend) *time.Duration { return &b.ConnectTimeout }),
+	boolField(Key{Name: "identity_settings", Default: "false",
+		Meaning: "Lets each session begin with the settings pgmtls.client_addr, pgmtls.client_subject and pgmtls.client_serial, for audit triggers. Needs a server that takes startup options, as PostgreSQL does. Information, not proof: a session can set them anew."},
+		func(b *Backend) *bool { return &b.IdentitySettings }),
 }
 
 var limitFields = []field[Limits]{

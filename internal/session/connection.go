@@ -21,8 +21,8 @@ import (
 // atomic, or set before the connection enters the table.
 type connection struct {
 	server   *Server
-	conn     net.Conn // the client's socket
-	id       string   // in the log and in what the client reads
+	conn     net.Conn   // the client's socket
+	id       string     // in the log and in what the client reads
 	addr     netip.Addr // the client's
 	via      netip.Addr // the balancer's that announced it; invalid without one
 	accepted time.Time
@@ -145,8 +145,12 @@ func (c *connection) enter() error {
 	return nil
 }
 
-// dial connects to PostgreSQL and sends it what the client sent.
+// dial connects to PostgreSQL and sends it what the client sent, with its identity if that is asked for.
 func (c *connection) dial(ctx context.Context) error {
+	packet, err := c.startupPacket()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithDeadline(ctx, c.deadline)
 	defer cancel()
 	if told := c.dialling(cancel); told != nil {
@@ -164,7 +168,7 @@ func (c *connection) dial(ctx context.Context) error {
 	}
 	c.backend = backend
 	backend.SetDeadline(c.deadline)
-	if _, err := backend.Write(c.startup.Raw); err != nil {
+	if _, err := backend.Write(packet); err != nil {
 		return refusal.Because(refusal.BackendUnavailable, err)
 	}
 	return nil

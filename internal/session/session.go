@@ -70,6 +70,8 @@ type Config struct {
 	Handshakes int
 	// MaxSessions and MaxSessionsPerAddress bound the sessions that may be live at once; 0 is no bound.
 	MaxSessions, MaxSessionsPerAddress int
+	// IdentitySettings tells PostgreSQL who a session's client is, by settings in its startup packet.
+	IdentitySettings bool
 	// ForwardAnyCancel forwards CancelRequests for keys that no session here has: for several proxies behind
 	// one balancer.
 	ForwardAnyCancel bool
