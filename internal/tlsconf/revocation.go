@@ -27,8 +27,8 @@ func (t *Trust) checkChain(chain []*x509.Certificate, now time.Time) *refusal.Re
 	leaf := chain[0]
 	var unknown *refusal.Refusal
 	for i, cert := range chain[:len(chain)-1] {
-		serial := string(cert.SerialNumber.Bytes())
-		if t.revoked[serial] {
+		serial := cert.SerialNumber.Bytes()
+		if t.revoked[string(serial)] {
 			return revoked(leaf, cert)
 		}
 		if !t.listsRequired {
@@ -43,7 +43,7 @@ func (t *Trust) checkChain(chain []*x509.Certificate, now time.Time) *refusal.Re
 		switch list := known.current(now); {
 		case list == nil:
 			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: the revocation list of %s is not in force yet.", describe(leaf), subject(above))
-		case list.serials[serial]:
+		case list.serials[string(serial)]:
 			return revoked(leaf, cert)
 		case now.After(list.nextUpdate):
 			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: the revocation list of %s is out of date since %s.", describe(leaf), subject(above), moment(list.nextUpdate))
