@@ -123,7 +123,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 		p.looked(metrics.ReloadApplied)
 	}
 	p.listener.Handle = p.sessions.Serve
-	p.admin.Sessions, p.admin.Receipts = p.sessions.Table(), p.sessions.Receipts
+	p.admin.Sessions, p.admin.Try = p.sessions, p.keeper.Try
 	return p
 }
 

@@ -1,18 +1,21 @@
 // Package admin answers the operator and the control plane over HTTP: is the process alive, is it ready, what is in
-// force, who is connected, and its metrics.
+// force, who is connected, its metrics, why somebody is refused, and what another policy would do.
 //
-// It reads and changes nothing. It has no authentication, which is why it listens on loopback or a unix socket
+// It changes nothing. It has no authentication, which is why it listens on loopback or a unix socket
 // unless the operator insists; what it tells is in docs/operations.md. No key, no cancel key and no query is
 // within its reach.
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,18 +27,19 @@ import (
 	"pgmtls-proxy/internal/session"
 )
 
-// Server is the admin endpoint. All fields but the last are needed; set them before the first call.
+// Server is the admin endpoint. All exported fields are needed; set them before the first call.
 type Server struct {
 	Policy   *policy.Live
-	Sessions *session.Table
-	Receipts func() []session.Receipt
+	Sessions *session.Server
+	Try      func(context.Context, policy.Draft) (*policy.Snapshot, error) // builds a policy that is not in force
 	Metrics  prometheus.Gatherer
 	Version  string
 	Started  time.Time
 	Log      zerolog.Logger // of what goes wrong with requests
 	AnyHost  bool           // requests may name this server as they like: it is reached by a name of the network
 
-	phase atomic.Pointer[Phase]
+	phase  atomic.Pointer[Phase]
+	trying sync.Mutex // one dry run at a time
 }
 
 // Phase is where the process stands in its life.
@@ -65,10 +69,13 @@ func (s *Server) HTTP() *http.Server {
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.HandleFunc("GET /status", s.status)
 	mux.HandleFunc("GET /sessions", s.sessions)
+	mux.HandleFunc("POST /explain", s.explain)
+	mux.HandleFunc("POST /dry-run", s.dryRun)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /{$}", s.index)
 	return &http.Server{
-		Handler:           s.checkHost(mux),
+		// A page in a browser on this host must not ask for its visitor.
+		Handler:           s.checkHost(http.NewCrossOriginProtection().Handler(mux)),
 		ErrorLog:          log.New(s.Log, "", 0),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -87,7 +94,7 @@ func Serve(server *http.Server, listener net.Listener) error {
 }
 
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
-	text(w, http.StatusOK, "pgmtls-proxy "+s.Version+"\n/livez /readyz /status /sessions /metrics")
+	text(w, http.StatusOK, "pgmtls-proxy "+s.Version+"\n/livez /readyz /status /sessions /metrics\nPOST: explain dry-run")
 }
 
 // livez says that the process runs. A probe that restarts it should ask this and nothing more.
@@ -114,10 +121,29 @@ func text(w http.ResponseWriter, code int, line string) {
 	w.Write([]byte(line + "\n"))
 }
 
-func answer(w http.ResponseWriter, value any) {
+func answer(w http.ResponseWriter, value any) { answerWith(w, http.StatusOK, value) }
+
+func answerWith(w http.ResponseWriter, code int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
 	encoder.Encode(value)
+}
+
+// maxBody bounds what is asked with, in bytes: a policy with 60 rules has some 10 kB, a chain of certificates as much.
+const maxBody = 1 << 20
+
+// body reads what is asked with, or answers that it can't be read.
+func body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		text(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", maxBody))
+	case err != nil:
+		text(w, http.StatusBadRequest, "the body can't be read")
+	}
+	return content, err == nil
 }

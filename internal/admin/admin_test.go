@@ -32,6 +32,7 @@ type program struct {
 	sessions *session.Server
 	admin    *Server
 	handler  http.Handler
+	clients  net.Listener // after serve
 }
 
 var started = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -50,7 +51,7 @@ func newProgram(t testing.TB) *program {
 		Log:            zerolog.Nop(),
 		StartupTimeout: 10 * time.Second,
 	})
-	p.admin = &Server{Policy: live, Sessions: p.sessions.Table(), Receipts: p.sessions.Receipts, Metrics: registry, Version: "1.2.3", Started: started}
+	p.admin = &Server{Policy: live, Sessions: p.sessions, Try: p.keeper.Try, Metrics: registry, Version: "1.2.3", Started: started}
 	p.handler = p.admin.HTTP().Handler
 	p.write("ca.pem", p.ca.PEM())
 	p.write("list.pem", p.ca.MustCRL(t, testpki.CRL{Revoked: nil, NextUpdate: time.Now().Add(-time.Minute)}))
@@ -173,8 +174,8 @@ func TestStatusTellsWhatIsInForceAndWhatIsWrong(t *testing.T) {
 		t.Errorf("policy is %v", inForce)
 	}
 	for list, want := range map[string]string{
-		"ip_rules": `[{"cidr":"203.0.113.0/24","description":"The \u003coffice\u003e","id":"office"},{"cidr":"127.0.0.1/32","id":"loopback"},` +
-			`{"cidr":"198.51.100.0/24","expired":true,"expires_at":"2020-01-01T00:00:00Z","id":"guest"}]`,
+		"ip_rules": `[{"cidr":"203.0.113.0/24","description":"The \u003coffice\u003e","id":"office","sessions":0},{"cidr":"127.0.0.1/32","id":"loopback","sessions":0},` +
+			`{"cidr":"198.51.100.0/24","days_left":-`,
 		"certificates": `[{"default":true,"issuer":"CN=Space CA","names":["*.db.example.com","db.example.com"],"not_after":"` +
 			moment(p.server.Cert.NotAfter) + `","serial":"`,
 		"client_ca":  `[{"not_after":"` + moment(p.ca.Cert.NotAfter) + `","subject":"CN=Space CA"}]`,

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"time"
+
+	"pgmtls-proxy/internal/policy"
 )
 
 // receipt is what became of one change of the policy. With in_force_at set, nobody is connected any more whom the
@@ -30,23 +32,26 @@ type changes struct {
 
 func (s *Server) receipts() []receipt {
 	list := []receipt{}
-	for _, r := range s.Receipts() {
+	for _, r := range s.Sessions.Receipts() {
 		ended := make(map[string]int, len(r.Ended))
 		for reason, n := range r.Ended {
 			ended[reason.String()] = n
 		}
-		c := r.Changes
 		list = append(list, receipt{
 			Generation: r.Generation, Digest: r.Digest, AppliedAt: r.AppliedAt, InForceAt: optional(r.InForceAt),
-			Changes: changes{
-				RulesAdded: c.RulesAdded, RulesRemoved: c.RulesRemoved,
-				CertificatesAdded: c.CertificatesAdded, CertificatesRemoved: c.CertificatesRemoved,
-				ClientCAsAdded: c.ClientCAsAdded, ClientCAsRemoved: c.ClientCAsRemoved,
-				Trust: c.TrustChanged, ClientAuth: c.ClientAuthChanged, Identities: c.IdentitiesChanged,
-			},
-			Ended: ended,
-			Kept:  r.Kept,
+			Changes: showChanges(r.Changes),
+			Ended:   ended,
+			Kept:    r.Kept,
 		})
 	}
 	return list
+}
+
+func showChanges(c policy.Changes) changes {
+	return changes{
+		RulesAdded: c.RulesAdded, RulesRemoved: c.RulesRemoved,
+		CertificatesAdded: c.CertificatesAdded, CertificatesRemoved: c.CertificatesRemoved,
+		ClientCAsAdded: c.ClientCAsAdded, ClientCAsRemoved: c.ClientCAsRemoved,
+		Trust: c.TrustChanged, ClientAuth: c.ClientAuthChanged, Identities: c.IdentitiesChanged,
+	}
 }

@@ -29,7 +29,7 @@ type sessionIdentity struct {
 
 func (s *Server) sessions(w http.ResponseWriter, _ *http.Request) {
 	list := []liveSession{}
-	for _, live := range s.Sessions.Sessions() {
+	for _, live := range s.Sessions.Table().Sessions() {
 		list = append(list, show(live))
 	}
 	answer(w, list)

@@ -26,39 +26,10 @@ func TestNoSessionsAreAnEmptyList(t *testing.T) {
 
 func TestSessionsShowWhoIsConnected(t *testing.T) {
 	p := newProgram(t)
-	// A server that reads all and answers once.
-	p.keeper.Builder.Backend.Network = "unix"
-	p.keeper.Builder.Backend.Address = filepath.Join(shortDir(t), "db")
-	var open sync.WaitGroup
-	database := p.listen(&open, "unix", p.keeper.Builder.Backend.Address, func(conn net.Conn) {
-		defer conn.Close()
-		io.WriteString(conn, "R\x00\x00\x00\x08\x00\x00\x00\x00K\x00\x00\x00\x0c\x00\x00\x00\x01KEY!Z\x00\x00\x00\x05T")
-		io.Copy(io.Discard, conn)
-	})
-	clients := p.listen(&open, "tcp", "127.0.0.1:0", func(conn net.Conn) { p.sessions.Serve(context.Background(), conn) })
-	defer func() {
-		clients.Close()
-		database.Close()
-		p.sessions.Table().Abort()
-		open.Wait()
-	}()
+	p.serve()
 	p.apply(good)
-
 	certificate := p.ca.MustIssue(t, testpki.Client("app"))
-	conn, err := net.Dial("tcp", clients.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47})
-	io.ReadFull(conn, make([]byte, 1))
-	client := tls.Client(conn, &tls.Config{RootCAs: p.ca.Pool(), ServerName: "db.example.com", Certificates: []tls.Certificate{certificate.TLS()}})
-	body := "\x00\x03\x00\x00user\x00a\x1b[2Jpp\x00database\x00<shop>\x00\x00"
-	client.Write(append(binary.BigEndian.AppendUint32(nil, uint32(4+len(body))), body...))
-	if _, err := io.ReadFull(client, make([]byte, 28)); err != nil {
-		t.Fatal(err)
-	}
+	p.login(certificate, "a\x1b[2Jpp", "<shop>")
 
 	text := p.get("/sessions", http.StatusOK)
 	var list []map[string]any
@@ -83,6 +54,55 @@ func TestSessionsShowWhoIsConnected(t *testing.T) {
 	}
 	if n := p.object("/status")["sessions"].(map[string]any)["in_transaction"]; n != 1.0 {
 		t.Errorf("/status counts %v sessions in a transaction", n)
+	}
+}
+
+// serve lets clients come to a server that reads all and answers once.
+func (p *program) serve() {
+	p.t.Helper()
+	p.keeper.Builder.Backend.Network = "unix"
+	p.keeper.Builder.Backend.Address = filepath.Join(shortDir(p.t), "db")
+	var open sync.WaitGroup
+	database := p.listen(&open, "unix", p.keeper.Builder.Backend.Address, func(conn net.Conn) {
+		defer conn.Close()
+		io.WriteString(conn, databaseAnswer)
+		io.Copy(io.Discard, conn)
+	})
+	p.clients = p.listen(&open, "tcp", "127.0.0.1:0", func(conn net.Conn) { p.sessions.Serve(context.Background(), conn) })
+	p.t.Cleanup(func() {
+		p.clients.Close()
+		database.Close()
+		p.sessions.Table().Abort()
+		open.Wait()
+	})
+}
+
+// databaseAnswer is an AuthenticationOk, a key and a ReadyForQuery in a transaction.
+const databaseAnswer = "R\x00\x00\x00\x08\x00\x00\x00\x00K\x00\x00\x00\x0c\x00\x00\x00\x01KEY!Z\x00\x00\x00\x05T"
+
+// connect sends a startup packet in TLS, until the end of the test.
+func (p *program) connect(certificate *testpki.Pair, user, database string) net.Conn {
+	p.t.Helper()
+	conn, err := net.Dial("tcp", p.clients.Addr().String())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47})
+	io.ReadFull(conn, make([]byte, 1))
+	client := tls.Client(conn, &tls.Config{RootCAs: p.ca.Pool(), ServerName: "db.example.com", Certificates: []tls.Certificate{certificate.TLS()}})
+	body := "\x00\x03\x00\x00user\x00" + user + "\x00database\x00" + database + "\x00\x00"
+	client.Write(append(binary.BigEndian.AppendUint32(nil, uint32(4+len(body))), body...))
+	return client
+}
+
+// login is connect for a client that is let in.
+func (p *program) login(certificate *testpki.Pair, user, database string) {
+	p.t.Helper()
+	client := p.connect(certificate, user, database)
+	if _, err := io.ReadFull(client, make([]byte, len(databaseAnswer))); err != nil {
+		p.t.Fatal(err)
 	}
 }
 

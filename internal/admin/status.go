@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/policy"
+	"pgmtls-proxy/internal/session"
 )
 
 // status is the body of GET /status.
@@ -17,6 +18,8 @@ type status struct {
 	Reload    reloadStatus   `json:"reload"`
 	Sessions  map[string]int `json:"sessions"` // by state
 	Receipts  []receipt      `json:"receipts"` // of the last changes of the policy, the oldest first
+
+	ClientCertificates []clientCertificate `json:"client_certificates"` // that let a session in, the last seen first
 }
 
 // policyStatus is what is in force.
@@ -44,6 +47,8 @@ type rule struct {
 	Description string     `json:"description,omitempty"`
 	ExpiresAt   *time.Time `json:"expires_at,omitempty"`
 	Expired     bool       `json:"expired,omitempty"`
+	DaysLeft    *int       `json:"days_left,omitempty"`
+	usage
 }
 
 type certificate struct {
@@ -69,21 +74,25 @@ type crl struct {
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	snapshot, last, phase := s.Policy.Current(), s.Policy.Status(), s.currentPhase()
+	now := time.Now()
+	used := s.Sessions.Table().Usage(now)
 	sessions := make(map[string]int)
-	s.Sessions.EachState(func(state string, n int) { sessions[state] = n })
+	s.Sessions.Table().EachState(func(state string, n int) { sessions[state] = n })
 	answer(w, status{
 		Version:   s.Version,
 		StartedAt: s.Started,
 		Phase:     phase,
 		Ready:     phase == Serving && snapshot != nil,
-		Policy:    describe(snapshot, time.Now()),
+		Policy:    describe(snapshot, used, now),
 		Reload:    reloadStatus{CheckedAt: last.CheckedAt, Error: last.Error, FailedAt: optional(last.FailedAt)},
 		Sessions:  sessions,
 		Receipts:  s.receipts(),
+
+		ClientCertificates: showCertificates(used, now),
 	})
 }
 
-func describe(s *policy.Snapshot, now time.Time) *policyStatus {
+func describe(s *policy.Snapshot, used session.Usages, now time.Time) *policyStatus {
 	if s == nil {
 		return nil
 	}
@@ -92,7 +101,8 @@ func describe(s *policy.Snapshot, now time.Time) *policyStatus {
 		Rules: []rule{}, Certificates: []certificate{}, ClientCAs: []authority{}, CRLs: []crl{},
 	}
 	for _, r := range s.Rules.Rules() {
-		p.Rules = append(p.Rules, rule{r.ID, r.Prefix.String(), r.Description, optional(r.ExpiresAt), r.Expired(now)})
+		p.Rules = append(p.Rules, rule{r.ID, r.Prefix.String(), r.Description, optional(r.ExpiresAt), r.Expired(now),
+			daysLeft(r.ExpiresAt, now), showUsage(used.Rule(r.ID, r.Prefix))})
 	}
 	for i, c := range s.Certificates {
 		p.Certificates = append(p.Certificates, certificate{c.Names(), c.Serial(), c.Leaf.Issuer.String(), c.NotAfter(), i == s.Default})

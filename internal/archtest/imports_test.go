@@ -32,7 +32,7 @@ var table = map[string]room{
 	"session":    {[]string{"pgwire", "proxyproto", "policy", "tlsconf", "relay", "metrics", "refusal"}, "the script of one connection; it is started by the listener's owner and watched by admin"},
 	"listener":   {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
 	"metrics":    {[]string{"refusal"}, "counts are told to it; it asks nobody"},
-	"admin":      {[]string{"policy", "session", "metrics"}, "it shows and asks, it does not decide"},
+	"admin":      {[]string{"refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
 
 	// The control plane: the other program, which writes the files that the proxy reads.
 	"authority": {[]string{"config", "allowlist"}, controlPlane},

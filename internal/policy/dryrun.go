@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/refusal"
 )
 
 // Draft is the text of a policy.yaml that is not in the directory.
@@ -17,9 +18,10 @@ type Draft struct {
 // Try reads and builds a draft as if it stood in the policy directory, with the files that lie there, and puts nothing
 // in force. The error is [config.Problems], or the context's cause.
 func (k *Keeper) Try(ctx context.Context, draft Draft) (*Snapshot, error) {
+	name := refusal.Clean(draft.Name, maxName)
 	v, err := settle(ctx, k.Dir, func() *view {
 		v := &view{files: &Files{Dir: k.Dir, Contents: map[string][]byte{}}}
-		return v.follow(findPlaces(k.Dir), draft.Name, draft.Text)
+		return v.follow(findPlaces(k.Dir), name, draft.Text)
 	})
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"math/big"
 	"strings"
 	"time"
 
@@ -16,6 +17,18 @@ import (
 type Question struct {
 	Request
 	ServerName string // the name that the client asks for in its ClientHello; empty: none
+}
+
+// ParseChain reads what a client would present, in PEM, leaf first.
+func ParseChain(text []byte) ([]*x509.Certificate, error) { return tlsconf.ParseCertificates(text) }
+
+// Serial rewrites a serial number in hexadecimal, with or without colons, as certificates' are shown.
+func Serial(text string) (string, bool) {
+	number, ok := new(big.Int).SetString(strings.NewReplacer(":", "", " ", "").Replace(text), 16)
+	if !ok || number.Sign() <= 0 {
+		return "", false
+	}
+	return tlsconf.FormatSerial(number), true
 }
 
 // Explanation is a decision with every step to it.

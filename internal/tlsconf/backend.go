@@ -91,7 +91,7 @@ func backendPool(b BackendTLS) (*x509.CertPool, error) {
 	case len(b.CA) == 0:
 		return nil, nil
 	}
-	certs, err := parseCertificates(b.CA)
+	certs, err := ParseCertificates(b.CA)
 	if err != nil {
 		return nil, &FileError{BackendCA, err}
 	}

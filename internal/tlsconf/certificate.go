@@ -88,8 +88,8 @@ func (c *Certificate) NotBefore() time.Time { return c.Leaf.NotBefore }
 // NotAfter is the last moment at which the certificate is valid. Its chain may end earlier.
 func (c *Certificate) NotAfter() time.Time { return c.Leaf.NotAfter }
 
-// parseCertificates reads a file of certificates and nothing else.
-func parseCertificates(text []byte) ([]*x509.Certificate, error) {
+// ParseCertificates reads a file of certificates and nothing else. What they are good for is not asked.
+func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	blocks, err := readPEM(text)
 	if err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func parseCertificates(text []byte) ([]*x509.Certificate, error) {
 
 // parseChain reads a leaf and its chain. Their order is checked later, when the key can tell which one is the leaf.
 func parseChain(text []byte) ([]*x509.Certificate, error) {
-	chain, err := parseCertificates(text)
+	chain, err := ParseCertificates(text)
 	if err != nil {
 		return nil, err
 	}

@@ -197,7 +197,7 @@ func TestRSAPSSClientKeyIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, err := parseCertificates(pair.CertPEM)
+	chain, err := ParseCertificates(pair.CertPEM)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func NewTrust(files TrustFiles) (*Trust, error) {
 }
 
 func (t *Trust) addCAs(file File) error {
-	certs, err := parseCertificates(file.Text)
+	certs, err := ParseCertificates(file.Text)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,221 @@
+package admin
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"pgmtls-proxy/internal/policy"
+	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/session"
+)
+
+// question is the body of POST /explain: a connection that there was, or one that there might be.
+type question struct {
+	Connection string `json:"conn"` // as the log and the refused client have it; nothing else is needed then
+
+	Address     string `json:"address"`
+	ServerName  string `json:"sni"`
+	Certificate string `json:"certificate"` // PEM, leaf first; or the serial of a live session's
+	User        string `json:"user"`        // empty: identities are left out
+	Database    string `json:"database"`
+}
+
+// explanation is the answer: what a connection would be told now, and why. All text in it is fit to be shown.
+type explanation struct {
+	Decision   string      `json:"decision"` // allowed or refused
+	Refusal    *refused    `json:"refusal,omitempty"`
+	Rule       string      `json:"rule,omitempty"`
+	Generation string      `json:"generation"` // of the policy that was asked
+	Digest     string      `json:"digest"`
+	Connection *connection `json:"connection,omitempty"`
+	Steps      []step      `json:"steps"`
+}
+
+// refused is a refusal as the log names it and as the client reads it.
+type refused struct {
+	Name     string `json:"name"`
+	SQLState string `json:"sqlstate,omitempty"`
+	Message  string `json:"message,omitempty"`
+	Detail   string `json:"detail,omitempty"`
+	Hint     string `json:"hint,omitempty"`
+	Text     string `json:"client_reads"` // as psql shows it; empty: the connection just ends
+}
+
+// connection is what became of the connection that was asked about.
+type connection struct {
+	ID         string    `json:"conn"`
+	Live       bool      `json:"live"`
+	Since      time.Time `json:"since"`
+	Generation string    `json:"generation"`        // of the policy that decided then
+	Refusal    *refused  `json:"refusal,omitempty"` // what it was told then
+	Note       string    `json:"note,omitempty"`
+}
+
+// tell says what a client reads, with the id of its connection if it has one.
+func tell(r *refusal.Refusal, connection string) *refused {
+	out := &refused{Name: r.Reason.String()}
+	if r.Reason.Silent() {
+		return out
+	}
+	said := r.Response(connection)
+	out.SQLState, out.Message, out.Detail, out.Hint = said.SQLState, said.Message, said.Detail, said.Hint
+	out.Text = "FATAL:  " + said.Message
+	if said.Detail != "" {
+		out.Text += "\nDETAIL:  " + said.Detail
+	}
+	if said.Hint != "" {
+		out.Text += "\nHINT:  " + said.Hint
+	}
+	return out
+}
+
+type step struct {
+	Step    string        `json:"step"`
+	Result  policy.Result `json:"result"`
+	Text    string        `json:"text"`
+	Details []string      `json:"details,omitempty"`
+}
+
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	content, ok := body(w, r)
+	if !ok {
+		return
+	}
+	q, err := parseQuestion(content)
+	if err != nil {
+		text(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if q.Connection != "" {
+		asked, found := s.Sessions.Asked(q.Connection)
+		if !found {
+			text(w, http.StatusNotFound, "no such connection is live or among the last ones that were refused; ask with address, certificate and user, as the log has them")
+			return
+		}
+		answer(w, s.explainConnection(asked))
+		return
+	}
+	asked, err := s.hypothesis(q)
+	if err != nil {
+		text(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	answer(w, s.explained(asked, true))
+}
+
+func parseQuestion(content []byte) (question, error) {
+	var q question
+	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&q); err != nil {
+		return q, fmt.Errorf("the body is no question in JSON: %w", err)
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return q, errors.New("there is something behind the question")
+	}
+	if q.Connection != "" && q != (question{Connection: q.Connection}) {
+		return q, errors.New("conn already says the address, the certificate and the rest; leave them out")
+	}
+	return q, nil
+}
+
+// hypothesis is a question about a connection that there never was.
+func (s *Server) hypothesis(q question) (policy.Question, error) {
+	var asked policy.Question
+	addr, err := netip.ParseAddr(q.Address)
+	if err != nil {
+		return asked, errors.New("address is not an IP address; give the client's, such as 203.0.113.7")
+	}
+	asked.Addr, asked.ServerName, asked.User, asked.Database = addr.Unmap(), q.ServerName, q.User, q.Database
+	asked.Chain, err = s.chain(q.Certificate)
+	return asked, err
+}
+
+// chain finds the certificates that are meant.
+func (s *Server) chain(certificate string) ([]*x509.Certificate, error) {
+	if certificate == "" {
+		return nil, nil
+	}
+	if strings.Contains(certificate, "-----BEGIN") {
+		chain, err := policy.ParseChain([]byte(certificate))
+		if err != nil {
+			return nil, fmt.Errorf("certificate: %w", err)
+		}
+		return chain, nil
+	}
+	serial, ok := policy.Serial(certificate)
+	if !ok {
+		return nil, errors.New("certificate is neither PEM nor a serial number in hexadecimal")
+	}
+	if chain := s.Sessions.ChainOf(serial); chain != nil {
+		return chain, nil
+	}
+	return nil, fmt.Errorf("no live session has a certificate with the serial %s; give the certificate itself, in PEM", serial)
+}
+
+func (s *Server) explainConnection(asked session.Asked) explanation {
+	live := asked.Refused == nil
+	out := s.explained(asked.Question, !live)
+	out.Connection = &connection{ID: asked.ID, Live: live, Since: asked.Accepted, Generation: asked.Generation}
+	if !live {
+		out.Connection.Refusal = tell(asked.Refused, asked.ID)
+	}
+	if asked.ChainTooLong {
+		out.Connection.Note = "the client's certificates were too large to be remembered; the steps are those of a client without one"
+	}
+	return out
+}
+
+// explained asks the policy in force and, for a connection that is none yet, whether there is room for it.
+func (s *Server) explained(q policy.Question, newcomer bool) explanation {
+	q.Now = time.Now()
+	snapshot := s.Policy.Current()
+	e := snapshot.Explain(q)
+	out := explanation{Decision: "allowed", Steps: []step{}}
+	if snapshot != nil {
+		out.Generation, out.Digest = snapshot.Generation, snapshot.Digest
+	}
+	for _, each := range e.Steps {
+		out.Steps = append(out.Steps, step{each.Name, each.Result, each.Text, each.Details})
+	}
+	if newcomer {
+		room := s.Sessions.Room(q.Addr)
+		out.Steps = append(out.Steps, limits(room))
+		if e.Refused == nil {
+			e.Refused = room.Refused
+		}
+	}
+	if e.Refused != nil {
+		out.Decision, out.Refusal = "refused", tell(e.Refused, "")
+	} else {
+		out.Rule = e.Grant.Rule.ID
+	}
+	return out
+}
+
+func limits(room session.Room) step {
+	out := step{Step: "limits", Result: policy.Passed, Text: fmt.Sprintf("%s sessions are live, %s from this address.",
+		ofMost(room.Sessions, room.MaxSessions), ofMost(room.FromAddress, room.MaxPerAddress))}
+	if room.Refused != nil {
+		out.Result = policy.Refused
+	}
+	if room.Draining {
+		out.Text = "The proxy is draining: it takes no new sessions."
+	}
+	return out
+}
+
+func ofMost(n, most int) string {
+	if most == 0 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%d of at most %d", n, most)
+}
