@@ -87,7 +87,14 @@ func TestDrainWaitsForPsqlToFinish(t *testing.T) {
 	if code := p.wait(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	session.leave(t)
+	// Whether psql has read by now why its session has ended is a matter of moments.
+	session.in.Close()
+	if err := session.wait(); err != nil {
+		t.Errorf("psql ended with %v: %s", err, session.errors)
+	}
+	if text := session.errors.String(); text != "" && !strings.HasPrefix(text, "FATAL:  terminating connection due to administrator command") {
+		t.Errorf("psql shows %s", text)
+	}
 }
 
 // Psql in a query reads how it has ended, cancelled, and like psql in a transaction why its session has.
