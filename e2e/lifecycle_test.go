@@ -51,8 +51,8 @@ func TestStartupTimeoutIsToldInTLSAndSilentBefore(t *testing.T) {
 func TestStartupTimeoutEndsWithTheLogin(t *testing.T) {
 	t.Parallel()
 	server(t)
-	p := start(t, options{Config: map[string]any{"limits": map[string]any{"startup_timeout": "500ms"}}})
-	result := p.psql(t, "", "-c", "select pg_sleep(1.5)", "-c", querySQL)
+	p := start(t, options{Config: map[string]any{"limits": map[string]any{"startup_timeout": "3s"}}})
+	result := p.psql(t, "", "-c", "select pg_sleep(4)", "-c", querySQL)
 	if result.Stdout != "\n"+queryAnswer {
 		t.Errorf("psql printed %q %s", result.Stdout, result.Stderr)
 	}
