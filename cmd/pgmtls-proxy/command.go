@@ -64,7 +64,7 @@ func run(ctx context.Context, env environment) int {
 }
 
 func newRoot(env environment) *cobra.Command {
-	var path string
+	var path, door string
 	root := &cobra.Command{
 		Use:   "pgmtls-proxy --config proxy.yaml",
 		Short: "The gate in front of a PostgreSQL database",
@@ -84,7 +84,9 @@ Exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 sessions were cut
             off at the end of the grace.`,
 		Example: `  pgmtls-proxy check --config proxy.yaml    validate everything, bind nothing
   pgmtls-proxy --config proxy.yaml          run
-  curl -s 127.0.0.1:9815/status             what is in force`,
+  curl -s 127.0.0.1:9815/status             what is in force
+  pgmtls-proxy --config proxy.yaml --takeover /run/pgmtls-proxy/takeover.sock
+                                            replace the process that runs`,
 		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -93,10 +95,11 @@ Exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 sessions were cut
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), proxy, env)
+			return serve(cmd.Context(), proxy, env, door)
 		},
 	}
 	root.PersistentFlags().StringVarP(&path, "config", "c", "", "the operator's file, proxy.yaml")
+	root.Flags().StringVar(&door, "takeover", "", "take the listening sockets over from the process at this unix socket, and wait there for the next one")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newCheck(&path, env), newHealth(&path, env), newVersion(env))
 	return root

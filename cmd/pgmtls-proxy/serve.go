@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
@@ -46,8 +45,8 @@ type proxy struct {
 	ending     atomic.Bool // a drain has begun
 }
 
-// serve runs the proxy until a signal ends it.
-func serve(ctx context.Context, cfg *config.Proxy, env environment) error {
+// serve runs the proxy until a signal or a successor ends it. Door is the takeover socket's path; empty: none.
+func serve(ctx context.Context, cfg *config.Proxy, env environment, door string) error {
 	log := newLogger(cfg.Log, env.stderr)
 	target, err := policy.NewTarget(cfg.Backend, socketOptions(cfg.TCP))
 	if err != nil {
@@ -56,20 +55,11 @@ func serve(ctx context.Context, cfg *config.Proxy, env environment) error {
 	p := build(cfg, target, log)
 	p.supervisor = newSupervisor(env.getenv, p.statusLine, log)
 
-	inherited, err := activation.Listeners()
-	if err != nil {
-		return &exit{code: exitFailure, err: fmt.Errorf("take the sockets that systemd has opened: %w", err)}
-	}
-	listeners, err := listener.Listen(ctx, cfg.Listen, inherited)
+	sockets, err := openSockets(ctx, cfg, door)
 	if err != nil {
 		return &exit{code: exitFailure, err: err}
 	}
-	adminListener, err := listenAdmin(ctx, cfg.Admin)
-	if err != nil {
-		closeAll(listeners)
-		return &exit{code: exitFailure, err: err}
-	}
-	return p.run(ctx, listeners, adminListener)
+	return p.run(ctx, sockets)
 }
 
 func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy {
@@ -100,6 +90,10 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			Handshakes:            cfg.Limits.Handshakes,
 			MaxSessions:           cfg.Limits.Sessions,
 			MaxSessionsPerAddress: cfg.Limits.SessionsPerAddress,
+			HandshakesPerSecond:   cfg.Limits.HandshakesPerSecond,
+			UnfinishedPerAddress:  cfg.Limits.UnfinishedPerAddress,
+			SessionLifetime:       cfg.Limits.SessionLifetime,
+			IdleTimeout:           cfg.Limits.IdleTimeout,
 			IdentitySettings:      cfg.Backend.IdentitySettings,
 			ForwardAnyCancel:      cfg.CancelRequests == config.CancelAny,
 		}),
@@ -112,10 +106,10 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			},
 			OnPanic: func(value any, stack []byte) {
 				m.Panicked()
-				log.Error().Interface("panic", value).Bytes("stack", stack).Msg("a connection's code broke; the connection was ended")
+				log.Error().Str("panic", fmt.Sprint(value)).Bytes("stack", stack).Msg("a connection's code broke; the connection was ended")
 			},
 		},
-		admin: &admin.Server{Policy: live, Metrics: registry, Version: version, Started: time.Now()},
+		admin: &admin.Server{Policy: live, Metrics: registry, Version: version, Started: time.Now(), Log: log, AnyHost: cfg.AdminPublic},
 	}
 	p.keeper.OnApplied = func(previous, next *policy.Snapshot) {
 		m.PolicyApplied(policyInfo(next))
@@ -153,8 +147,8 @@ func policyInfo(s *policy.Snapshot) metrics.PolicyInfo {
 	return info
 }
 
-// run serves until a signal, and drains.
-func (p *proxy) run(ctx context.Context, listeners []net.Listener, adminListener net.Listener) error {
+// run serves until a signal or a successor, and drains.
+func (p *proxy) run(ctx context.Context, sockets *sockets) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	signals := make(chan os.Signal, 8)
@@ -167,29 +161,60 @@ func (p *proxy) run(ctx context.Context, listeners []net.Listener, adminListener
 	adminHTTP := p.admin.HTTP()
 	defer adminHTTP.Close()
 	failed := make(chan error, 4)
-	go func() { failed <- admin.Serve(adminHTTP, adminListener) }()
-
+	answer := func() { failed <- admin.Serve(adminHTTP, sockets.admin) }
+	if sockets.predecessor == nil { // otherwise the predecessor answers on the same socket, and is ready
+		go answer()
+	}
 	p.keeper.Load(ctx)
+	if err := p.mayReplace(sockets); err != nil {
+		return &exit{code: exitFailure, err: err}
+	}
 	looks := make(chan os.Signal) // unbuffered: see supervisor.follow
 	go p.supervisor.follow(ctx, reloads, looks)
 	go func() { failed <- p.keeper.Run(ctx, looks) }()
 	go func() { failed <- p.sessions.Sweep(ctx) }()
-	go func() { failed <- p.listener.Serve(ctx, listeners...) }()
-
+	go func() { failed <- p.sessions.EndOld(ctx) }()
+	go func() { failed <- p.listener.Serve(ctx, sockets.listeners...) }()
 	p.admin.SetPhase(admin.Serving)
-	p.started(listeners, adminListener)
+	if sockets.predecessor != nil {
+		go answer()
+	}
+
+	p.replace(sockets.predecessor)
+	door, successors, err := p.openDoor(sockets)
+	if err != nil {
+		if sockets.predecessor == nil {
+			return p.fail(err)
+		}
+		p.log.Error().Err(err).Msg("no later process can take over from this one")
+	}
+	if door != nil {
+		defer door.Close()
+	}
+	p.started(sockets.listeners, sockets.admin)
 	p.supervisor.ready()
 	go p.supervisor.watch(ctx)
 
 	select {
 	case err := <-failed:
-		p.listener.CloseListeners()
-		p.listener.CloseConns()
-		return &exit{code: exitFailure, err: err}
+		return p.fail(err)
 	case s := <-signals:
 		p.log.Info().Stringer("signal", s).Msg("a signal ends the process")
+		if door != nil {
+			door.Close()
+		}
 		return p.drain(ctx, signals, false)
+	case successor := <-successors:
+		p.handOver(ctx, successor, adminHTTP)
+		return p.drain(ctx, signals, true)
 	}
+}
+
+// fail ends the process at once.
+func (p *proxy) fail(err error) error {
+	p.listener.CloseListeners()
+	p.listener.CloseConns()
+	return &exit{code: exitFailure, err: err}
 }
 
 // started says what the process does now.

@@ -31,6 +31,7 @@ var table = map[string]room{
 	"relay":      {[]string{"pgwire", "sockopt"}, "the hot path moves bytes; who and why was decided before"},
 	"session":    {[]string{"pgwire", "proxyproto", "policy", "tlsconf", "relay", "metrics", "refusal"}, "the script of one connection; it is started by the listener's owner and watched by admin"},
 	"listener":   {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
+	"takeover":   {nil, "it hands sockets on, whatever is served on them"},
 	"metrics":    {[]string{"refusal"}, "counts are told to it; it asks nobody"},
 	"admin":      {[]string{"refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
 
@@ -53,7 +54,7 @@ var forTests = []string{"testpki", "pgtest"}
 
 // commands are the programs, with what each puts together. Their tests are held to the same.
 var commands = map[string]room{
-	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "pgwire", "allowlist", "tlsconf", "backend", "config", "policy", "relay", "session", "listener", "metrics", "admin"},
+	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "pgwire", "allowlist", "tlsconf", "backend", "config", "policy", "relay", "session", "listener", "takeover", "metrics", "admin"},
 		"the proxy lives without the control plane"},
 	"cmd/pgmtls": {[]string{"config", "allowlist", "authority", "space", "store", "api"}, controlPlane},
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 )
 
@@ -16,8 +17,13 @@ import (
 // "[::]:5432" alone accepts IPv4 as well, as ::ffff:a.b.c.d. If the list has an IPv4 address of the same port, it
 // accepts IPv6 only, so that "0.0.0.0:5432" and "[::]:5432" stand beside each other whatever net.ipv6.bindv6only says.
 //
+// Taken are the listeners of a process that this one replaces: one that stands at an address is served in place of a
+// new one, which could not be opened. The others are closed.
+//
 // Either every address is open or none: the error tells the problems of all of them.
-func Listen(ctx context.Context, addresses []netip.AddrPort, inherited []net.Listener) ([]net.Listener, error) {
+func Listen(ctx context.Context, addresses []netip.AddrPort, inherited []net.Listener, taken ...net.Listener) ([]net.Listener, error) {
+	taken = slices.Clone(taken)
+	defer func() { closeAll(taken) }()
 	if len(inherited) > 0 {
 		return checkInherited(inherited)
 	}
@@ -34,6 +40,11 @@ func Listen(ctx context.Context, addresses []netip.AddrPort, inherited []net.Lis
 	var listeners []net.Listener
 	var problems []error
 	for _, address := range addresses {
+		if i := slices.IndexFunc(taken, func(l net.Listener) bool { return standsAt(l, address) }); i >= 0 {
+			listeners = append(listeners, taken[i])
+			taken = slices.Delete(taken, i, i+1)
+			continue
+		}
 		l, err := config.Listen(ctx, network(address, addresses), address.String())
 		if err != nil {
 			problems = append(problems, fmt.Errorf("listen on %s: %w", address, explain(err)))
@@ -73,6 +84,16 @@ func checkInherited(inherited []net.Listener) ([]net.Listener, error) {
 		}
 	}
 	return nil, errors.Join(problems...)
+}
+
+// standsAt reports whether a listener is at an address of which the port may be 0, for any.
+func standsAt(l net.Listener, address netip.AddrPort) bool {
+	tcp, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	at := tcp.AddrPort()
+	return at.Addr().Unmap() == address.Addr().Unmap() && (address.Port() == 0 || at.Port() == address.Port())
 }
 
 // network is the family that package net is asked for. "tcp6" sets IPV6_V6ONLY, "tcp" clears it for "[::]"; for

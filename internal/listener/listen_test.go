@@ -154,3 +154,31 @@ func TestNoAddressIsAnError(t *testing.T) {
 		t.Error("a proxy that listens nowhere would start")
 	}
 }
+
+// A process that replaces another one serves what that one has open, opens what is new, and closes what is gone.
+func TestTakenListenersServeTheirAddresses(t *testing.T) {
+	had := listen(t, "127.0.0.1", "::1")
+	address := func(l net.Listener) netip.AddrPort { return l.Addr().(*net.TCPAddr).AddrPort() }
+	fresh := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))
+	listeners, err := Listen(t.Context(), []netip.AddrPort{fresh, address(had[0])}, nil, had...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(listeners)
+	if len(listeners) != 2 || address(listeners[0]) != fresh || listeners[1] != had[0] {
+		t.Errorf("the listeners are %v", listeners)
+	}
+	if _, err := had[1].Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the one that is not wanted any more is open: %v", err)
+	}
+	anyPort := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), 0)
+	if again, err := Listen(t.Context(), []netip.AddrPort{anyPort}, nil, had[0]); err != nil || again[0] != had[0] {
+		t.Errorf("any port is %v, %v", again, err)
+	}
+	if inherited, err := Listen(t.Context(), []netip.AddrPort{fresh}, listeners[:1], had[0]); err != nil || inherited[0] != listeners[0] {
+		t.Errorf("the inherited listeners are %v, %v", inherited, err)
+	}
+	if _, err := had[0].Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a taken listener is open beside the inherited ones: %v", err)
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/listener"
+	"pgmtls-proxy/internal/takeover"
+)
+
+// sockets are what the process listens on.
+type sockets struct {
+	listeners   []net.Listener
+	admin       net.Listener
+	predecessor *takeover.Predecessor // had them before, and serves them until this process does; nil: nobody
+	door        string                // where the process waits for its successor; empty: nowhere
+}
+
+// openSockets opens them, or takes them from systemd, or from the process behind the door. Addresses that the configuration
+// has and the predecessor had not are opened; those that it had and the configuration has not are its own to close.
+func openSockets(ctx context.Context, cfg *config.Proxy, door string) (*sockets, error) {
+	inherited, err := activation.Listeners()
+	if err != nil {
+		return nil, fmt.Errorf("take the sockets that systemd has opened: %w", err)
+	}
+	s := &sockets{door: door}
+	var taken takeover.Sockets
+	if door != "" {
+		s.predecessor, err = takeover.Take(door)
+		switch {
+		case err == nil:
+			taken = s.predecessor.Sockets
+		case !errors.Is(err, takeover.ErrNobody):
+			return nil, err
+		}
+	}
+	if s.listeners, err = listener.Listen(ctx, cfg.Listen, inherited, taken.Listeners...); err != nil {
+		s.giveUp()
+		return nil, err
+	}
+	if taken.Admin != nil && isAt(taken.Admin, cfg.Admin) {
+		s.admin = taken.Admin
+		return s, nil
+	}
+	if s.admin, err = listenAdmin(ctx, cfg.Admin); err != nil {
+		closeAll(s.listeners)
+		s.giveUp()
+		return nil, err
+	}
+	return s, nil
+}
+
+// isAt reports whether an admin listener is where the configuration wants it.
+func isAt(l net.Listener, want config.Address) bool {
+	at := l.Addr()
+	if want.Network == "unix" {
+		return at.Network() == "unix" && at.String() == want.Address
+	}
+	has, err := netip.ParseAddrPort(at.String())
+	wanted, wantedErr := netip.ParseAddrPort(want.Address)
+	return err == nil && wantedErr == nil && has.Addr() == wanted.Addr() && (wanted.Port() == 0 || has.Port() == wanted.Port())
+}
+
+// giveUp leaves the predecessor to serve on.
+func (s *sockets) giveUp() {
+	if s.predecessor != nil {
+		s.predecessor.GiveUp()
+	}
+}
+
+// mayReplace refuses to replace a process that has a policy by one that has none.
+func (p *proxy) mayReplace(s *sockets) error {
+	if s.predecessor == nil || p.live.Current() != nil {
+		return nil
+	}
+	s.giveUp()
+	return fmt.Errorf("no policy can be put in force, so process %d is not replaced and serves on: %s", s.predecessor.PID, p.live.Status().Error)
+}
+
+// replace ends the predecessor's service, now that this process serves.
+func (p *proxy) replace(predecessor *takeover.Predecessor) {
+	if predecessor == nil {
+		return
+	}
+	if err := predecessor.Ready(); err != nil {
+		p.log.Warn().Err(err).Msg("the process that was replaced may serve on; see that it ends")
+		return
+	}
+	p.log.Info().Int("predecessor", predecessor.PID).Msg("sockets taken over")
+}
+
+// openDoor waits for a successor behind the path. It gives nothing to wait for if there is no path.
+func (p *proxy) openDoor(s *sockets) (door *takeover.Door, successors <-chan *takeover.Successor, _ error) {
+	if s.door == "" {
+		return nil, nil, nil
+	}
+	door, err := takeover.Open(s.door)
+	if err != nil {
+		return nil, nil, err
+	}
+	found := make(chan *takeover.Successor, 1)
+	go func() {
+		successor := door.Serve(takeover.Sockets{Listeners: s.listeners, Admin: s.admin}, func(err error) {
+			p.log.Warn().Err(err).Msg("a takeover has failed; this process serves on")
+		})
+		if successor != nil {
+			found <- successor
+		}
+	}()
+	return door, found, nil
+}
+
+// lastAnswers is how long requests to the admin address have to end behind a takeover.
+const lastAnswers = time.Second
+
+// handOver leaves the sockets to the successor. New connections and the admin address are its own from now on.
+func (p *proxy) handOver(ctx context.Context, successor *takeover.Successor, adminHTTP *http.Server) {
+	p.log.Info().Int("successor", successor.PID).Msg("another process has taken the sockets over and serves")
+	p.listener.CloseListeners()
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, lastAnswers)
+		defer cancel()
+		adminHTTP.Shutdown(ctx)
+	}()
+	if err := successor.Release(); err != nil {
+		p.log.Warn().Err(err).Msg("the successor is not told that the takeover is done")
+	}
+}
