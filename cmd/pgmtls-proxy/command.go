@@ -101,7 +101,7 @@ Exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 sessions were cut
 	root.PersistentFlags().StringVarP(&path, "config", "c", "", "the operator's file, proxy.yaml")
 	root.Flags().StringVar(&door, "takeover", "", "take the listening sockets over from the process at this unix socket, and wait there for the next one")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newCheck(&path, env), newHealth(&path, env), newVersion(env))
+	root.AddCommand(newCheck(&path, env), newExplain(&path, env), newDryRun(&path, env), newHealth(&path, env), newVersion(env))
 	return root
 }
 

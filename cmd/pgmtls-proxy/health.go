@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -50,18 +49,11 @@ func newHealth(path *string, env environment) *cobra.Command {
 func askHealth(ctx context.Context, address config.Address, probe string) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	client := http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, address.Network, address.Address)
-		},
-		DisableKeepAlives: true,
-	}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin.LocalName+probe, nil)
 	if err != nil {
 		return err
 	}
-	response, err := client.Do(request)
+	response, err := adminClient(address).Do(request)
 	if err != nil {
 		return fmt.Errorf("ask %s for %s: %w", address.Address, probe, err)
 	}

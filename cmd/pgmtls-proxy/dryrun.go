@@ -1,0 +1,163 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"pgmtls-proxy/internal/refusal"
+)
+
+// dryRun is the answer of POST /dry-run, as internal/admin describes it.
+type dryRun struct {
+	OK       bool
+	Problems []struct{ Text string }
+
+	Generation string
+	Unchanged  bool
+	Changes    struct {
+		RulesAdded          []string `json:"ip_rules_added"`
+		RulesRemoved        []string `json:"ip_rules_removed"`
+		CertificatesAdded   []string `json:"certificates_added"`
+		CertificatesRemoved []string `json:"certificates_removed"`
+		ClientCAsAdded      []string `json:"client_ca_added"`
+		ClientCAsRemoved    []string `json:"client_ca_removed"`
+		Trust               bool     `json:"trust_changed"`
+		ClientAuth          bool     `json:"client_auth_changed"`
+		Identities          bool     `json:"identities_changed"`
+	}
+	OnRemoval     string         `json:"on_removal"`
+	Kept          int            `json:"sessions_kept"`
+	Ended         int            `json:"sessions_ended"`
+	ByReason      map[string]int `json:"ended_by_reason"`
+	ByRule        map[string]int `json:"ended_by_rule"`
+	ByCertificate []struct {
+		Serial, Subject string
+		Sessions        int
+	} `json:"ended_by_certificate"`
+	Sessions []struct {
+		Connection string `json:"conn"`
+		Addr, User string
+		Reason     string `json:"refusal"`
+	}
+}
+
+func newDryRun(path *string, env environment) *cobra.Command {
+	var raw bool
+	cmd := &cobra.Command{
+		Use:   "dry-run --config proxy.yaml policy-new.yaml",
+		Short: "Ask the running proxy what a policy would do, without putting it in force",
+		Long: `dry-run gives the running proxy, at the admin address of the configuration, the text
+of a policy. The files that it names are read from the proxy's policy directory: put
+new certificates there first. The proxy says what is wrong with it, or what would
+change and which live sessions would be ended. Nothing changes.
+
+It exits with 0 if the policy would come into force, with 2 if it would be refused,
+and with 1 if the proxy can't be asked.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			proxy, err := load(*path, env)
+			if err != nil {
+				return err
+			}
+			text, err := os.ReadFile(args[0])
+			if err != nil {
+				return &exit{code: exitUsage, err: fmt.Errorf("read the policy: %w", err)}
+			}
+			answer, err := ask(cmd.Context(), proxy.Admin, inquiry{path: "/dry-run", query: url.Values{"name": {args[0]}}, kind: "application/yaml", body: text})
+			if err != nil {
+				return &exit{code: exitFailure, err: err}
+			}
+			var d dryRun
+			if err := json.Unmarshal(answer, &d); err != nil {
+				return &exit{code: exitFailure, err: fmt.Errorf("read the answer: %w", err)}
+			}
+			switch {
+			case raw:
+				env.stdout.Write(answer)
+			case d.OK:
+				d.print(env.stdout)
+			default:
+				for _, p := range d.Problems {
+					fmt.Fprintln(env.stderr, p.Text)
+				}
+			}
+			if !d.OK {
+				return &exit{code: exitUsage, err: errors.New("the policy would be refused"), silent: true}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&raw, "json", false, "print the answer as JSON")
+	return cmd
+}
+
+// maxShownName bounds a name of a change, in bytes.
+const maxShownName = 512
+
+func (d *dryRun) print(to io.Writer) {
+	fmt.Fprintf(to, "The policy, generation %q, would come into force.\n\n", d.Generation)
+	d.printChanges(to)
+	fmt.Fprintf(to, "\nSessions: %d would be ended, %d would go on.\n", d.Ended, d.Kept)
+	if d.OnRemoval == "keep" {
+		fmt.Fprintln(to, "on_removal is keep: live sessions go on, whatever the policy says.")
+	}
+	for _, reason := range slices.Sorted(maps.Keys(d.ByReason)) {
+		fmt.Fprintf(to, "  %d as %s\n", d.ByReason[reason], reason)
+	}
+	for _, rule := range slices.Sorted(maps.Keys(d.ByRule)) {
+		fmt.Fprintf(to, "  %d of rule %s\n", d.ByRule[rule], rule)
+	}
+	for _, c := range d.ByCertificate {
+		fmt.Fprintf(to, "  %d of certificate %s, %s\n", c.Sessions, c.Serial, c.Subject)
+	}
+	for _, s := range d.Sessions {
+		fmt.Fprintf(to, "  %s  %s  %s  %s\n", s.Connection, s.Addr, s.User, s.Reason)
+	}
+	if more := d.Ended - len(d.Sessions); more > 0 {
+		fmt.Fprintf(to, "  and %d more\n", more)
+	}
+}
+
+func (d *dryRun) printChanges(to io.Writer) {
+	if d.Unchanged {
+		fmt.Fprintln(to, "It is the policy in force, byte for byte.")
+		return
+	}
+	c := d.Changes
+	changed := false
+	for _, list := range []struct {
+		sign, what string
+		names      []string
+	}{
+		{"+", "IP rule", c.RulesAdded}, {"-", "IP rule", c.RulesRemoved},
+		{"+", "certificate", c.CertificatesAdded}, {"-", "certificate", c.CertificatesRemoved},
+		{"+", "client CA", c.ClientCAsAdded}, {"-", "client CA", c.ClientCAsRemoved},
+	} {
+		for _, name := range list.names {
+			changed = true
+			fmt.Fprintf(to, "%s %s %s\n", list.sign, list.what, refusal.Clean(name, maxShownName))
+		}
+	}
+	for _, each := range []struct {
+		changed bool
+		what    string
+	}{
+		{c.Trust, "who is trusted: CAs, revocation lists or revoked serials"}, {c.ClientAuth, "client_auth"}, {c.Identities, "identities"},
+	} {
+		if each.changed {
+			changed = true
+			fmt.Fprintf(to, "~ %s\n", each.what)
+		}
+	}
+	if !changed {
+		fmt.Fprintln(to, "No rule, certificate, CA, revocation or identity changes.")
+	}
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// The question and the answer of POST /explain, as internal/admin describes them.
+type (
+	question struct {
+		Connection  string `json:"conn,omitempty"`
+		Address     string `json:"address,omitempty"`
+		ServerName  string `json:"sni,omitempty"`
+		Certificate string `json:"certificate,omitempty"`
+		User        string `json:"user,omitempty"`
+		Database    string `json:"database,omitempty"`
+	}
+	explanation struct {
+		Decision   string
+		Refusal    *reply
+		Rule       string
+		Generation string
+		Connection *struct {
+			ID         string `json:"conn"`
+			Live       bool
+			Since      time.Time
+			Generation string
+			Refusal    *reply
+			Note       string
+		}
+		Steps []struct {
+			Step, Result, Text string
+			Details            []string
+		}
+	}
+	reply struct {
+		Name, SQLState string
+		Text           string `json:"client_reads"`
+	}
+)
+
+func newExplain(path *string, env environment) *cobra.Command {
+	var q question
+	var certificate string
+	var raw bool
+	cmd := &cobra.Command{
+		Use:   "explain --config proxy.yaml (--conn ID | --addr ADDRESS [--cert FILE] [--user NAME] …)",
+		Short: "Ask the running proxy whom it lets in, and why",
+		Long: `explain asks the running proxy, at the admin address of the configuration, what it
+would say to a client: the decision, what the client would read, and every step to
+it. The policy in force is asked by the code that asks it for real clients.
+
+With --conn it explains a connection by the id that a refused client reads and the
+log has: one that is live, or one of the last 1,000 refusals in the log.
+
+It exits with 0 if there is an answer, be it yes or no, and with 1 if there is none.`,
+		Example: `  pgmtls-proxy explain -c proxy.yaml --conn cfv8gwanpkn5t
+  pgmtls-proxy explain -c proxy.yaml --addr 203.0.113.7 --cert app.crt --user app`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if (q.Connection == "") == (q.Address == "") {
+				return errors.New("about whom? give --conn, or --addr and what else the client has")
+			}
+			proxy, err := load(*path, env)
+			if err != nil {
+				return err
+			}
+			if q.Certificate, err = certificateOrSerial(certificate); err != nil {
+				return &exit{code: exitUsage, err: err}
+			}
+			body, err := json.Marshal(q)
+			if err != nil {
+				return err
+			}
+			answer, err := ask(cmd.Context(), proxy.Admin, inquiry{path: "/explain", kind: "application/json", body: body})
+			if err != nil {
+				return &exit{code: exitFailure, err: err}
+			}
+			if raw {
+				_, err := env.stdout.Write(answer)
+				return err
+			}
+			var e explanation
+			if err := json.Unmarshal(answer, &e); err != nil {
+				return &exit{code: exitFailure, err: fmt.Errorf("read the answer: %w", err)}
+			}
+			e.print(env.stdout)
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&q.Connection, "conn", "", "id of a connection, from the log or from what its client reads")
+	flags.StringVar(&q.Address, "addr", "", "the client's address")
+	flags.StringVar(&q.ServerName, "sni", "", "the name by which it asks for the server, usually its host=")
+	flags.StringVar(&certificate, "cert", "", "PEM file of its certificate, with intermediates, or the serial of a live session's")
+	flags.StringVar(&q.User, "user", "", "the PostgreSQL user; without it identities are left out")
+	flags.StringVar(&q.Database, "database", "", "the database")
+	flags.BoolVar(&raw, "json", false, "print the answer as JSON")
+	return cmd
+}
+
+// certificateOrSerial reads the file of that name. What has only hexadecimal digits and colons, and is no file, is a serial.
+func certificateOrSerial(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	content, err := os.ReadFile(text)
+	switch {
+	case err == nil:
+		return string(content), nil
+	case errors.Is(err, os.ErrNotExist) && strings.Trim(text, "0123456789abcdefABCDEF:") == "":
+		return text, nil
+	}
+	return "", fmt.Errorf("read the certificate: %w", err)
+}
+
+func (e *explanation) print(to io.Writer) {
+	if c := e.Connection; c != nil {
+		switch {
+		case c.Live:
+			fmt.Fprintf(to, "%s is live since %s, under policy %q.\n", c.ID, moment(c.Since), c.Generation)
+		default:
+			fmt.Fprintf(to, "%s came at %s. Under policy %q it was refused as %s.\n", c.ID, moment(c.Since), c.Generation, c.Refusal.Name)
+			c.Refusal.print(to)
+		}
+		if c.Note != "" {
+			fmt.Fprintf(to, "Note: %s.\n", c.Note)
+		}
+		fmt.Fprintln(to)
+	}
+	fmt.Fprintf(to, "Under policy %q, which is in force, it would be ", e.Generation)
+	if e.Refusal == nil {
+		fmt.Fprintf(to, "ALLOWED by rule %s.\n", e.Rule)
+	} else {
+		fmt.Fprintf(to, "REFUSED as %s.\n", e.Refusal.Name)
+		e.Refusal.print(to)
+	}
+	fmt.Fprintln(to)
+	marks := map[string]string{"passed": "yes", "refused": "NO", "not_asked": "-"}
+	for _, s := range e.Steps {
+		fmt.Fprintf(to, "%-3s  %-18s  %s\n", marks[s.Result], strings.ReplaceAll(s.Step, "_", " "), s.Text)
+		for _, detail := range s.Details {
+			fmt.Fprintf(to, "%25s%s\n", "", detail)
+		}
+	}
+}
+
+// print shows what a client reads, as psql does.
+func (t *reply) print(to io.Writer) {
+	if t.Text == "" {
+		fmt.Fprintln(to, "    (the connection ends without a word)")
+		return
+	}
+	for line := range strings.Lines(t.Text) {
+		fmt.Fprintf(to, "    %s\n", strings.TrimSuffix(line, "\n"))
+	}
+}
+
+func moment(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
