@@ -160,7 +160,7 @@ func (p *proxy) run(ctx context.Context, sockets *sockets) error {
 
 	adminHTTP := p.admin.HTTP()
 	defer adminHTTP.Close()
-	failed := make(chan error, 4)
+	failed := make(chan error, 5) // one for each of those below
 	answer := func() { failed <- admin.Serve(adminHTTP, sockets.admin) }
 	if sockets.predecessor == nil { // otherwise the predecessor answers on the same socket, and is ready
 		go answer()

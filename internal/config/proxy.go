@@ -69,7 +69,12 @@ type Limits struct {
 	Sessions           int // connections at once, at least 1
 	SessionsPerAddress int // 0: no limit
 	Handshakes         int // TLS handshakes at once; 0: the program chooses by the number of cores
-	StartupTimeout     time.Duration
+	// HandshakesPerSecond bounds the handshakes that begin; 0: no limit.
+	HandshakesPerSecond  int
+	UnfinishedPerAddress int // connections of one address that are no session yet; 0: no limit
+	StartupTimeout       time.Duration
+	SessionLifetime      time.Duration // 0: no limit
+	IdleTimeout          time.Duration // 0: no limit
 }
 
 // Drain is how the process ends.

@@ -100,7 +100,7 @@ policy_dir: rules
 admin: "10.0.0.1:9815"
 admin_public: true
 proxy_protocol: [10.0.0.0/8, "2001:db8::/64"]
-limits: {sessions: 20, sessions_per_address: 2, handshakes: 4, startup_timeout: 500ms}
+limits: {sessions: 20, sessions_per_address: 2, handshakes: 4, handshakes_per_second: 100, unfinished_per_address: 50, startup_timeout: 500ms, session_lifetime: 1h, idle_timeout: 10m}
 drain: {grace: 1h, ready_delay: 5s}
 log: {level: debug, format: console}
 cancel_requests: any
@@ -130,7 +130,7 @@ tcp_user_timeout: 0s
 		t.Errorf("policy_dir: %q", p.PolicyDir)
 	case p.Admin != Address{"tcp", "10.0.0.1:9815"}:
 		t.Errorf("admin: %+v", p.Admin)
-	case p.Limits != Limits{20, 2, 4, 500 * time.Millisecond}:
+	case p.Limits != Limits{20, 2, 4, 100, 50, 500 * time.Millisecond, time.Hour, 10 * time.Minute}:
 		t.Errorf("limits: %+v", p.Limits)
 	case p.Drain != Drain{time.Hour, 5 * time.Second}:
 		t.Errorf("drain: %+v", p.Drain)

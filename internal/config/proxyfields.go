@@ -99,9 +99,21 @@ var limitFields = []field[Limits]{
 	integerField(Key{Name: "handshakes", Default: "0",
 		Meaning: "TLS handshakes at once; more wait. 0 lets the program choose by the number of cores."},
 		0, 100_000, func(l *Limits) *int { return &l.Handshakes }),
+	integerField(Key{Name: "handshakes_per_second", Default: "0",
+		Meaning: "TLS handshakes that may begin in a second, strangers' not counted: their rate is fixed. One network (/24, or /48 of IPv6) gets half of them at most. 0 is no limit."},
+		0, 1_000_000, func(l *Limits) *int { return &l.HandshakesPerSecond }),
+	integerField(Key{Name: "unfinished_per_address", Default: "500",
+		Meaning: "Connections at once from one client address (one /64 of IPv6) that are no session yet. Keeps one host's slow clients from taking all the room. 0 is no limit."},
+		0, 1_000_000, func(l *Limits) *int { return &l.UnfinishedPerAddress }),
 	durationField(Key{Name: "startup_timeout", Default: "10s",
 		Meaning: "How long a connection may take until its session begins: TLS, the startup packet and the dial of PostgreSQL together. The database's own authentication_timeout bounds the login behind it."},
 		durationBounds{min: 100 * time.Millisecond, max: 10 * time.Minute}, func(l *Limits) *time.Duration { return &l.StartupTimeout }),
+	durationField(Key{Name: "session_lifetime", Default: "0s",
+		Meaning: "How long a session may last. It ends with 57P05 as soon as it is outside of a query and a transaction. 0s is no limit."},
+		durationBounds{max: 10000 * time.Hour}, func(l *Limits) *time.Duration { return &l.SessionLifetime }),
+	durationField(Key{Name: "idle_timeout", Default: "0s",
+		Meaning: "How long a session may be idle outside of a transaction, up to a tenth longer. It ends with 57P05. Inside of one PostgreSQL's idle_in_transaction_session_timeout counts. 0s is no limit."},
+		durationBounds{max: 10000 * time.Hour}, func(l *Limits) *time.Duration { return &l.IdleTimeout }),
 }
 
 var drainFields = []field[Drain]{

@@ -20,13 +20,17 @@ import (
 // connection is one client's connection. Its script runs in one goroutine; what others may touch is behind mu,
 // atomic, or set before the connection enters the table.
 type connection struct {
-	server   *Server
-	conn     net.Conn   // the client's socket
-	id       string     // in the log and in what the client reads
-	addr     netip.Addr // the client's
-	via      netip.Addr // the balancer's that announced it; invalid without one
-	accepted time.Time
-	deadline time.Time
+	server     *Server
+	conn       net.Conn   // the client's socket
+	id         string     // in the log and in what the client reads
+	addr       netip.Addr // the client's
+	via        netip.Addr // the balancer's that announced it; invalid without one
+	stranger   bool       // no rule has allowed the address when it came
+	mute       bool       // a refusal is told to nobody
+	unfinished bool       // it is counted among its address's
+	activity   activity
+	accepted   time.Time
+	deadline   time.Time
 
 	snap    *policy.Snapshot
 	opening opening
@@ -99,8 +103,8 @@ func (c *connection) request() policy.Request {
 // greetOrShed closes a denied address without a word when more of its kind have been answered lately than is worth
 // their handshakes: a stranger costs about a millisecond of CPU.
 func (c *connection) greetOrShed() error {
-	admitted := c.snap != nil && c.snap.Admits(c.addr, c.accepted)
-	if !admitted && !c.server.strangers.take(c.addr) {
+	c.stranger = c.snap == nil || !c.snap.Admits(c.addr, c.accepted)
+	if c.stranger && !c.server.strangers.take(c.addr) {
 		return &refusal.Refusal{Reason: refusal.AddressShed}
 	}
 	return nil
@@ -197,6 +201,7 @@ func (c *connection) relay() error {
 	if c.snap.Backend.TLS != nil {
 		c.stream.Explain = explainChannelBinding
 	}
+	c.server.unfinished.leave(c)
 	c.running = c.server.config.Relay.Start(relay.Link{
 		Client:    c.tls,
 		Transport: c.opening.transport,

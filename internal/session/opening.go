@@ -51,7 +51,9 @@ func (c *connection) open() error {
 			err = c.acceptSSL(o)
 		case pgwire.ClientHello:
 			c.opening.direct = true
-			err = c.handshake(o[:])
+			if err = c.mayHandshake(); err == nil {
+				err = c.handshake(o[:])
+			}
 		case pgwire.CancelRequest:
 			return c.cancel(o, c.conn)
 		default:
@@ -125,6 +127,9 @@ func (c *connection) acceptSSL(o pgwire.Opening) error {
 		return &refusal.Refusal{Reason: refusal.NoPolicy}
 	}
 	if err := c.checkRequest(o, "SSL"); err != nil {
+		return err
+	}
+	if err := c.mayHandshake(); err != nil {
 		return err
 	}
 	if _, err := c.conn.Write([]byte{'S'}); err != nil {

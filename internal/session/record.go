@@ -84,6 +84,7 @@ func (c *connection) finish(err error) {
 // record says that a connection is over and recorded, once, however it came to that.
 func (c *connection) record() {
 	c.recorded.Do(func() {
+		c.server.unfinished.leave(c)
 		c.mu.Lock()
 		c.over = true
 		receipt, ending := c.receipt, c.ending

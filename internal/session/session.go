@@ -35,6 +35,9 @@ type Server struct {
 	table        *Table
 	turns        turns
 	strangers    *buckets
+	polite       *buckets
+	handshakes   *buckets // nil: no bound
+	unfinished   unfinished
 	guesses      *buckets
 	cancels      chan struct{}
 	sweep        chan struct{} // a sweep is due
@@ -70,6 +73,12 @@ type Config struct {
 	Handshakes int
 	// MaxSessions and MaxSessionsPerAddress bound the sessions that may be live at once; 0 is no bound.
 	MaxSessions, MaxSessionsPerAddress int
+	// HandshakesPerSecond bounds the TLS handshakes that begin, strangers' left out; 0 is no bound.
+	HandshakesPerSecond int
+	// UnfinishedPerAddress bounds the connections of an address that are no session yet; 0 is no bound.
+	UnfinishedPerAddress int
+	// SessionLifetime and IdleTimeout end sessions that are older, or idle for longer; 0 is no bound. They need EndOld.
+	SessionLifetime, IdleTimeout time.Duration
 	// IdentitySettings tells PostgreSQL who a session's client is, by settings in its startup packet.
 	IdentitySettings bool
 	// ForwardAnyCancel forwards CancelRequests for keys that no session here has: for several proxies behind
@@ -90,6 +99,9 @@ func New(config Config) *Server {
 		table:        newTable(config.MaxSessions, config.MaxSessionsPerAddress),
 		turns:        make(turns, config.Handshakes),
 		strangers:    newBuckets(strangersPerSecond, strangersBurst, perPrefixPerSecond, perPrefixBurst),
+		polite:       newBuckets(politePerSecond, politeBurst, politePerPrefixPerSecond, politePerPrefixBurst),
+		handshakes:   handshakeBuckets(config.HandshakesPerSecond),
+		unfinished:   unfinished{max: config.UnfinishedPerAddress, addresses: make(map[netip.Addr]int)},
 		guesses:      newBuckets(guessesPerSecond, guessesBurst, guessesPerPrefixPerSecond, guessesPerPrefixBurst),
 		cancels:      make(chan struct{}, maxCancels),
 		sweep:        make(chan struct{}, 1),
@@ -158,6 +170,9 @@ func (c *connection) start(ctx context.Context) error {
 		return err
 	}
 	if err := c.identifyClient(); err != nil {
+		return err
+	}
+	if err := c.server.unfinished.enter(c); err != nil {
 		return err
 	}
 	if err := c.greetOrShed(); err != nil {

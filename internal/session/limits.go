@@ -1,0 +1,100 @@
+package session
+
+import (
+	"net/netip"
+	"sync"
+
+	"golang.org/x/time/rate"
+
+	"pgmtls-proxy/internal/refusal"
+)
+
+// Clients beyond a limit that are told so before TLS, where telling costs no handshake but a socket for a moment. Those
+// beyond that are closed without a word.
+const (
+	politePerSecond, politeBurst                   = 100, 200
+	politePerPrefixPerSecond, politePerPrefixBurst = 20, 50
+)
+
+// handshakeBuckets bound the handshakes of a second; nil is no bound. One network, a /24 or /48, gets half of them at most,
+// so that it can't use up everybody's.
+func handshakeBuckets(perSecond int) *buckets {
+	if perSecond == 0 {
+		return nil
+	}
+	half := max(perSecond/2, 1)
+	return newBuckets(rate.Limit(perSecond), perSecond, rate.Limit(half), half)
+}
+
+// mayHandshake takes a token for a handshake. Strangers have a rate of their own, and take none of the others'.
+func (c *connection) mayHandshake() error {
+	tokens := c.server.handshakes
+	if tokens == nil || c.stranger || tokens.take(c.addr) {
+		return nil
+	}
+	return c.beyond("too many handshakes a second")
+}
+
+// beyond refuses a client at a limit: politely while that is cheap, else in silence. In direct TLS no answer in plaintext
+// can be read.
+func (c *connection) beyond(limit string) error {
+	c.mute = c.opening.direct || !c.server.polite.take(c.addr)
+	// The limit is for the log: a client learns none.
+	return &refusal.Refusal{Reason: refusal.RateLimited, Cause: limitError(limit)}
+}
+
+// limitError names a limit.
+type limitError string
+
+func (l limitError) Error() string { return string(l) }
+
+// unfinished counts the open connections of each address that are no session yet. An IPv6 client has a /64 to choose
+// addresses from, so that counts as one.
+type unfinished struct {
+	max int // 0: no bound
+
+	mu        sync.Mutex
+	addresses map[netip.Addr]int
+}
+
+// enter counts a connection, unless there are as many as there may be.
+func (u *unfinished) enter(c *connection) error {
+	if u.max == 0 {
+		return nil
+	}
+	addr := network64(c.addr)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.addresses[addr] >= u.max {
+		return c.beyond("too many unfinished connections from this address")
+	}
+	u.addresses[addr]++
+	c.unfinished = true
+	return nil
+}
+
+// leave takes back what enter has counted. The connection is a session now, or over.
+func (u *unfinished) leave(c *connection) {
+	if !c.unfinished {
+		return
+	}
+	c.unfinished = false
+	addr := network64(c.addr)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.addresses[addr]--; u.addresses[addr] == 0 {
+		delete(u.addresses, addr)
+	}
+}
+
+// network64 is the first address of an IPv6 address's /64, and any other address itself.
+func network64(addr netip.Addr) netip.Addr {
+	if !addr.Is6() {
+		return addr
+	}
+	prefix, err := addr.WithZone("").Prefix(64)
+	if err != nil {
+		return addr
+	}
+	return prefix.Masked().Addr()
+}
