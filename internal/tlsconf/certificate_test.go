@@ -48,6 +48,7 @@ func TestServerCertificateNamesTheFileAndTheFault(t *testing.T) {
 		{"empty certificate", nil, good.KeyPEM, "certificate: the file is empty"},
 		{"empty key", good.CertPEM, nil, "key: the file is empty"},
 		{"both wrong", []byte("x"), []byte("y"), "certificate: no PEM block; a file in DER can be converted with openssl x509, pkey or crl -inform DER -in FILE -out FILE.pem\nkey: no PEM block"},
+		{"DER with a dash at the start of a line", join(good.Cert.Raw, []byte("\n-")), good.KeyPEM, "certificate: no PEM block; a file in DER can be converted"},
 		{"DER", good.Cert.Raw, good.KeyPEM, "certificate: no PEM block; a file in DER can be converted"},
 		{"files swapped", good.KeyPEM, good.CertPEM, "certificate: there is a private key where certificates are expected; keep it in a file of its own that only the proxy may read\nkey: there is a certificate where the private key is expected; give the certificate's file and the key's the other way round"},
 		{"key in the certificate's file", join(good.CertPEM, good.KeyPEM), good.KeyPEM, "certificate: there is a private key where certificates are expected"},

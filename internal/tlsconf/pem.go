@@ -14,6 +14,12 @@ import (
 // block only (openssl writes its descriptions there, RFC 7468 section 5.2), and nothing but white space and lines that
 // start with # may follow the last one. What can't be noticed is a file that was cut exactly between two blocks.
 func readPEM(text []byte) ([]*pem.Block, error) {
+	switch {
+	case len(bytes.TrimSpace(text)) == 0:
+		return nil, errors.New("the file is empty")
+	case !bytes.Contains(text, []byte("-----")): // a file in DER may well have a line that starts with a dash
+		return nil, errors.New("no PEM block; a file in DER can be converted with openssl x509, pkey or crl -inform DER -in FILE -out FILE.pem")
+	}
 	var blocks []*pem.Block
 	for {
 		start := armour(text)
@@ -38,10 +44,6 @@ func readPEM(text []byte) ([]*pem.Block, error) {
 	switch {
 	case misplaced(text):
 		return nil, fmt.Errorf("PEM block %d does not start at the beginning of a line; remove what stands before its -----BEGIN", len(blocks)+1)
-	case len(blocks) == 0 && len(bytes.TrimSpace(text)) == 0:
-		return nil, errors.New("the file is empty")
-	case len(blocks) == 0:
-		return nil, errors.New("no PEM block; a file in DER can be converted with openssl x509, pkey or crl -inform DER -in FILE -out FILE.pem")
 	case !comment(text):
 		return nil, fmt.Errorf("there is text behind the last PEM block (block %d); remove it, or the file was cut and has to be copied again", len(blocks))
 	}
