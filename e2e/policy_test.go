@@ -24,6 +24,7 @@ type policy struct {
 	IPRules      []ipRule     `json:"ip_rules"`
 	Identities   []identity   `json:"identities,omitempty"`
 	OnRemoval    string       `json:"on_removal,omitempty"`
+	EndGrace     string       `json:"end_grace,omitempty"`
 }
 
 // servedPair is an element of certificates.
