@@ -28,11 +28,11 @@ const (
 
 // How long the steps take that no configuration bounds.
 const (
-	// settle is how long a client that has just come in has to say what it came for. It is counted from the end of
-	// the accepting, so that a roll ends no session between its login and its first query.
+	// settle is how long the letting in takes at least: a client that has had its first answer may have a second
+	// question.
 	settle = time.Second
 	// settlePoll is how often the drain looks whether everybody is in.
-	settlePoll = 20 * time.Millisecond
+	settlePoll = 50 * time.Millisecond
 	// cancelled is how long a cancelled query has to end, so that its client reads how.
 	cancelled = 2 * time.Second
 	// farewell is how long the others have to reach a message boundary and read their last word.
@@ -52,7 +52,7 @@ type drainee interface {
 	entered(step)
 	// closeListeners ends the accepting.
 	closeListeners()
-	// comingIn tells whether anybody who was accepted is not a session with a finished login yet.
+	// comingIn tells whether anybody who was accepted lately has not logged in and asked something yet.
 	comingIn() bool
 	// refuseNew refuses who would become a session from now on.
 	refuseNew()
@@ -119,7 +119,7 @@ func (d *drain) leave(ctx context.Context) {
 	d.proxy.closeListeners()
 }
 
-// letIn serves those who were accepted before the sockets' new owner was there.
+// letIn serves those who were accepted before the sockets' new owner was there, until they have asked what they came for.
 func (d *drain) letIn(ctx context.Context) {
 	d.proxy.entered(lettingIn)
 	d.proxy.closeListeners()
@@ -222,7 +222,7 @@ func (p *proxy) entered(s step) {
 func (p *proxy) closeListeners() { p.listener.CloseListeners() }
 
 func (p *proxy) comingIn() bool {
-	return p.listener.Handling() > 0 || p.sessions.Table().LoggingIn() > 0
+	return p.listener.Handling() > 0 || p.sessions.Table().ComingIn(time.Now().Add(-p.config.Limits.StartupTimeout)) > 0
 }
 
 func (p *proxy) refuseNew() { p.sessions.Table().Drain() }

@@ -41,6 +41,9 @@ type connection struct {
 	bytes   relay.Bytes
 	times   times
 	key     pgwire.Key // the table's; zero until the backend has sent it
+	// loginBytes is what the client had sent to the server, in bytes, when the key came, which is at the end of the login. It is
+	// the table's, too.
+	loginBytes int64
 
 	mu       sync.Mutex
 	grant    policy.Grant

@@ -1,5 +1,7 @@
 package session
 
+import "time"
+
 import "context"
 
 // What a drain asks of the live sessions. Its steps are cmd/pgmtls-proxy's, and docs/lifecycle.md draws them.
@@ -27,11 +29,14 @@ func (t *Table) Busy() int {
 	return n
 }
 
-// LoggingIn is the number of sessions that have entered and whose login is not over.
-func (t *Table) LoggingIn() int {
+// ComingIn is the number of sessions that were accepted after the time and have asked nothing yet: their login is not over, or
+// their first query is on its way. Who is told to go then never got what they came for.
+func (t *Table) ComingIn(after time.Time) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	n := 0
-	for _, c := range t.list() {
-		if c.state() == Login {
+	for c := range t.sessions {
+		if c.accepted.After(after) && (c.state() == Login || c.bytes.ToServer.Load() <= c.loginBytes) {
 			n++
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"pgmtls-proxy/internal/refusal"
 	"pgmtls-proxy/internal/relay"
@@ -72,12 +73,16 @@ func TestBusySessionsAreThoseWithSomethingToLose(t *testing.T) {
 		login := make(chan struct{})
 		w.database.refuse = func(context.Context) error { <-login; return nil }
 		table := w.sessions.Table()
-		expect := func(what string, sessions, loggingIn, busy int) {
+		began := time.Now().Add(-time.Second)
+		expect := func(what string, sessions, comingIn, busy int) {
 			t.Helper()
 			synctest.Wait()
-			if table.Len() != sessions || table.LoggingIn() != loggingIn || table.Busy() != busy {
-				t.Errorf("%s: %d sessions, %d logging in, %d busy, want %d, %d and %d",
-					what, table.Len(), table.LoggingIn(), table.Busy(), sessions, loggingIn, busy)
+			if table.Len() != sessions || table.ComingIn(began) != comingIn || table.Busy() != busy {
+				t.Errorf("%s: %d sessions, %d coming in, %d busy, want %d, %d and %d",
+					what, table.Len(), table.ComingIn(began), table.Busy(), sessions, comingIn, busy)
+			}
+			if n := table.ComingIn(time.Now()); n != 0 {
+				t.Errorf("%s: %d are waited for that came before", what, n)
 			}
 		}
 		expect("nobody", 0, 0, 0)
@@ -87,7 +92,7 @@ func TestBusySessionsAreThoseWithSomethingToLose(t *testing.T) {
 		expect("in its login", 1, 1, 0)
 		close(login)
 		c.want(loginAnswer)
-		expect("logged in", 1, 0, 0)
+		expect("logged in, and nothing asked", 1, 1, 0)
 		for _, step := range []struct {
 			what, answer string
 			busy         int

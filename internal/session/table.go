@@ -100,6 +100,7 @@ func (t *Table) learn(c *connection, key pgwire.Key) {
 		delete(t.keys, c.key.PID) // a server that sends several keys fills no memory
 	}
 	c.key = key
+	c.loginBytes = c.bytes.ToServer.Load()
 	t.keys[key.PID] = c
 }
 
