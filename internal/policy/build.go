@@ -46,6 +46,9 @@ func (b Builder) Build(files *Files, previous *Snapshot, now time.Time) (*Snapsh
 		s.Trust = previous.Trust // the same verdicts: live sessions need not be judged again
 	} else {
 		s.Trust = build.trust()
+		if previous != nil {
+			s.Trust.Inherit(previous.Trust)
+		}
 	}
 	s.Certificates, s.Default = build.certificates(previous, now)
 	if len(build.problems) > 0 {

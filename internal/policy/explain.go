@@ -65,14 +65,13 @@ func (s *Snapshot) Explain(q Question) Explanation {
 			Steps:   []Step{{Name: "policy", Result: Refused, Text: "No policy is in force: everybody is refused."}},
 		}
 	}
-	judge := once(s.Trust.Judge)
 	var e Explanation
 	if q.User == "" {
-		e.Grant, e.Refused = s.authenticate(q.Request, judge)
+		e.Grant, e.Refused = s.authenticate(q.Request, s.Trust.Judge)
 	} else {
-		e.Grant, e.Refused = s.decide(q.Request, judge)
+		e.Grant, e.Refused = s.decide(q.Request, s.Trust.Judge)
 	}
-	identity, bad := s.identify(q.Request, judge)
+	identity, bad := s.identify(q.Request, s.Trust.Judge)
 	e.Steps = []Step{
 		s.explainServerCertificate(q.ServerName, q.Now),
 		s.explainAddress(q.Request),
@@ -80,18 +79,6 @@ func (s *Snapshot) Explain(q Question) Explanation {
 		s.explainUser(q.Request, identity, bad),
 	}
 	return e
-}
-
-// once judges one chain one time.
-func once(judge judge) judge {
-	var known *verdict
-	return func(chain []*x509.Certificate, now time.Time) (*tlsconf.Identity, *refusal.Refusal) {
-		if known == nil {
-			known = &verdict{}
-			known.identity, known.refused = judge(chain, now)
-		}
-		return known.identity, known.refused
-	}
 }
 
 func (s *Snapshot) explainAddress(q Request) Step {

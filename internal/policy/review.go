@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
 	"time"
 
@@ -10,23 +9,15 @@ import (
 	"pgmtls-proxy/internal/tlsconf"
 )
 
-// Review asks a snapshot again about many sessions that live. It decides as [Snapshot.Authorize] does and remembers
-// verdicts: thousands of sessions share a few certificates. One goroutine at a time.
+// Review asks a snapshot again about sessions that live. It decides as [Snapshot.Authorize] does, and is quick about it:
+// a verdict that neither a change nor time can have altered is not sought again.
 type Review struct {
 	snapshot *Snapshot
 	now      time.Time
-	verdicts map[[sha256.Size]byte]verdict // by the presented chain
-}
-
-type verdict struct {
-	identity *tlsconf.Identity
-	refused  *refusal.Refusal
 }
 
 // Review begins a review at a moment.
-func (s *Snapshot) Review(now time.Time) *Review {
-	return &Review{snapshot: s, now: now, verdicts: make(map[[sha256.Size]byte]verdict)}
-}
+func (s *Snapshot) Review(now time.Time) *Review { return &Review{snapshot: s, now: now} }
 
 // Authorize decides whether a session that was let in on the grounds of had may go on, and on which grounds it does.
 //
@@ -46,22 +37,11 @@ func (r *Review) Authorize(q Request, had Grant) (Grant, *refusal.Refusal) {
 	})
 }
 
-// judge uses the verdict that let the session in, if neither what it was asked of nor time has changed it, and else
-// one for the same chain in this review.
+// judge uses the verdict that let the session in, if neither what it was asked of nor time has changed it.
 func (r *Review) judge(chain []*x509.Certificate, had Grant) (*tlsconf.Identity, *refusal.Refusal) {
 	if had.Identity != nil && had.trust == r.snapshot.Trust && !r.now.After(had.Identity.Until) &&
 		(had.list.IsZero() || r.now.Before(had.list)) {
 		return had.Identity, nil
 	}
-	hash := sha256.New()
-	for _, cert := range chain {
-		hash.Write(cert.Raw)
-	}
-	key := [sha256.Size]byte(hash.Sum(nil))
-	known, judged := r.verdicts[key]
-	if !judged {
-		known.identity, known.refused = r.snapshot.Trust.Judge(chain, r.now)
-		r.verdicts[key] = known
-	}
-	return known.identity, known.refused
+	return r.snapshot.Trust.Judge(chain, r.now)
 }

@@ -32,7 +32,7 @@ type Trust struct {
 	issuers       []*issuer
 	listsRequired bool
 	revoked       map[string]bool // by the serial's bytes
-	cache         cache
+	cache         *cache          // of the chains that lead to the CAs
 }
 
 // issuer is a name with a key, in one or more certificates of the bundle. Revocation lists belong to it.
@@ -59,6 +59,7 @@ func NewTrust(files TrustFiles) (*Trust, error) {
 		acceptable:    x509.NewCertPool(),
 		listsRequired: len(files.CRLs) > 0,
 		revoked:       make(map[string]bool, len(files.Revoked)),
+		cache:         new(cache),
 	}
 	var problems []error
 	for _, file := range files.CAs {

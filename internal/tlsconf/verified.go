@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,14 +18,22 @@ type verified struct {
 }
 
 // maxVerified bounds a cache. A space has tens of client certificates.
-const maxVerified = 4096
+const maxVerified = 8192
 
-// cache remembers chains that were found good, by what was presented. It belongs to one [Trust], which is immutable, so
-// nothing in it can be overtaken by a change of the CAs; and it is asked only after the handshake has proved the leaf's
-// key. Refusals are not remembered: a stranger could fill it. The zero value is ready.
+// cache remembers chains that were found good, by what was presented. It belongs to one set of CAs, so nothing in it can be
+// overtaken by a change of them; and it is asked only after the handshake has proved the leaf's key. Refusals are not
+// remembered: a stranger could fill it. The zero value is ready.
 type cache struct {
 	mu      sync.Mutex
 	entries map[[sha256.Size]byte]*verified
+}
+
+// Inherit takes over what another trust has found, if both have the same CAs: when a certificate is revoked, thousands of
+// sessions are asked for again, and only revocation has changed. It is called before t is in use.
+func (t *Trust) Inherit(from *Trust) {
+	if t != nil && from != nil && slices.EqualFunc(t.cas, from.cas, (*x509.Certificate).Equal) {
+		t.cache = from.cache
+	}
 }
 
 // keyOf is a digest of a presented chain.

@@ -3,6 +3,7 @@ package tlsconf
 import (
 	"crypto/x509"
 	"fmt"
+	"math/big"
 	"testing"
 	"time"
 
@@ -77,4 +78,30 @@ func TestKeyDependsOnOrderAndNumber(t *testing.T) {
 	if keyOf([]*x509.Certificate{a}) == keyOf([]*x509.Certificate{a, a}) {
 		t.Error("the same key for one certificate and for two")
 	}
+}
+
+// Who is trusted decides which chains there are. Who is revoked does not.
+func TestVerdictsAreInheritedFromTheSameCAsOnly(t *testing.T) {
+	space, other := testpki.MustCA(t, "Space CA"), testpki.MustCA(t, "Other CA")
+	leaf := space.MustIssue(t, testpki.Client("app"))
+	both := []File{{"ca", space.PEM()}, {"other", other.PEM()}}
+	before := mustTrust(t, TrustFiles{CAs: both})
+	if _, no := before.Judge(leaf.Chain, time.Now()); no != nil {
+		t.Fatal(no)
+	}
+	revoking := mustTrust(t, TrustFiles{CAs: both, Revoked: []*big.Int{leaf.Cert.SerialNumber}})
+	revoking.Inherit(before)
+	if revoking.cache != before.cache {
+		t.Error("the same CAs did not inherit")
+	}
+	if _, no := revoking.Judge(leaf.Chain, time.Now()); no == nil || no.Reason != refusal.CertificateRevoked {
+		t.Errorf("revoked: %v", no)
+	}
+	without := mustTrust(t, TrustFiles{CAs: both[1:]})
+	without.Inherit(before)
+	if _, no := without.Judge(leaf.Chain, time.Now()); no == nil || no.Reason != refusal.CertificateUnknownCA {
+		t.Errorf("its CA is gone: %v", no)
+	}
+	without.Inherit(nil)
+	(*Trust)(nil).Inherit(before)
 }
