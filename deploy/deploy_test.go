@@ -231,7 +231,9 @@ func TestSystemdGivesTimeToDrain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if drain := defaults.Drain.ReadyDelay + defaults.Drain.Grace; stop <= drain {
+	// The first step is the delay or, behind a takeover, the letting in; the last ones take 6 seconds.
+	first := max(defaults.Drain.ReadyDelay, defaults.Limits.StartupTimeout)
+	if drain := first + defaults.Drain.Grace + 6*time.Second; stop <= drain {
 		t.Errorf("systemd kills after %s what may drain for %s", stop, drain)
 	}
 	if descriptors := 2 * defaults.Limits.Sessions; descriptors >= 65536 || !strings.Contains(string(unit), "\nLimitNOFILE=65536\n") {
