@@ -30,7 +30,7 @@ func configured(t *testing.T, o options) string {
 
 func TestCheckSaysWhatItFound(t *testing.T) {
 	t.Parallel()
-	path := configured(t, options{Policy: func(p *policy) {
+	path := configured(t, options{Config: map[string]any{"proxy_protocol": []string{"10.0.7.0/28", "2001:db8::/64"}}, Policy: func(p *policy) {
 		bothCertificates(p)
 		p.IPRules = append(p.IPRules, ipRule{ID: "office", CIDR: "203.0.113.7/32", Description: "My Office IP", ExpiresAt: "2020-01-01T00:00:00Z"})
 	}})
@@ -40,6 +40,7 @@ func TestCheckSaysWhatItFound(t *testing.T) {
 	}
 	want := []string{
 		`listen +127\.0\.0\.1:0`,
+		`PROXY header +required from 10\.0\.7\.0/28, 2001:db8::/64`,
 		`backend +.*/run/postgresql/\.s\.PGSQL\.5432.*, tls off`,
 		`admin +127\.0\.0\.1:0`,
 		`policy +generation "1" in .*/policy`,

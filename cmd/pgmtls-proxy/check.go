@@ -53,7 +53,10 @@ func joinLines(errs ...error) string {
 // summarize prints what a run would do.
 func summarize(to io.Writer, proxy *config.Proxy, s *policy.Snapshot, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "listen\t%s\n", addresses(proxy))
+	fmt.Fprintf(w, "listen\t%s\n", joined(proxy.Listen))
+	if len(proxy.ProxyProtocol) > 0 {
+		fmt.Fprintf(w, "PROXY header\trequired from %s\n", joined(proxy.ProxyProtocol))
+	}
 	fmt.Fprintf(w, "backend\t%s, tls %s\n", s.Backend, proxy.Backend.TLS)
 	fmt.Fprintf(w, "admin\t%s\n", proxy.Admin.Address)
 	fmt.Fprintf(w, "policy\tgeneration %q in %s\n", s.Generation, proxy.PolicyDir)
@@ -65,10 +68,11 @@ func summarize(to io.Writer, proxy *config.Proxy, s *policy.Snapshot, now time.T
 	return w.Flush()
 }
 
-func addresses(proxy *config.Proxy) string {
-	list := make([]string, len(proxy.Listen))
-	for i, a := range proxy.Listen {
-		list[i] = a.String()
+// joined lists addresses or networks.
+func joined[T fmt.Stringer](items []T) string {
+	list := make([]string, len(items))
+	for i, item := range items {
+		list[i] = item.String()
 	}
 	return strings.Join(list, ", ")
 }

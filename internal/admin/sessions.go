@@ -11,6 +11,7 @@ import (
 type liveSession struct {
 	Connection  string           `json:"conn"` // as in the log
 	Addr        string           `json:"addr"`
+	Via         string           `json:"via,omitempty"` // the balancer's address, behind one
 	Since       time.Time        `json:"since"`
 	State       session.State    `json:"state"`
 	User        string           `json:"user"`
@@ -45,6 +46,9 @@ func show(live session.Session) liveSession {
 		Database:   live.Database,
 		Policy:     live.Grant.Generation,
 		Bytes:      map[string]int64{"to_client": live.ToClient, "to_server": live.ToServer},
+	}
+	if live.Via.IsValid() {
+		out.Via = live.Via.String()
 	}
 	if live.Grant.Rule != nil {
 		out.Rule = live.Grant.Rule.ID

@@ -51,7 +51,7 @@ func TestAnnouncedAddressIsTheClients(t *testing.T) {
 				w := newWorld(t, behindBalancers)
 				c := w.through(row.from, row.header)
 				c.login(pki().app, "app")
-				if live := w.sessions.Table().Sessions(); len(live) != 1 || live[0].Addr != home || live[0].Grant.Rule.ID != "home" {
+				if live := w.sessions.Table().Sessions(); len(live) != 1 || live[0].Addr != home || live[0].Via != row.from || live[0].Grant.Rule.ID != "home" {
 					t.Errorf("sessions: %+v", live)
 				}
 				c.leave()

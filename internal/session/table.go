@@ -210,6 +210,7 @@ func (t *Table) EachState(f func(state string, sessions int)) {
 type Session struct {
 	ID       string
 	Addr     netip.Addr
+	Via      netip.Addr // the balancer that announced Addr; invalid without one
 	Accepted time.Time
 	State    State
 	User     string // cleaned, like Database: the client chose it
@@ -234,6 +235,7 @@ func (c *connection) show() Session {
 	return Session{
 		ID:       c.id,
 		Addr:     c.addr,
+		Via:      c.via,
 		Accepted: c.accepted,
 		State:    c.state(),
 		User:     refusal.Clean(c.startup.User, maxField),
