@@ -66,7 +66,11 @@ func isAt(l net.Listener, want config.Address) bool {
 	}
 	has, err := netip.ParseAddrPort(at.String())
 	wanted, wantedErr := netip.ParseAddrPort(want.Address)
-	return err == nil && wantedErr == nil && has.Addr() == wanted.Addr() && (wanted.Port() == 0 || has.Port() == wanted.Port())
+	if err != nil || wantedErr != nil || wanted.Port() != 0 && wanted.Port() != has.Port() {
+		return false
+	}
+	// Package net opens 0.0.0.0 as [::], which takes both families.
+	return has.Addr() == wanted.Addr() || has.Addr().IsUnspecified() && wanted.Addr().IsUnspecified()
 }
 
 // giveUp leaves the predecessor to serve on.

@@ -19,6 +19,8 @@ func TestAdminSocketIsTakenIfItIsWantedWhereItIs(t *testing.T) {
 		{config.Address{Network: "tcp", Address: "127.0.0.1:0"}, config.Address{Network: "tcp", Address: "127.0.0.1:1"}, false},
 		{config.Address{Network: "tcp", Address: "127.0.0.1:0"}, config.Address{Network: "tcp", Address: "127.0.0.2:0"}, false},
 		{config.Address{Network: "tcp", Address: "127.0.0.1:0"}, config.Address{Network: "unix", Address: path}, false},
+		{config.Address{Network: "tcp", Address: "0.0.0.0:0"}, config.Address{Network: "tcp", Address: "0.0.0.0:0"}, true},
+		{config.Address{Network: "tcp", Address: "127.0.0.1:0"}, config.Address{Network: "tcp", Address: "0.0.0.0:0"}, false},
 		{config.Address{Network: "unix", Address: path}, config.Address{Network: "unix", Address: path}, true},
 		{config.Address{Network: "unix", Address: path}, config.Address{Network: "unix", Address: path + "2"}, false},
 		{config.Address{Network: "unix", Address: path}, config.Address{Network: "tcp", Address: "127.0.0.1:0"}, false},
