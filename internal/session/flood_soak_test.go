@@ -21,42 +21,50 @@ import (
 // processors here, so the flood has a rate: some twenty times what strangers are rationed to.
 func TestFloodOfStrangersLeavesClientsTheirLatency(t *testing.T) {
 	const (
-		measured   = 1000
-		perSecond  = 1000
-		rounds     = 3
-		atMost     = 2.0
-		percentile = 0.99
+		rounds    = 8
+		perRound  = 250
+		perSecond = 1000
+		atMost    = 2.0
 	)
 	g := newGate(t, nil)
-	measure := func() time.Duration {
-		took := make([]time.Duration, measured)
-		for i := range took {
-			took[i] = g.connectTime()
-		}
-		slices.Sort(took)
-		return took[int(percentile*measured)]
-	}
-	measure() // warm
-	var quiet, flooded []time.Duration
 	var knocks atomic.Int64
-	for range rounds {
-		quiet = append(quiet, measure())
+	measure := func(into []time.Duration) []time.Duration {
+		for range perRound {
+			into = append(into, g.connectTime())
+		}
+		return into
+	}
+	measure(nil) // warm
+	var quiet, flooded []time.Duration
+	for range rounds { // in turn, since the machine may have other things to do
+		quiet = measure(quiet)
 		ctx, stop := context.WithCancel(t.Context())
 		var flood sync.WaitGroup
+		shed := g.refused("address_shed")
 		flood.Go(func() { g.floodOfStrangers(ctx, perSecond, &knocks) })
-		flooded = append(flooded, measure())
+		eventually(t, func() string { // until the first burst is answered
+			if g.refused("address_shed") < shed+perSecond/4 {
+				return "no stranger is shed"
+			}
+			return ""
+		})
+		flooded = measure(flooded)
 		stop()
 		flood.Wait()
 	}
-	// The best of the rounds: what else the machine does is no doing of the flood's.
-	calm, busy := slices.Min(quiet), slices.Min(flooded)
-	t.Logf("p99 of a connect: %v quiet, %v with %d strangers (%v and %v in each round)", calm, busy, knocks.Load(), quiet, flooded)
-	if ratio := float64(busy) / float64(calm); ratio >= atMost {
-		t.Errorf("%.2f times as long, want less than %.1f", ratio, atMost)
+	for _, percentile := range []float64{0.5, 0.9, 0.99} {
+		calm, busy := at(quiet, percentile), at(flooded, percentile)
+		t.Logf("p%g of a connect: %v quiet, %v with %d strangers", 100*percentile, calm, busy, knocks.Load())
+		if ratio := float64(busy) / float64(calm); ratio >= atMost {
+			t.Errorf("%.2f times as long, want less than %.1f", ratio, atMost)
+		}
 	}
-	if g.refused("address_shed") == 0 {
-		t.Error("no stranger was shed")
-	}
+}
+
+// at is a percentile.
+func at(took []time.Duration, percentile float64) time.Duration {
+	slices.Sort(took)
+	return took[int(percentile*float64(len(took)))]
 }
 
 // connectTime is a client's way from its first packet to ReadyForQuery.

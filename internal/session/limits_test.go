@@ -120,3 +120,27 @@ func TestClientsBeyondALimitAreToldAtARateAndThenNothing(t *testing.T) {
 		}
 	})
 }
+
+// However many strangers are answered, one of them computes at a time, and none waits in the clients' place.
+func TestStrangersHandshakesHaveATurnOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.sessions.strangerTurns <- struct{}{} // a stranger's handshake that computes
+		stranger := w.connect(outside)
+		stranger.stall(stalled{whole: 1})
+		c := w.connect(home)
+		c.login(pki().app, "app")
+		c.leave()
+		if took := stranger.served(); took != 10*time.Second || w.refused("startup_timeout") != 1 {
+			t.Errorf("the second stranger ended after %v: %v", took, w.last())
+		}
+		stranger.leave()
+		<-w.sessions.strangerTurns
+		other := w.connect(outside)
+		other.handshake(nil)
+		other.send(startupPacket("user", "app"))
+		other.fatal()
+		other.leave()
+		w.wait()
+	})
+}

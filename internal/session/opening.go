@@ -166,8 +166,12 @@ func (c *connection) handshake(read []byte) error {
 	transport := relay.NewTransport(c.conn, read)
 	c.opening.transport = transport
 	conn := tls.Server(transport, c.snap.TLS)
+	turns := c.server.turns
+	if c.stranger {
+		turns = c.server.strangerTurns
+	}
 	start := time.Now()
-	err := c.server.turns.run(&transport.Conn, c.deadline, conn.Handshake)
+	err := turns.run(&transport.Conn, c.deadline, conn.Handshake)
 	c.times.handshake = time.Since(start)
 	c.server.config.Metrics.Handshaken(c.times.handshake, err)
 	if err != nil {

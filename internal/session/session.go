@@ -31,22 +31,25 @@ import (
 
 // Server serves connections. Make it with [New]; its methods are safe for concurrent use.
 type Server struct {
-	config       Config
-	table        *Table
-	turns        turns
-	strangers    *buckets
-	polite       *buckets
-	handshakes   *buckets // nil: no bound
-	unfinished   unfinished
-	guesses      *buckets
-	cancels      chan struct{}
-	sweep        chan struct{} // a sweep is due
-	sweepCancels chan struct{}
-	nextSweep    atomic.Int64 // when the next one is, in Unix nanoseconds
-	receipts     receipts
-	refusals     refusals
-	events       sampler
-	serving      sync.WaitGroup
+	config Config
+	table  *Table
+	turns  turns
+	// strangerTurns are the handshakes of addresses that no rule allows: one at a time, so that a burst of those that are
+	// answered takes one processor and not all.
+	strangerTurns turns
+	strangers     *buckets
+	polite        *buckets
+	handshakes    *buckets // nil: no bound
+	unfinished    unfinished
+	guesses       *buckets
+	cancels       chan struct{}
+	sweep         chan struct{} // a sweep is due
+	sweepCancels  chan struct{}
+	nextSweep     atomic.Int64 // when the next one is, in Unix nanoseconds
+	receipts      receipts
+	refusals      refusals
+	events        sampler
+	serving       sync.WaitGroup
 	// database is the way to PostgreSQL of a snapshot: its Backend, or what a test puts in its place.
 	database func(*policy.Snapshot) database
 }
@@ -95,21 +98,22 @@ func New(config Config) *Server {
 		config.Relay = relay.Pairs{}
 	}
 	s := &Server{
-		config:       config,
-		table:        newTable(config.MaxSessions, config.MaxSessionsPerAddress),
-		turns:        make(turns, config.Handshakes),
-		strangers:    newBuckets(strangersPerSecond, strangersBurst, perPrefixPerSecond, perPrefixBurst),
-		polite:       newBuckets(politePerSecond, politeBurst, politePerPrefixPerSecond, politePerPrefixBurst),
-		handshakes:   handshakeBuckets(config.HandshakesPerSecond),
-		unfinished:   unfinished{max: config.UnfinishedPerAddress, addresses: make(map[netip.Addr]int)},
-		guesses:      newBuckets(guessesPerSecond, guessesBurst, guessesPerPrefixPerSecond, guessesPerPrefixBurst),
-		cancels:      make(chan struct{}, maxCancels),
-		sweep:        make(chan struct{}, 1),
-		sweepCancels: make(chan struct{}, maxSweepCancels),
-		database:     func(s *policy.Snapshot) database { return s.Backend },
+		config:        config,
+		table:         newTable(config.MaxSessions, config.MaxSessionsPerAddress),
+		turns:         make(turns, config.Handshakes),
+		strangerTurns: make(turns, 1),
+		strangers:     newBuckets(strangersPerSecond, strangersBurst, perPrefixPerSecond, perPrefixBurst),
+		polite:        newBuckets(politePerSecond, politeBurst, politePerPrefixPerSecond, politePerPrefixBurst),
+		handshakes:    handshakeBuckets(config.HandshakesPerSecond),
+		unfinished:    unfinished{max: config.UnfinishedPerAddress, addresses: make(map[netip.Addr]int)},
+		guesses:       newBuckets(guessesPerSecond, guessesBurst, guessesPerPrefixPerSecond, guessesPerPrefixBurst),
+		cancels:       make(chan struct{}, maxCancels),
+		sweep:         make(chan struct{}, 1),
+		sweepCancels:  make(chan struct{}, maxSweepCancels),
+		database:      func(s *policy.Snapshot) database { return s.Backend },
 	}
 	config.Metrics.ObserveSessions(s.table)
-	config.Metrics.ObserveHandshakes(func() int { return len(s.turns) })
+	config.Metrics.ObserveHandshakes(func() int { return len(s.turns) + len(s.strangerTurns) })
 	return s
 }
 
