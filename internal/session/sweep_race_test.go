@@ -115,12 +115,19 @@ func TestSessionThatBeginsDuringASweepEndsInTime(t *testing.T) {
 	w := newWorld(t, nil)
 	end := time.Now().Add(30 * time.Second)
 	w.apply("2", "ip_rules: [{id: home, cidr: 203.0.113.0/24, expires_at: "+end.UTC().Format(time.RFC3339)+"}]", "client_auth: off")
-	w.sessions.sweepOnce(time.Now().Add(-time.Hour)) // the time that was waited for has come: a sweep is about to begin
 	c := w.enterable()
 	if err := c.authorize(); err != nil {
 		t.Fatal(err)
 	}
-	w.sessions.nextSweep.Store(time.Now().Add(sweepAtLeast).UnixNano()) // it has begun, and made its list
+	var swept sync.WaitGroup
+	w.sessions.receipts.mu.Lock() // the sweep waits here, with its list or without it
+	swept.Go(func() { w.sessions.sweepOnce(time.Now()) })
+	eventually(t, func() string {
+		if w.sessions.nextSweep.Load() == 0 {
+			return "the sweep has not said when the next one comes"
+		}
+		return ""
+	})
 	if err := c.enter(); err != nil {
 		t.Fatal(err)
 	}
@@ -129,5 +136,7 @@ func TestSessionThatBeginsDuringASweepEndsInTime(t *testing.T) {
 	default:
 		t.Error("no sweep is due before the end of the session's rule")
 	}
+	w.sessions.receipts.mu.Unlock()
+	swept.Wait()
 	c.end(errDone)
 }
