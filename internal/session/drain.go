@@ -1,8 +1,9 @@
 package session
 
-import "time"
-
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // What a drain asks of the live sessions. Its steps are cmd/pgmtls-proxy's, and docs/lifecycle.md draws them.
 
