@@ -146,7 +146,9 @@ func splitOptions(options string) []string {
 	return words
 }
 
-// joinOptions is the reverse of splitOptions. Bytes beyond ASCII get a backslash too: which of them are white space is a
+// joinOptions is the reverse of splitOptions, but for an empty word, which only a backslash at the end can be. As a switch the
+// server would refuse it, and here it is gone. As the argument of a switch it can't be kept either: the switch takes the next
+// word in its place, and the server refuses what is left. Bytes beyond ASCII get a backslash too: which of them are white space is a
 // question of the server's locale.
 func joinOptions(words []string) string {
 	var b strings.Builder
