@@ -35,15 +35,24 @@ func start(t testing.TB, engine Engine, version uint16) *link {
 }
 
 func startStream(t testing.TB, engine Engine, version uint16, stream *pgwire.ServerStream) *link {
+	return startWith(t, engine, stream, &tls.Config{MaxVersion: version})
+}
+
+// startLogged relays in TLS 1.3 and writes the client's secrets.
+func startLogged(t testing.TB, engine Engine, keys io.Writer) *link {
+	return startWith(t, engine, &pgwire.ServerStream{}, &tls.Config{MinVersion: tls.VersionTLS13, KeyLogWriter: keys})
+}
+
+// startWith relays for a client with a configuration, which it completes.
+func startWith(t testing.TB, engine Engine, stream *pgwire.ServerStream, clientConfig *tls.Config) *link {
 	t.Helper()
 	pki := testpki.MustCA(t, "relay test")
 	serverConfig := &tls.Config{
 		Certificates:                []tls.Certificate{pki.MustIssue(t, testpki.Server("relay.test")).TLS()},
-		MaxVersion:                  version,
 		SessionTicketsDisabled:      true,
 		DynamicRecordSizingDisabled: true,
 	}
-	clientConfig := &tls.Config{RootCAs: pki.Pool(), ServerName: "relay.test", MaxVersion: version, DynamicRecordSizingDisabled: true}
+	clientConfig.RootCAs, clientConfig.ServerName, clientConfig.DynamicRecordSizingDisabled = pki.Pool(), "relay.test", true
 
 	clientEnd, proxyEnd := tcpPair(t)
 	transport := NewTransport(proxyEnd, nil)
