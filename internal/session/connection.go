@@ -218,16 +218,15 @@ func (c *connection) relay() error {
 func (c *connection) learnKey(key pgwire.Key) { c.server.table.learn(c, key) }
 
 // stop ends a live session with a last word, at the moment that is given. Before the relay the script says it. Told again,
-// a session keeps the first reason, and the moment that comes sooner. It reports whether it was told for the first time.
-func (c *connection) stop(when relay.When, why *refusal.Refusal) (first bool) {
+// a session keeps the first reason, and the moment that comes sooner.
+func (c *connection) stop(when relay.When, why *refusal.Refusal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	first = c.stopped == nil
-	if !first && when >= c.stopWhen {
-		return false
-	}
-	if first {
+	switch {
+	case c.stopped == nil:
 		c.stopped = why
+	case when >= c.stopWhen:
+		return
 	}
 	c.stopWhen = when
 	if c.stopDial != nil {
@@ -238,7 +237,6 @@ func (c *connection) stop(when relay.When, why *refusal.Refusal) (first bool) {
 			c.running.Stop(when, message)
 		}
 	}
-	return first
 }
 
 // abort ends a live session now.
@@ -268,10 +266,15 @@ func (c *connection) cancelQuery() {
 	if !known {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
-	defer cancel()
-	if err := c.server.database(c.snap).Cancel(ctx, pgwire.CancelPacket(key)); err != nil {
+	if err := c.server.cancelByKey(context.Background(), c.snap, key); err != nil {
 		c.server.config.Log.Warn().Str("conn", c.id).Err(err).
 			Msg("the client is gone and its query could not be cancelled; it may run on in the database")
 	}
+}
+
+// cancelByKey sends a cancel of the proxy's own, bounded.
+func (s *Server) cancelByKey(ctx context.Context, at *policy.Snapshot, key pgwire.Key) error {
+	ctx, cancel := context.WithTimeout(ctx, cancelTimeout)
+	defer cancel()
+	return s.database(at).Cancel(ctx, pgwire.CancelPacket(key))
 }

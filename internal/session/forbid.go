@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"pgmtls-proxy/internal/pgwire"
 	"pgmtls-proxy/internal/refusal"
 	"pgmtls-proxy/internal/relay"
 )
@@ -100,9 +99,7 @@ func (c *connection) cancelEnding(ctx context.Context) {
 	if !known || c.stream.Idle() {
 		return
 	}
-	bounded, cancel := context.WithTimeout(ctx, cancelTimeout)
-	defer cancel()
-	err := c.server.database(c.server.config.Policy.Current()).Cancel(bounded, pgwire.CancelPacket(key))
+	err := c.server.cancelByKey(ctx, c.server.config.Policy.Current(), key)
 	if err != nil && ctx.Err() == nil {
 		c.server.config.Log.Warn().Str("conn", c.id).Err(err).Msg("the query of a session that is told to end could not be cancelled")
 	}
