@@ -36,10 +36,18 @@ var table = map[string]room{
 	"admin":      {[]string{"refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
 
 	// The control plane: the other program, which writes the files that the proxy reads.
-	"authority": {[]string{"config", "allowlist"}, controlPlane},
-	"space":     {[]string{"config", "allowlist", "authority"}, controlPlane},
-	"store":     {[]string{"config", "allowlist", "authority", "space"}, controlPlane},
-	"api":       {[]string{"config", "allowlist", "authority", "space", "store"}, controlPlane},
+	"seal":      {nil, "it encrypts bytes for whoever keeps them"},
+	"store":     {nil, "it keeps bytes under keys; what they mean is space's to know"},
+	"authority": {nil, "X.509 and nothing else: what is issued to whom, and until when, is space's to know"},
+	"notify":    {nil, "it tells people; about what, it is told"},
+	"delivery":  {[]string{"config"}, controlPlane},
+	"space":     {[]string{"config", "allowlist", "authority", "seal", "store", "delivery"}, controlPlane},
+	"access":    {[]string{"authority", "seal", "store", "space"}, controlPlane},
+	"api":       {[]string{"delivery"}, "the words of the API are for its clients too, which must not get the daemon with them"},
+	"apiserver": {[]string{"api", "config", "allowlist", "authority", "store", "delivery", "space", "access"}, controlPlane},
+	"apiclient": {[]string{"api", "delivery"}, "a client knows the API and nothing behind it"},
+	"agent":     {[]string{"config", "api", "apiclient", "delivery"}, "an agent knows the API and its proxy's directory"},
+	"cli":       {[]string{"config", "authority", "api", "apiclient"}, "commands are clients of the API"},
 
 	// For tests, benchmarks and the demo.
 	"testpki":  {nil, "every package's tests may use it, so it must be below all of them"},
@@ -56,7 +64,7 @@ var forTests = []string{"testpki", "pgtest"}
 var commands = map[string]room{
 	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "pgwire", "allowlist", "tlsconf", "backend", "config", "policy", "relay", "session", "listener", "takeover", "metrics", "admin"},
 		"the proxy lives without the control plane"},
-	"cmd/pgmtls": {[]string{"config", "allowlist", "authority", "space", "store", "api"}, controlPlane},
+	"cmd/pgmtls": {[]string{"config", "allowlist", "authority", "seal", "store", "notify", "delivery", "space", "access", "api", "apiserver", "apiclient", "agent", "cli"}, controlPlane},
 }
 
 // free are directories, with all below them, that may import anything: the demo plays operator, client and
