@@ -1,0 +1,58 @@
+package authority
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+
+	"software.sslmate.com/src/go-pkcs12"
+)
+
+// p12Iterations are the rounds of key derivation (PBKDF2 with HMAC-SHA-256), for passwords that people choose. It
+// takes about 0.1 s; the library's own number, 2048, is OpenSSL's of 2004.
+const p12Iterations = 100_000
+
+// P12 is what a PKCS #12 file is to hold.
+type P12 struct {
+	CertificatePEM []byte // the certificate, then its intermediates
+	KeyPEM         []byte
+	CAPEM          []byte // the CAs to put beside them; empty: none
+	Password       string // not empty
+}
+
+// EncodeP12 writes a PKCS #12 file with modern algorithms: PBES2 with AES-256-CBC, and HMAC-SHA-256. OpenSSL 1.1.1 and
+// Java 12 and later read it.
+func EncodeP12(p P12) ([]byte, error) {
+	if p.Password == "" {
+		return nil, errors.New("a PKCS #12 file needs a password; give one")
+	}
+	certs, err := parseCertificates(p.CertificatePEM)
+	if err != nil {
+		return nil, fmt.Errorf("the certificate: %w", err)
+	}
+	key, err := parseKey(p.KeyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("the key: %w", err)
+	}
+	if !belongs(key, certs[0]) {
+		return nil, fmt.Errorf("the key does not belong to the certificate %s; give the key that the certificate was issued for", subject(certs[0]))
+	}
+	above := certs[1:]
+	if len(p.CAPEM) > 0 {
+		cas, err := parseCertificates(p.CAPEM)
+		if err != nil {
+			return nil, fmt.Errorf("the CAs: %w", err)
+		}
+		for _, ca := range cas {
+			if !slices.ContainsFunc(above, func(known *x509.Certificate) bool { return known.Equal(ca) }) {
+				above = append(above, ca)
+			}
+		}
+	}
+	file, err := pkcs12.Modern2023.WithIterations(p12Iterations).Encode(key, certs[0], above, p.Password)
+	if err != nil {
+		return nil, fmt.Errorf("encode the PKCS #12 file: %w", err)
+	}
+	return file, nil
+}
