@@ -14,8 +14,9 @@ type Report struct {
 	Ended map[string]int `json:"sessions_ended,omitempty"` // by the change to Applied, by the reason of the refusal
 	Kept  int            `json:"sessions_kept,omitempty"`  // that went on behind the change to Applied
 
-	Error string `json:"error,omitempty"` // why the proxy refuses what is in its directory
-	Drift string `json:"drift,omitempty"` // how the directory differs from what was published; only of Observe
+	Error  string `json:"error,omitempty"`   // why the proxy refuses what is in its directory, or can't be asked
+	OnDisk int64  `json:"on_disk,omitempty"` // generation of the policy.yaml in the directory; only of Observe
+	Drift  string `json:"drift,omitempty"`   // how the directory differs from what was published; only of Observe
 
 	// Certificates are the client certificates that let a session in since the proxy began, by serial in the form of
 	// [config.Serial]: lower-case hex pairs with colons.
