@@ -1,0 +1,127 @@
+package notify
+
+import (
+	"fmt"
+	"strings"
+	"text/template"
+	"time"
+)
+
+// wording is what people read of one kind of notice.
+type wording struct{ subject, happened, advice, command *template.Template }
+
+// wordings has every kind. The templates see a [facts], in which each text is cleaned.
+var wordings = map[Kind]wording{
+	CertificateSuccessor: {
+		subject:  line(`{{.Database}}: certificate {{.Certificate.Name}} ends on {{.Day}}, its successor is ready`),
+		happened: line(`The client certificate {{.Certificate.Name}} of the database {{.Database}} ends on {{.Time}}. Its successor was issued. Both are valid until then.`),
+		advice:   line(`Give the successor to the clients that use the old one. Without it they can't connect after that time.`),
+		command:  line(next),
+	},
+	CertificateExpiring: {
+		subject:  line(`{{.Database}}: certificate {{.Certificate.Name}} ends on {{.Day}}`),
+		happened: line(`The client certificate {{.Certificate.Name}} of the database {{.Database}} ends on {{.Time}}.{{if .Successor}} Its successor was issued; both are valid until then.{{else}} It has no successor.{{end}}`),
+		advice:   line(`{{if .Successor}}Give the successor to the clients that use the old one.{{else}}Make a new one, and give it to the clients that use the old one.{{end}} Without it they can't connect after that time, and their sessions end.`),
+		command:  line(next),
+	},
+	CertificateExpired: {
+		subject:  line(`{{.Database}}: certificate {{.Certificate.Name}} has ended on {{.Day}}`),
+		happened: line(`The client certificate {{.Certificate.Name}} of the database {{.Database}} has ended on {{.Time}}. Whoever still uses it can't connect.`),
+		advice:   line(`If no client needs it any more there is nothing to do. Otherwise give {{if .Successor}}its successor{{else}}a new one{{end}} to its clients.`),
+		command:  line(next),
+	},
+	CAExpiring: {
+		subject:  line(`space {{.Space}}: the certificate authority ends on {{.Day}}`),
+		happened: line(`The certificate authority {{.Certificate.Name}} of the space {{.Space}} ends on {{.Time}}. No certificate that it issues is valid for longer, and none of them lets anybody in after it.`),
+		advice:   line(`Start its successor. Both are trusted until you retire the old one.`),
+		command:  line(`pgmtls ca rotate {{quoted .Space}}`),
+	},
+}
+
+// next gets a certificate that replaces the notice's.
+const next = `{{if .Successor}}pgmtls certificates download {{quoted .Database}} --id {{quoted .Successor.ID}} --dir .` +
+	`{{else}}pgmtls certificates create {{quoted .Database}} --name {{quoted .Certificate.Name}}{{if .Certificate.OwnKey}} --csr FILE{{end}}{{end}}`
+
+// body is the mail's text.
+var body = line(`{{.Happened}}
+
+What to do: {{.Advice}}
+
+    {{.Command}}
+
+{{with .Database}}database     {{.}}
+{{end}}space        {{.Space}}
+certificate  {{.Certificate.Name}}
+id           {{.Certificate.ID}}
+serial       {{.Certificate.Serial}}
+ends         {{.Time}}
+{{with .Successor}}successor    {{.Name}}, id {{.ID}}, serial {{.Serial}}, ends {{.Ends}}
+{{end}}`)
+
+func line(text string) *template.Template {
+	return template.Must(template.New("").Option("missingkey=error").Funcs(template.FuncMap{"quoted": quoted}).Parse(text))
+}
+
+// facts is what templates may say of a notice.
+type facts struct {
+	Database, Space           string
+	Day, Time                 string // of the certificate's end, UTC
+	Certificate               named
+	Successor                 *named
+	Happened, Advice, Command string // set for body
+}
+
+type named struct {
+	ID, Name, Serial, Ends string
+	OwnKey                 bool
+}
+
+// message is a notice in words.
+type message struct{ subject, happened, advice, command, body string }
+
+// words writes a checked notice out.
+func (n Notice) words() (message, error) {
+	f := facts{Database: clean(n.Database), Space: clean(n.Space), Certificate: name(*n.Certificate)}
+	f.Day, f.Time = n.Certificate.ExpiresAt.UTC().Format(time.DateOnly), f.Certificate.Ends
+	if s := n.Certificate.Successor; s != nil {
+		successor := name(*s)
+		f.Successor = &successor
+	}
+	w, m := wordings[n.Kind], message{}
+	for _, part := range []struct {
+		from *template.Template
+		to   *string
+	}{{w.subject, &m.subject}, {w.happened, &m.happened}, {w.advice, &m.advice}, {w.command, &m.command}} {
+		var b strings.Builder
+		if err := part.from.Execute(&b, f); err != nil {
+			return message{}, fmt.Errorf("write the text of a %s notice: %w", n.Kind, err)
+		}
+		*part.to = b.String()
+	}
+	if n.Text != "" {
+		m.advice = cleanLines(n.Text)
+	}
+	f.Happened, f.Advice, f.Command = m.happened, m.advice, m.command
+	var b strings.Builder
+	if err := body.Execute(&b, f); err != nil {
+		return message{}, fmt.Errorf("write the text of a %s notice: %w", n.Kind, err)
+	}
+	m.body = b.String()
+	return m, nil
+}
+
+func name(c Certificate) named {
+	return named{clean(c.ID), clean(c.Name), clean(c.Serial), c.ExpiresAt.UTC().Format("2006-01-02 15:04 UTC"), c.OwnKey}
+}
+
+// maxLines bounds Notice.Text.
+const maxLines = 20
+
+func cleanLines(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	lines = lines[:min(len(lines), maxLines)]
+	for i, l := range lines {
+		lines[i] = clean(strings.TrimRight(l, "\r"))
+	}
+	return strings.Join(lines, "\n")
+}
