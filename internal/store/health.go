@@ -1,0 +1,80 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// embeddedName stands where a cluster has endpoints.
+const embeddedName = "embedded"
+
+// Health gives nil when the store can be read and written: enough members answer, none is full, and none is corrupt.
+func (s *Store) Health(ctx context.Context) error {
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return s.wrap(err, "check store")
+	}
+	defer end()
+	// A read of the last commit needs a leader and most members, as a write does.
+	if _, err := s.client.Get(ctx, "health", clientv3.WithCountOnly()); err != nil {
+		return s.wrap(err, "check store")
+	}
+	alarms, err := s.client.AlarmList(ctx)
+	if err != nil {
+		return s.wrap(err, "check alarms of store")
+	}
+	var raised []error
+	for _, alarm := range alarms.Alarms {
+		switch alarm.Alarm {
+		case etcdserverpb.AlarmType_NOSPACE:
+			raised = append(raised, fmt.Errorf("member %x of etcd is full; compact and defragment it, or raise its quota, then disarm the alarm", alarm.MemberID))
+		case etcdserverpb.AlarmType_CORRUPT:
+			raised = append(raised, fmt.Errorf("member %x of etcd has other data than the others; replace it", alarm.MemberID))
+		}
+	}
+	return errors.Join(raised...)
+}
+
+// Stats are for people and metrics.
+type Stats struct {
+	Revision int64  // of the last commit that the member has
+	Size     int64  // bytes of the database on disk
+	InUse    int64  // bytes of them that hold something
+	Quota    int64  // bytes from which on nothing can be written; 0: not told
+	Version  string // of etcd
+	Member   string // who was asked: an endpoint, or embedded
+}
+
+// Stats asks the first member that answers.
+func (s *Store) Stats(ctx context.Context) (Stats, error) {
+	ctx, end, err := s.begin(ctx)
+	if err != nil {
+		return Stats{}, s.wrap(err, "get stats of store")
+	}
+	defer end()
+	members := s.client.Endpoints()
+	if s.embedded != nil {
+		members = []string{embeddedName}
+	}
+	var failed []error
+	for _, member := range members {
+		answer, err := s.client.Status(ctx, member)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", member, err))
+			continue
+		}
+		return Stats{
+			Revision: answer.Header.Revision,
+			Size:     answer.DbSize,
+			InUse:    answer.DbSizeInUse,
+			Quota:    answer.DbSizeQuota,
+			Version:  answer.Version,
+			Member:   member,
+		}, nil
+	}
+	return Stats{}, s.wrap(errors.Join(failed...), "get stats of store")
+}

@@ -1,0 +1,70 @@
+package store
+
+import (
+	"slices"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// remark is a message of etcd, with the error in it if it has one.
+type remark struct{ message, problem string }
+
+// beside are remarks that say nothing about this etcd.
+var beside = []remark{
+	// It listens nowhere.
+	{"Running http and grpc server on single port. This is not recommended for production.", ""},
+	// In its first second nothing may have been written yet; it asks again after four.
+	{"Failed to detect schema version", "missing term information"},
+	{"failed to update storage version", "cannot detect storage schema version: missing term information"},
+}
+
+// zapLogger hands warnings and errors of etcd on to another logger. What etcd tells beyond them is about itself, and
+// for its makers.
+func zapLogger(log zerolog.Logger) *zap.Logger {
+	return zap.New(&core{log: log})
+}
+
+// core is a zapcore.Core.
+type core struct {
+	log    zerolog.Logger
+	fields []zapcore.Field
+}
+
+func (c *core) Enabled(level zapcore.Level) bool { return level >= zapcore.WarnLevel }
+
+func (c *core) With(fields []zapcore.Field) zapcore.Core {
+	return &core{log: c.log, fields: slices.Concat(c.fields, fields)}
+}
+
+func (c *core) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(entry.Level) {
+		return checked.AddCore(entry, c)
+	}
+	return checked
+}
+
+// Write logs one entry. What etcd calls fatal or a panic is an error here: zap ends the program after it, which is
+// right where a disk does not keep what it was given, and no business of this logger.
+func (c *core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
+	level := zerolog.ErrorLevel
+	if entry.Level == zapcore.WarnLevel {
+		level = zerolog.WarnLevel
+	}
+	values := zapcore.NewMapObjectEncoder()
+	for _, field := range c.fields {
+		field.AddTo(values)
+	}
+	for _, field := range fields {
+		field.AddTo(values)
+	}
+	problem, _ := values.Fields["error"].(string)
+	if slices.Contains(beside, remark{entry.Message, problem}) {
+		return nil
+	}
+	c.log.WithLevel(level).Fields(values.Fields).Msg("etcd: " + entry.Message)
+	return nil
+}
+
+func (c *core) Sync() error { return nil }

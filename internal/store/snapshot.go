@@ -1,0 +1,187 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/etcd/etcdutl/v3/snapshot"
+	"go.uber.org/zap"
+)
+
+const (
+	// A snapshot is a database, whose size is a multiple of sectors, and then its SHA-256.
+	sector = 512
+
+	// revisionLeap is how far the revision jumps with a restore. What was committed after the snapshot had revisions too,
+	// and none of them may come a second time for something else. It is the number that etcd's documentation has.
+	revisionLeap = 1_000_000_000
+)
+
+// SaveSnapshot writes the whole state as it is now, of a cluster also what others keep there. It reports a stream that
+// ended early, so what was written without an error is complete.
+func (s *Store) SaveSnapshot(ctx context.Context, w io.Writer) error {
+	if err := s.saveSnapshot(ctx, w); err != nil {
+		return s.wrap(err, "save snapshot")
+	}
+	return nil
+}
+
+func (s *Store) saveSnapshot(ctx context.Context, w io.Writer) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrClosed
+	}
+	s.requests.Add(1)
+	s.mu.Unlock()
+	defer s.requests.Done()
+
+	// However long it takes: it depends on the size.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	stream, err := s.client.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	check := digest{hash: sha256.New()}
+	if _, err := io.Copy(io.MultiWriter(w, &check), stream); err != nil {
+		return err
+	}
+	return check.verdict()
+}
+
+// RestoreSnapshot makes the data directory of an etcd inside the daemon from the file of a snapshot. The directory must
+// not exist, or be empty; after an error it is as it was. Every revision afterwards is greater than any before, and
+// whoever watches from one of before gets ErrCompacted.
+func RestoreSnapshot(ctx context.Context, file, dataDir string) error {
+	if err := checkSnapshot(ctx, file); err != nil {
+		return fmt.Errorf("restore snapshot %s: %w", file, err)
+	}
+	if err := checkEmpty(dataDir); err != nil {
+		return fmt.Errorf("restore snapshot into %s: %w", dataDir, err)
+	}
+	dataDir = filepath.Clean(dataDir)
+	if err := os.MkdirAll(filepath.Dir(dataDir), 0o700); err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	// Made beside it and renamed, it is there as a whole or not at all.
+	made, err := os.MkdirTemp(filepath.Dir(dataDir), "."+filepath.Base(dataDir)+"-restore-")
+	if err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	defer os.RemoveAll(made)
+	err = snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{
+		SnapshotPath:        file,
+		Name:                memberName,
+		OutputDataDir:       made,
+		PeerURLs:            []string{memberURL},
+		InitialCluster:      memberName + "=" + memberURL,
+		InitialClusterToken: memberName,
+		RevisionBump:        revisionLeap,
+		MarkCompacted:       true,
+	})
+	if err != nil {
+		return fmt.Errorf("restore snapshot %s: %w", file, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("restore snapshot %s: %w", file, err)
+	}
+	if err := os.Rename(made, dataDir); err != nil {
+		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	return syncDirectory(filepath.Dir(dataDir))
+}
+
+// checkSnapshot refuses a file that is not what SaveSnapshot wrote. etcd checks it too, but panics at a database that
+// it can't read.
+func checkSnapshot(ctx context.Context, path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	check := digest{hash: sha256.New()}
+	if _, err := io.Copy(&check, &reader{ctx: ctx, from: file}); err != nil {
+		return err
+	}
+	if err := check.verdict(); err != nil {
+		return err
+	}
+	if _, err := snapshot.NewV3(zap.NewNop()).Status(path); err != nil {
+		return fmt.Errorf("not a snapshot: %w", err)
+	}
+	return nil
+}
+
+func checkEmpty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		return errors.New("directory is not empty; move it away first, and keep it until the new one works")
+	}
+	return nil
+}
+
+// syncDirectory makes a rename in a directory last.
+func syncDirectory(dir string) error {
+	file, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return file.Sync()
+}
+
+// digest is told a snapshot, and compares its end with the hash of the rest.
+type digest struct {
+	hash hash.Hash
+	tail []byte // what may be the hash at the end, of its size at most
+	size int64
+}
+
+func (d *digest) Write(p []byte) (int, error) {
+	d.size += int64(len(p))
+	d.tail = append(d.tail, p...)
+	if over := len(d.tail) - sha256.Size; over > 0 {
+		d.hash.Write(d.tail[:over])
+		d.tail = append(d.tail[:0], d.tail[over:]...)
+	}
+	return len(p), nil
+}
+
+func (d *digest) verdict() error {
+	if d.size <= sha256.Size || d.size%sector != sha256.Size {
+		return fmt.Errorf("not a whole snapshot: %d bytes; take another one", d.size)
+	}
+	if string(d.hash.Sum(nil)) != string(d.tail) {
+		return errors.New("damaged snapshot: its checksum is that of other bytes; take another one")
+	}
+	return nil
+}
+
+// reader ends with a ctx.
+type reader struct {
+	ctx  context.Context
+	from io.Reader
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.from.Read(p)
+}
