@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"software.sslmate.com/src/go-pkcs12"
 )
 
-// p12Iterations are the rounds of key derivation (PBKDF2 with HMAC-SHA-256), for passwords that people choose. It
-// takes about 0.1 s; the library's own number, 2048, is OpenSSL's of 2004.
+// p12Iterations are the rounds of key derivation (PBKDF2 with HMAC-SHA-256), for passwords that people choose. The
+// library's own number, 2048, stops nobody who guesses.
 const p12Iterations = 100_000
 
 // P12 is what a PKCS #12 file is to hold.
@@ -18,7 +19,7 @@ type P12 struct {
 	CertificatePEM []byte // the certificate, then its intermediates
 	KeyPEM         []byte
 	CAPEM          []byte // the CAs to put beside them; empty: none
-	Password       string // not empty
+	Password       string // printable ASCII, not empty: Java opens no file with another one
 }
 
 // EncodeP12 writes a PKCS #12 file with modern algorithms: PBES2 with AES-256-CBC, and HMAC-SHA-256. OpenSSL 1.1.1 and
@@ -26,6 +27,9 @@ type P12 struct {
 func EncodeP12(p P12) ([]byte, error) {
 	if p.Password == "" {
 		return nil, errors.New("a PKCS #12 file needs a password; give one")
+	}
+	if strings.ContainsFunc(p.Password, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return nil, errors.New("the password has characters other than printable ASCII, with which Java opens no file; choose another one")
 	}
 	certs, err := parseCertificates(p.CertificatePEM)
 	if err != nil {
