@@ -1,0 +1,47 @@
+package api
+
+import (
+	"net"
+	"net/url"
+	"strconv"
+)
+
+// Connection says where a database is reached.
+type Connection struct {
+	Host string `json:"host"`
+	Port int    `json:"port"`
+	URL  string `json:"url"`      // for libpq and its kin
+	JDBC string `json:"jdbc_url"` // for pgjdbc
+}
+
+// The values of sslmode that make sense here. Both need a client certificate.
+const (
+	SSLRequire    = "require"     // the server is not verified
+	SSLVerifyFull = "verify-full" // it is, with its name, against the root certificate
+)
+
+// Place is what a [Connection] is made of.
+type Place struct {
+	Host    string // name or IP address
+	Port    int
+	User    string // of PostgreSQL; may be empty
+	DBName  string // of PostgreSQL; may be empty
+	SSLMode string // empty: verify-full
+}
+
+// Connect writes the URLs of a place. They name no files: where the certificate lies is the client's to know.
+func Connect(p Place) Connection {
+	if p.SSLMode == "" {
+		p.SSLMode = SSLVerifyFull
+	}
+	host := net.JoinHostPort(p.Host, strconv.Itoa(p.Port))
+	query := url.Values{"sslmode": {p.SSLMode}}
+	libpq := url.URL{Scheme: "postgres", Host: host, Path: "/" + p.DBName, RawQuery: query.Encode()}
+	if p.User != "" {
+		libpq.User = url.User(p.User)
+		query.Set("user", p.User) // pgjdbc ignores the user part of the authority
+	}
+	// The scheme of a JDBC URL has a colon in it, which net/url knows no way to write.
+	jdbc := url.URL{Host: host, Path: "/" + p.DBName, RawQuery: query.Encode()}
+	return Connection{Host: p.Host, Port: p.Port, URL: libpq.String(), JDBC: "jdbc:postgresql:" + jdbc.String()}
+}
