@@ -38,9 +38,6 @@ type Proxy struct {
 	TCP                   TCP
 }
 
-// Address is a place to listen on or to dial: Network "tcp" or "unix".
-type Address struct{ Network, Address string }
-
 // Backend is the PostgreSQL server behind the proxy.
 type Backend struct {
 	Network, Address string     // "unix" and an absolute path, or "tcp" and host:port

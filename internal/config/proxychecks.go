@@ -1,14 +1,9 @@
 package config
 
 import (
-	"fmt"
 	"net/netip"
-	"path/filepath"
 	"strings"
 )
-
-// maxSocketPath is what fits into sockaddr_un with its closing NUL.
-const maxSocketPath = 107
 
 func (v value) asListen() (netip.AddrPort, bool) {
 	if !v.is(scalar) {
@@ -25,33 +20,17 @@ func (v value) asListen() (netip.AddrPort, bool) {
 	return ap, c == nil
 }
 
-func (v value) asAdmin() Address {
+func (v value) asAdmin() Address { return v.asAddress(parseAddress) }
+
+func (v value) asAddress(parse func(string) (Address, *complaint)) Address {
 	if !v.is(scalar) {
 		return Address{}
 	}
-	if path, unix := strings.CutPrefix(v.text, "unix:"); unix {
-		return v.asSocket(path)
-	}
-	ap, c := parseAddrPort(v.text, 9815)
+	a, c := parse(v.text)
 	if c != nil {
 		v.refuse(*c)
-		return Address{}
 	}
-	return Address{"tcp", ap.String()}
-}
-
-func (v value) asSocket(path string) Address {
-	switch {
-	case !filepath.IsAbs(path):
-		v.refuse(complaint{"is not an absolute path", "write unix: and the socket's path from the root, as in unix:/run/postgresql/.s.PGSQL.5432"})
-	case len(path) > maxSocketPath:
-		v.refuse(complaint{fmt.Sprintf("is a path of %d bytes", len(path)), fmt.Sprintf("a unix socket's path has at most %d", maxSocketPath)})
-	case shown(path) != path:
-		v.refuse(complaint{"has characters that can't be printed", "write another path"})
-	default:
-		return Address{"unix", filepath.Clean(path)}
-	}
-	return Address{}
+	return a
 }
 
 // asBackend reads where PostgreSQL is. A name is looked up at every dial, so it stays a name.
@@ -60,7 +39,7 @@ func (v value) asBackend() Address {
 		return Address{}
 	}
 	if path, unix := strings.CutPrefix(v.text, "unix:"); unix {
-		return v.asSocket(path)
+		return v.asAddress(func(string) (Address, *complaint) { return parseSocket(path) })
 	}
 	if ap, err := netip.ParseAddrPort(v.text); err == nil && ap.Port() != 0 {
 		return Address{"tcp", netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()).String()}
@@ -129,8 +108,7 @@ func (p *Proxy) checkListen(v value) {
 
 // checkAdmin keeps the admin port away from other machines: it has no password.
 func (p *Proxy) checkAdmin(v value) {
-	ap, err := netip.ParseAddrPort(p.Admin.Address)
-	if err != nil || ap.Addr().IsLoopback() || p.AdminPublic || v.faulty("admin_public") {
+	if p.Admin.Network == "" || p.Admin.local() || p.AdminPublic || v.faulty("admin_public") {
 		return
 	}
 	admin := v.at("admin")
