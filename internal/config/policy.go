@@ -64,7 +64,8 @@ type IPRule struct {
 type Identity struct {
 	SubjectCN, DNS, URI string
 	Serial              *Serial
-	Users               []string // at least one
+	Users               []string // at least one, or none with AnyUser
+	AnyUser             bool
 	Position            Position
 }
 

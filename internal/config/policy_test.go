@@ -113,6 +113,17 @@ func TestPolicyProblemsNameLineFieldValueAndFix(t *testing.T) {
 			`policy.yaml:9: identities[0]: has 0 names of a certificate; write exactly one of subject_cn, dns, uri and serial`},
 		"identity without users": {replaced(8, "identities:\n- {subject_cn: a, users: []}"),
 			`policy.yaml:9: identities[0].users: is empty; write at least one item`},
+		"identity that says nothing of users": {replaced(8, "identities:\n- {subject_cn: a}"),
+			`policy.yaml:9: identities[0].users: is missing; list the database users that these certificates may log in as, or write any_user: true`},
+		"identity for no user": {replaced(8, "identities:\n- {subject_cn: a, any_user: false}"),
+			`policy.yaml:9: identities[0].users: is missing; list the database users that these certificates may log in as, or write any_user: true`},
+		"identity for some users and for any": {replaced(8, "identities:\n- {subject_cn: a, users: [u],\n   any_user: true}"),
+			`policy.yaml:10: identities[0].any_user: is true beside a list of users; remove one of the two`},
+		"identity for an empty list of users and for any": {replaced(8, "identities:\n- {subject_cn: a, any_user: true, users: []}"),
+			"policy.yaml:9: identities[0].any_user: is true beside a list of users; remove one of the two\n" +
+				`policy.yaml:9: identities[0].users: is empty; write at least one item`},
+		"identity for yes": {replaced(8, "identities:\n- {subject_cn: a, any_user: yes}"),
+			`policy.yaml:9: identities[0].any_user: "yes" is neither true nor false; write true or false`},
 		"user that PostgreSQL would cut": {replaced(8, "identities:\n- {subject_cn: a, users: ["+strings.Repeat("u", 64)+"]}"),
 			`policy.yaml:9: identities[0].users[0]: "` + strings.Repeat("u", 64) + `" is 64 bytes long; write 1 to 63 bytes`},
 		"same identity": {replaced(8, "identities:\n- {dns: A.example, users: [u]}\n- {dns: a.example, users: [v]}"),
@@ -201,7 +212,8 @@ ip_rules:
   - {id: 7, cidr: "::/0", expires_at: 1999-01-01T00:00:00Z}
 identities:
   - {serial: "1f:0a", users: [app, "Häns"]}
-  - {dns: App.Example, users: [app]}
+  - {dns: App.Example, users: [app], any_user: false}
+  - {uri: "urn:pgmtls:database:1", any_user: true}
 on_removal: keep
 `))
 	if err != nil {
@@ -224,7 +236,8 @@ on_removal: keep
 		t.Errorf("expires_at: %v", p.IPRules[0].ExpiresAt)
 	case p.IPRules[1].ID != "7" || p.IPRules[1].ExpiresAt.Year() != 1999:
 		t.Errorf("rule that has expired: %+v", p.IPRules[1])
-	case *p.Identities[0].Serial != p.Revoked[0] || p.Identities[0].Users[1] != "Häns" || p.Identities[1].DNS != "app.example":
+	case *p.Identities[0].Serial != p.Revoked[0] || p.Identities[0].Users[1] != "Häns" || p.Identities[1].DNS != "app.example",
+		p.Identities[1].AnyUser, p.Identities[2].URI != "urn:pgmtls:database:1" || !p.Identities[2].AnyUser || p.Identities[2].Users != nil:
 		t.Errorf("identities: %+v", p.Identities)
 	}
 }

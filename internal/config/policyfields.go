@@ -87,17 +87,21 @@ var identityFields = []field[Identity]{
 				i.Serial = &s
 			}
 		}},
-	listField(Key{Name: "users", Type: "list of texts", Required: true, Bounds: fmt.Sprintf("at least one, each 1 to %d bytes", maxUser),
+	listField(Key{Name: "users", Type: "list of texts", Absent: "only with any_user: true", Bounds: fmt.Sprintf("at least one, each 1 to %d bytes", maxUser),
 		Meaning: "The database users that these certificates may log in as."},
 		listRule{1, maxIdentities}, func(v value) (string, bool) { return v.asText(textRule{1, maxUser, false}) },
 		func(i *Identity) *[]string { return &i.Users }),
+	boolField(Key{Name: "any_user", Default: "false",
+		Meaning: "These certificates may log in as any database user, instead of those of a list."},
+		func(i *Identity) *bool { return &i.AnyUser }),
 }
 
 func certificateAt(v value, c *Certificate) { c.Position = v.position() }
 
 func ruleAt(v value, r *IPRule) { r.Position = v.position() }
 
-// identityAt also counts the names: a rule with two would leave open whether one or both must fit.
+// identityAt also counts the names, since an entry with two would leave open whether one or both must fit, and requires
+// that the users are told in one way.
 func identityAt(v value, i *Identity) {
 	i.Position = v.position()
 	if v.kind != mapping {
@@ -111,6 +115,12 @@ func identityAt(v value, i *Identity) {
 	}
 	if names != 1 {
 		v.refuseHidden(fmt.Sprintf("has %d names of a certificate", names), "write exactly one of subject_cn, dns, uri and serial")
+	}
+	switch users, anyUser := v.path+".users", v.path+".any_user"; {
+	case i.AnyUser && v.has(users):
+		v.at(anyUser).refuseHidden("is true beside a list of users", "remove one of the two")
+	case !i.AnyUser && !v.has(users) && !v.faulty(anyUser):
+		v.at(users).refuseHidden("is missing", "list the database users that these certificates may log in as, or write any_user: true")
 	}
 }
 

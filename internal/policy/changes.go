@@ -82,5 +82,5 @@ func difference(previous, next []string) (added, removed []string) {
 func sameIdentity(a, b config.Identity) bool {
 	return a.SubjectCN == b.SubjectCN && a.DNS == b.DNS && a.URI == b.URI &&
 		(a.Serial == nil) == (b.Serial == nil) && (a.Serial == nil || *a.Serial == *b.Serial) &&
-		slices.Equal(a.Users, b.Users)
+		a.AnyUser == b.AnyUser && slices.Equal(a.Users, b.Users)
 }

@@ -45,6 +45,8 @@ func TestChangesAreInTheWordsOfThePolicy(t *testing.T) {
 			return Changes{ClientAuthChanged: true}
 		}},
 		"an identity": {required + office, required + office + "identities: [{serial: '01', users: [app]}]\n", func(_, _ *Snapshot) Changes { return Changes{IdentitiesChanged: true} }},
+		"any user instead of some": {required + office + "identities: [{serial: '01', users: [app]}]\n", required + office + "identities: [{serial: '01', any_user: true}]\n",
+			func(_, _ *Snapshot) Changes { return Changes{IdentitiesChanged: true} }},
 		"an identity's place in the file": {required + office + "identities: [{serial: '01', users: [app]}]\n", required + "identities: [{serial: '01', users: [app]}]\n" + office,
 			func(_, _ *Snapshot) Changes { return Changes{} }},
 	} {

@@ -200,20 +200,27 @@ func (s *Snapshot) explainUser(q Request, identity *tlsconf.Identity, bad *refus
 		step.Text = "Identities are asked with a good certificate."
 		return step
 	}
-	for _, entry := range s.identities {
-		if identity != nil && names(entry, identity) && len(step.Details) < maxShownIdentities {
-			step.Details = append(step.Details, fmt.Sprintf("line %d gives the certificate the users %s", entry.Position.Line, shownText(strings.Join(entry.Users, ", "))))
+	for i := range s.identities {
+		entry := &s.identities[i]
+		if identity == nil || !names(entry, identity) || len(step.Details) == maxShownIdentities {
+			continue
 		}
+		given := "every user"
+		if !entry.AnyUser {
+			given = "the users " + shownText(strings.Join(entry.Users, ", "))
+		}
+		step.Details = append(step.Details, fmt.Sprintf("line %d gives the certificate %s", entry.Position.Line, given))
 	}
 	if q.User == "" {
 		step.Text = "The question names no user; identities are left out."
 		return step
 	}
-	if s.mapUser(identity, q.User) != nil {
+	giver := s.giver(identity, q.User)
+	if giver == nil {
 		step.Result, step.Text = Refused, fmt.Sprintf("No entry of identities gives the user \"%s\" to the certificate.", shown(q.User))
 		return step
 	}
-	step.Result, step.Text = Passed, fmt.Sprintf("The user \"%s\" is given to the certificate.", shown(q.User))
+	step.Result, step.Text = Passed, fmt.Sprintf("The user \"%s\" is given to the certificate by line %d.", shown(q.User), giver.Position.Line)
 	return step
 }
 

@@ -26,6 +26,7 @@ func TestExplanationAgreesWithTheGate(t *testing.T) {
 	other := p.space.MustIssue(t, testpki.Client("other"))
 	stranger := testpki.MustCA(t, "Stranger CA").MustIssue(t, testpki.Client("app"))
 	const mapped = "identities: [{subject_cn: app, users: [app, reports]}]\n"
+	const anyUser = "identities: [{subject_cn: other, any_user: true}]\n"
 	stepOf := map[refusal.Reason]string{
 		refusal.AddressNotAllowed:    "address",
 		refusal.NoClientCertificate:  "client_certificate",
@@ -34,7 +35,7 @@ func TestExplanationAgreesWithTheGate(t *testing.T) {
 		refusal.UserNotAllowed:       "user",
 	}
 	seen := make(map[refusal.Reason]bool)
-	for _, lines := range []string{required, optional, off, required + mapped, required + "revoked: ['" + serialOf(p.client) + "']\n"} {
+	for _, lines := range []string{required, optional, off, required + mapped, required + anyUser, required + "revoked: ['" + serialOf(p.client) + "']\n"} {
 		s := p.build(t, lines+threeRules)
 		for _, addr := range []string{office, vpn, guest, outside} {
 			for _, certificate := range []*testpki.Pair{nil, p.client, other, stranger} {
@@ -110,7 +111,12 @@ func TestExplanationTellsEveryStep(t *testing.T) {
 			step: "client_certificate", result: Refused, text: "has been revoked", details: []string{"CN=app"}},
 		{what: "no identities", lines: required + threeRules, addr: office, chain: p.client, user: "x", step: "user", result: NotAsked, text: "no identities"},
 		{what: "a user of the certificate", lines: required + threeRules + "identities: [{subject_cn: app, users: [app, reports]}]\n", addr: office, chain: p.client, user: "app",
-			step: "user", result: Passed, text: `The user "app" is given`, details: []string{"gives the certificate the users app, reports"}},
+			step: "user", result: Passed, text: `The user "app" is given to the certificate by line 10.`, details: []string{"gives the certificate the users app, reports"}},
+		{what: "any user of the certificate", lines: required + threeRules + "identities:\n- {subject_cn: app, users: [reports]}\n- {uri: 'urn:x:1', any_user: true}\n- {serial: '" + serialOf(p.client) + "', any_user: true}\n",
+			addr: office, chain: p.client, user: "app", step: "user", result: Passed, text: `The user "app" is given to the certificate by line 13.`,
+			details: []string{"line 11 gives the certificate the users reports", "line 13 gives the certificate every user"}},
+		{what: "any user of another certificate", lines: required + threeRules + "identities: [{uri: 'urn:x:1', any_user: true}]\n", addr: office, chain: p.client, user: "app",
+			step: "user", result: Refused, text: `No entry of identities gives the user "app"`},
 		{what: "a user of nobody's", lines: required + threeRules + "identities: [{subject_cn: other, users: [app]}]\n", addr: office, chain: p.client, user: "a\nb",
 			step: "user", result: Refused, text: `No entry of identities gives the user "a\nb"`},
 		{what: "no user", lines: required + threeRules + "identities: [{subject_cn: other, users: [app]}]\n", addr: office, chain: p.client, step: "user", result: NotAsked, text: "names no user"},

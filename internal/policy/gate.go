@@ -127,13 +127,8 @@ func (s *Snapshot) identify(q Request, judge judge) (*tlsconf.Identity, *refusal
 // mapUser refuses a user whom no identities entry gives to the certificate. Without entries every certificate
 // of the CA is for every user.
 func (s *Snapshot) mapUser(identity *tlsconf.Identity, user string) *refusal.Refusal {
-	if len(s.identities) == 0 {
+	if len(s.identities) == 0 || s.giver(identity, user) != nil {
 		return nil
-	}
-	for _, entry := range s.identities {
-		if identity != nil && names(entry, identity) && slices.Contains(entry.Users, user) {
-			return nil
-		}
 	}
 	refused := &refusal.Refusal{
 		Reason:  refusal.UserNotAllowed,
@@ -145,8 +140,26 @@ func (s *Snapshot) mapUser(identity *tlsconf.Identity, user string) *refusal.Ref
 	return refused
 }
 
+// giver is the first identities entry that gives the user to the certificate, or nil.
+func (s *Snapshot) giver(identity *tlsconf.Identity, user string) *config.Identity {
+	if identity == nil {
+		return nil
+	}
+	for i := range s.identities {
+		if entry := &s.identities[i]; names(entry, identity) && lets(entry, user) {
+			return entry
+		}
+	}
+	return nil
+}
+
+// lets reports whether an entry has the user. No name at all is no user, not any.
+func lets(entry *config.Identity, user string) bool {
+	return user != "" && (entry.AnyUser || slices.Contains(entry.Users, user))
+}
+
 // names reports whether an entry is about the certificate.
-func names(entry config.Identity, identity *tlsconf.Identity) bool {
+func names(entry *config.Identity, identity *tlsconf.Identity) bool {
 	switch {
 	case entry.SubjectCN != "":
 		return entry.SubjectCN == identity.CommonName

@@ -44,12 +44,16 @@ func TestGate(t *testing.T) {
 	p := newPKI(t)
 	other := p.space.MustIssue(t, testpki.Client("other"))
 	named := p.space.MustIssue(t, testpki.Template{CommonName: "app", DNSNames: []string{"app.example.com"},
-		URIs: []string{"spiffe://example.com/app"}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		URIs: []string{"spiffe://example.com/app", "urn:pgmtls:database:1"}, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	old := testpki.Client("app")
 	old.NotBefore, old.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
 	expired := p.space.MustIssue(t, old)
 	stranger := testpki.MustCA(t, "Stranger CA").MustIssue(t, testpki.Client("app"))
 	none := (*testpki.Pair)(nil)
+	const (
+		ofThisDatabase    = "identities: [{uri: 'urn:pgmtls:database:1', any_user: true}]"
+		ofAnotherDatabase = "identities: [{uri: 'urn:pgmtls:database:2', any_user: true}]"
+	)
 
 	for _, row := range []struct {
 		auth, identities string
@@ -98,6 +102,22 @@ func TestGate(t *testing.T) {
 		{required, "identities: [{dns: app, users: [app]}]", office, p.client, "app", "user_not_allowed"},
 		{required, "identities: [{uri: 'spiffe://example.com/app', users: [app]}]", office, named, "app", "rule office"},
 		{required, "identities: [{uri: 'spiffe://example.com/app/', users: [app]}]", office, named, "app", "user_not_allowed"},
+		{required, ofThisDatabase, office, named, "app", "rule office"},
+		{required, ofThisDatabase, office, named, "postgres", "rule office"},
+		{required, ofThisDatabase, office, named, "", "user_not_allowed"},
+		{required, ofThisDatabase, office, p.client, "app", "user_not_allowed"},
+		{required, ofThisDatabase, office, none, "app", "no_client_certificate"},
+		{required, ofThisDatabase, office, stranger, "app", "certificate_unknown_ca"},
+		{required, ofThisDatabase, outside, named, "app", "address_not_allowed"},
+		{required + "revoked: ['" + serialOf(named) + "']\n", ofThisDatabase, office, named, "app", "certificate_revoked"},
+		{required, ofAnotherDatabase, office, named, "app", "user_not_allowed"},
+		{required, ofAnotherDatabase, office, p.client, "app", "user_not_allowed"},
+		{required, "identities: [{uri: 'urn:pgmtls:database:1/', any_user: true}]", office, named, "app", "user_not_allowed"},
+		{required, "identities: [{uri: 'urn:pgmtls:database:2', any_user: true}, {subject_cn: app, users: [app]}]", office, named, "app", "rule office"},
+		{required, "identities: [{uri: 'urn:pgmtls:database:2', any_user: true}, {subject_cn: app, users: [app]}]", office, named, "postgres", "user_not_allowed"},
+		{required, "identities: [{subject_cn: app, users: [app]}, {uri: 'urn:pgmtls:database:1', any_user: true}]", office, named, "postgres", "rule office"},
+		{required, "identities: [{serial: '" + serialOf(other) + "', any_user: true}]", office, p.client, "app", "user_not_allowed"},
+		{required, "identities: [{subject_cn: app, users: [app], any_user: false}]", office, named, "postgres", "user_not_allowed"},
 		{required, "identities: [{serial: '" + serialOf(other) + "', users: [app]}]", office, other, "app", "rule office"},
 		{required, "identities: [{serial: '" + serialOf(other) + "', users: [app]}]", office, p.client, "app", "user_not_allowed"},
 		{required, "identities: [{subject_cn: nobody, users: [app]}, {subject_cn: app, users: [app]}]", office, p.client, "app", "rule office"},
@@ -156,6 +176,54 @@ func TestRefusalsSayWhatWasSeenAndWhatToDo(t *testing.T) {
 			t.Errorf("%+v is let in", row.q)
 		} else if got := refused.Response(""); got != row.want {
 			t.Errorf("got  %+v\nwant %+v", got, row.want)
+		}
+	}
+}
+
+// A space's CA issues the certificates of several databases. What such a client reads must not depend on the way in which
+// an entry gives its users.
+func TestCertificateOfAnotherDatabaseIsToldThatItFailed(t *testing.T) {
+	p := newPKI(t)
+	template := testpki.Client("app")
+	template.URIs = []string{"urn:pgmtls:database:2"}
+	neighbour := p.space.MustIssue(t, template)
+	s := p.build(t, required+threeRules+"identities: [{uri: 'urn:pgmtls:database:1', any_user: true}]\n")
+	for _, pair := range []*testpki.Pair{neighbour, p.client} { // the other has no URI at all
+		_, refused := s.Authorize(Request{Addr: netip.MustParseAddr(office), User: "app", Chain: pair.Chain, Now: time.Now()})
+		if refused == nil {
+			t.Fatalf("%s is let in", subjectOf(pair))
+		}
+		want := refusal.Response{SQLState: "28000",
+			Message: `certificate authentication failed for user "app"`,
+			Detail:  `Client certificate "CN=app" (serial ` + serialOf(pair) + `) is not for this user.`,
+			Hint:    "Connect as a user that this client certificate is for."}
+		if got := refused.Response(""); got != want {
+			t.Errorf("got  %+v\nwant %+v", got, want)
+		}
+	}
+}
+
+// The entry that let a session in may go while the session lives.
+func TestLiveSessionEndsWithTheEntryForAnyUser(t *testing.T) {
+	p := newPKI(t)
+	template := testpki.Client("app")
+	template.URIs = []string{"urn:pgmtls:database:1"}
+	pair := p.space.MustIssue(t, template)
+	q := Request{Addr: netip.MustParseAddr(office), Chain: pair.Chain, User: "app", Now: time.Now()}
+	first := p.build(t, required+threeRules+"identities: [{uri: 'urn:pgmtls:database:1', any_user: true}]\n")
+	had, refused := first.Authorize(q)
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	for _, row := range []struct{ entry, want string }{
+		{"{uri: 'urn:pgmtls:database:1', any_user: true}", "rule office"},
+		{"{uri: 'urn:pgmtls:database:1', users: [app]}", "rule office"},
+		{"{uri: 'urn:pgmtls:database:1', users: [other]}", "user_not_allowed"},
+		{"{uri: 'urn:pgmtls:database:2', any_user: true}", "user_not_allowed"},
+	} {
+		next := p.rebuild(t, required+threeRules+"identities: ["+row.entry+"]\n", first)
+		if got := answerOf(next.Review(q.Now).Authorize(q, had)); got != row.want {
+			t.Errorf("under %s: %s, want %s", row.entry, got, row.want)
 		}
 	}
 }
