@@ -151,7 +151,7 @@ func TestClientCertificateIsForClientsOnly(t *testing.T) {
 		t.Errorf("%d certificates; a root is not served", len(certs))
 	case len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth:
 		t.Errorf("extended key usage %v", leaf.ExtKeyUsage)
-	case leaf.KeyUsage != x509.KeyUsageDigitalSignature || leaf.IsCA:
+	case leaf.KeyUsage != x509.KeyUsageDigitalSignature || leaf.IsCA || !leaf.BasicConstraintsValid:
 		t.Errorf("key usage %b, CA %v", leaf.KeyUsage, leaf.IsCA)
 	case leaf.Subject.CommonName != "app" || len(leaf.URIs) != 1 || leaf.URIs[0].String() != "urn:pgmtls:database:7f1d":
 		t.Errorf("names %v, %v", leaf.Subject, leaf.URIs)

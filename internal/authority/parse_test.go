@@ -3,6 +3,8 @@ package authority
 import (
 	"bytes"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"strings"
 	"testing"
@@ -63,6 +65,12 @@ func TestIntermediateIssuesWithoutItsRoot(t *testing.T) {
 	}
 }
 
+// keyID is the extension subjectKeyIdentifier with so many bytes (fewer than 126).
+func keyID(size byte) []pkix.Extension {
+	value := append([]byte{4, size}, make([]byte, size)...) // an OCTET STRING
+	return []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 14}, Value: value}}
+}
+
 func TestBadCAsAreRefusedWithTheirFix(t *testing.T) {
 	edited := func(edit func(*testpki.Template)) func(*testing.T) ([]byte, []byte) {
 		return func(t *testing.T) ([]byte, []byte) {
@@ -97,6 +105,15 @@ func TestBadCAsAreRefusedWithTheirFix(t *testing.T) {
 		}), "both clientAuth and serverAuth"},
 		{"signed with SHA-1", edited(func(template *testpki.Template) { template.Signature = x509.ECDSAWithSHA1 }), "ECDSA-SHA1, which is refused"},
 		{"no subject", edited(func(template *testpki.Template) { template.CommonName = "" }), "needs a name"},
+		{"no key identifier", edited(func(template *testpki.Template) { template.Extra = keyID(0) }), "has no subject key identifier"},
+		{"a key identifier that is none", edited(func(template *testpki.Template) { template.Extra = keyID(65) }), "has 65 bytes"},
+		{"a weak root", func(t *testing.T) ([]byte, []byte) {
+			template := testpki.Authority("root")
+			template.Key = testpki.RSA1024
+			root := testpki.MustNewCA(t, template)
+			pair := root.MustIssue(t, testpki.Authority("intermediate"))
+			return append(pair.CertPEM, root.PEM()...), pair.KeyPEM
+		}, `CA certificate 2, "CN=root": the RSA key has 1024 bits`},
 		{"another key", rearranged(func(c, k []byte) ([]byte, []byte) { return c, otherPair.KeyPEM }), "does not belong to the CA certificate"},
 		{"the root first", rearranged(func(c, k []byte) ([]byte, []byte) {
 			blocks := bytes.SplitAfter(c, []byte("-----END CERTIFICATE-----\n"))
@@ -104,6 +121,9 @@ func TestBadCAsAreRefusedWithTheirFix(t *testing.T) {
 		}), "belongs to CA certificate 2"},
 		{"a stranger above", rearranged(func(c, k []byte) ([]byte, []byte) {
 			return append(bytes.SplitAfter(c, []byte("-----END CERTIFICATE-----\n"))[0], other.PEM()...), k
+		}), "did not issue CA certificate 1"},
+		{"a namesake of the root above", rearranged(func(c, k []byte) ([]byte, []byte) {
+			return append(bytes.SplitAfter(c, []byte("-----END CERTIFICATE-----\n"))[0], testpki.MustCA(t, "root").PEM()...), k
 		}), "did not issue CA certificate 1"},
 		{"something above a root", rearranged(func(c, k []byte) ([]byte, []byte) {
 			return append(bytes.Clone(otherPair.CertPEM), otherPair.CertPEM...), otherPair.KeyPEM
@@ -120,6 +140,11 @@ func TestBadCAsAreRefusedWithTheirFix(t *testing.T) {
 		{"empty", rearranged(func(c, k []byte) ([]byte, []byte) { return nil, k }), "it is empty"},
 		{"huge", rearranged(func(c, k []byte) ([]byte, []byte) { return append(make([]byte, maxText), c...), k }), "more than"},
 		{"exchanged", rearranged(func(c, k []byte) ([]byte, []byte) { return k, c }), "private key where certificates are expected"},
+		{"a request", rearranged(func(c, k []byte) ([]byte, []byte) {
+			der, _ := csr(t, testpki.P256)
+			return requestPEM("CERTIFICATE REQUEST", der), k
+		}), "a CA has to sign it first"},
+		{"a list", rearranged(func(c, k []byte) ([]byte, []byte) { return requestPEM("X509 CRL", nil), k }), `"X509 CRL" where a CERTIFICATE is expected`},
 		{"a certificate as key", rearranged(func(c, k []byte) ([]byte, []byte) { return c, c }), "certificate where the private key is expected"},
 		{"two keys", rearranged(func(c, k []byte) ([]byte, []byte) { return c, append(bytes.Clone(k), k...) }), "several private keys"},
 		{"a list as key", rearranged(func(c, k []byte) ([]byte, []byte) {
