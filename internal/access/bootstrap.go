@@ -1,0 +1,72 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"pgmtls-proxy/internal/space"
+	"pgmtls-proxy/internal/store"
+)
+
+// Bootstrap makes the token "admin" of scope all when a control plane starts for the first time, and writes it into
+// the file, for its owner only. Of daemons that start together one does it. It is done once in the life of a store:
+// an "admin" that was revoked does not come back.
+//
+// The file is written before the token is good. A daemon that dies in between has left a token that is none, and its
+// next start makes another; the other way round, nobody would have one.
+func (t *Tokens) Bootstrap(ctx context.Context, file string) (made bool, err error) {
+	if _, err := t.store.Get(ctx, keyBootstrap); err == nil {
+		return false, nil
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return false, fmt.Errorf("look for the first token: %w", err)
+	}
+	id, presented, digest := newSecret()
+	record := tokenRecord{Digest: digest, Token: Token{ID: id, Name: "admin", Kind: All, CreatedAt: t.now(), CreatedBy: space.System.Name}}
+	if err := writeToken(file, presented); err != nil {
+		return false, fmt.Errorf("write the first token: %w", err)
+	}
+	tx := new(store.Tx)
+	tx.If(keyBootstrap, 0)
+	tx.Put(keyBootstrap, []byte(id))
+	tx.Put(keyTokenNames+record.Name, []byte(id))
+	if err := put(tx, keyTokens+id, record); err != nil {
+		return false, err
+	}
+	switch _, err := t.store.Commit(ctx, tx); {
+	case errors.Is(err, store.ErrConflict): // another daemon was faster, with its own file
+		return false, dropToken(file, presented)
+	case err != nil:
+		return false, fmt.Errorf("make the first token: %w", err)
+	}
+	return true, nil
+}
+
+// writeToken replaces the file as a whole.
+func writeToken(file, presented string) error {
+	temporary, err := os.CreateTemp(filepath.Dir(file), ".admin-token-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temporary.WriteString(presented + "\n")
+	err = errors.Join(err, temporary.Sync(), temporary.Close())
+	if err == nil {
+		err = os.Rename(temporary.Name(), file)
+	}
+	if err != nil {
+		os.Remove(temporary.Name())
+	}
+	return err
+}
+
+// dropToken removes the file if the token in it is the one that never became good.
+func dropToken(file, presented string) error {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && string(text) != presented+"\n" {
+		return nil
+	}
+	return errors.Join(err, os.Remove(file))
+}
