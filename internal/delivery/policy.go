@@ -63,10 +63,10 @@ func ParseHeader(text []byte) (database string, generation int64, ok bool) {
 	}
 	database, number, found := strings.Cut(rest, headerMark)
 	generation, err := strconv.ParseInt(number, 10, 64)
-	if !found || err != nil || !goodDatabase(database) || Header(database, generation) != string(line)+"\n" {
+	if !found || err != nil || generation < 1 || !goodDatabase(database) || Header(database, generation) != string(line)+"\n" {
 		return "", 0, false
 	}
-	return database, generation, generation > 0
+	return database, generation, true
 }
 
 // hashDigits is how much of the SHA-256 of a file's content is in its name. It tells versions apart and finds what was

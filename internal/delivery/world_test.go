@@ -176,12 +176,27 @@ func (l *logged) String() string {
 // startProxy runs a proxy on a policy directory until the end of the test.
 func startProxy(t testing.TB, dir string, changes map[string]any) *proxy {
 	t.Helper()
+	return startProxyAs(t, dir, changes, nil)
+}
+
+// openTemp is a directory of the test that every user can enter.
+func openTemp(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	must(t, os.Chmod(filepath.Dir(dir), 0o755))
+	must(t, os.Chmod(dir, 0o755))
+	return dir
+}
+
+// startProxyAs is [startProxy] for another user; nil is this one.
+func startProxyAs(t testing.TB, dir string, changes map[string]any, user *syscall.Credential) *proxy {
+	t.Helper()
 	path, err := program()
 	must(t, err)
-	home := t.TempDir()
+	home := openTemp(t)
 	content := map[string]any{
 		"listen": []string{"127.0.0.1:0"}, "admin": "127.0.0.1:0", "policy_dir": dir,
-		"backend": map[string]any{"address": "unix:" + filepath.Join(home, "nobody")},
+		"backend": map[string]any{"address": "127.0.0.1:1"}, // nobody is there
 		"drain":   map[string]any{"grace": "0s"},
 	}
 	for key, value := range changes {
@@ -193,13 +208,21 @@ func startProxy(t testing.TB, dir string, changes map[string]any) *proxy {
 	p := &proxy{Dir: dir, log: &logged{}, ended: make(chan struct{})}
 	p.command = exec.Command(path, "--config", filepath.Join(home, "proxy.yaml"))
 	p.command.Stderr = p.log
+	p.command.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	must(t, p.command.Start())
 	go func() {
 		p.command.Wait() // it is ended by a signal
 		close(p.ended)
 	}()
 	t.Cleanup(p.stop)
-	eventually(t, p.learnAddresses)
+	eventually(t, func() error {
+		select {
+		case <-p.ended:
+			t.Fatalf("the proxy has ended: %s", p.log)
+		default:
+		}
+		return p.learnAddresses()
+	})
 	return p
 }
 
@@ -212,9 +235,7 @@ func (p *proxy) learnAddresses() error {
 		}
 		if json.Unmarshal(lines.Bytes(), &event) == nil && event.Message == "serving" {
 			p.Listen, p.Admin = event.Listen[0], config.Address{Network: "tcp", Address: event.Admin}
-			if socket, ok := bytes.CutPrefix([]byte(event.Admin), []byte("unix:")); ok {
-				p.Admin = config.Address{Network: "unix", Address: string(socket)}
-			} else if filepath.IsAbs(event.Admin) {
+			if filepath.IsAbs(event.Admin) {
 				p.Admin.Network = "unix"
 			}
 			return nil
@@ -276,4 +297,3 @@ func names(t testing.TB, dir string) (list []string) {
 	}
 	return list
 }
-
