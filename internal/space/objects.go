@@ -157,7 +157,8 @@ type Authority struct {
 	CRL     int64     `json:"crl"` // number of the newest revocation list
 	Revoked []Revoked `json:"revoked,omitempty"`
 
-	NextUpdate time.Time `json:"next_update"` // of the newest revocation list
+	NextUpdate time.Time `json:"next_update"`      // of the newest revocation list
+	Warned     bool      `json:"warned,omitempty"` // people were told that it ends
 
 	revision int64
 }
