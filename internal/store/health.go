@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -49,32 +50,58 @@ type Stats struct {
 	Member   string // who was asked: an endpoint, or embedded
 }
 
-// Stats asks the first member that answers.
+// Stats asks every member, and takes the first answer.
 func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	ctx, end, err := s.begin(ctx)
 	if err != nil {
 		return Stats{}, s.wrap(err, "get stats of store")
 	}
 	defer end()
-	members := s.client.Endpoints()
 	if s.embedded != nil {
-		members = []string{embeddedName}
+		stats, err := s.ask(ctx, embeddedName)
+		if err != nil {
+			return Stats{}, s.wrap(err, "get stats of store")
+		}
+		return stats, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var asked sync.WaitGroup
+	defer asked.Wait()
+	defer cancel()
+	type answer struct {
+		stats Stats
+		err   error
+	}
+	members := s.client.Endpoints()
+	answers := make(chan answer, len(members))
+	for _, member := range members {
+		asked.Go(func() {
+			stats, err := s.ask(ctx, member)
+			answers <- answer{stats, err}
+		})
 	}
 	var failed []error
-	for _, member := range members {
-		answer, err := s.client.Status(ctx, member)
-		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", member, err))
-			continue
+	for range members {
+		answer := <-answers
+		if answer.err == nil {
+			return answer.stats, nil
 		}
-		return Stats{
-			Revision: answer.Header.Revision,
-			Size:     answer.DbSize,
-			InUse:    answer.DbSizeInUse,
-			Quota:    answer.DbSizeQuota,
-			Version:  answer.Version,
-			Member:   member,
-		}, nil
+		failed = append(failed, answer.err)
 	}
 	return Stats{}, s.wrap(errors.Join(failed...), "get stats of store")
+}
+
+func (s *Store) ask(ctx context.Context, member string) (Stats, error) {
+	answer, err := s.client.Status(ctx, member)
+	if err != nil {
+		return Stats{}, fmt.Errorf("%s: %w", member, err)
+	}
+	return Stats{
+		Revision: answer.Header.Revision,
+		Size:     answer.DbSize,
+		InUse:    answer.DbSizeInUse,
+		Quota:    answer.DbSizeQuota,
+		Version:  answer.Version,
+		Member:   member,
+	}, nil
 }

@@ -29,6 +29,11 @@ func (e Election) prefix() string { return "elections/" + e.Name }
 // The leadership is a lease of five seconds. A leader whose process stands still may take itself for the leader for a
 // moment longer than the others do, so what work writes must be safe by the conditions of its transactions.
 func (s *Store) Lead(ctx context.Context, e Election, work func(context.Context) error) error {
+	leave, err := s.enter()
+	if err != nil {
+		return s.wrap(err, "lead %s", e.Name)
+	}
+	defer leave()
 	for {
 		err := s.term(ctx, e, work)
 		switch {
@@ -55,6 +60,7 @@ func (s *Store) term(ctx context.Context, e Election, work func(context.Context)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(session.Ctx(), cancel)()
+	defer context.AfterFunc(s.ctx, cancel)()
 
 	if err := concurrency.NewElection(session, e.prefix()).Campaign(ctx, e.Node); err != nil {
 		return fmt.Errorf("campaign in election %s: %w", e.Name, explain(err))
@@ -66,8 +72,7 @@ func (s *Store) term(ctx context.Context, e Election, work func(context.Context)
 	return err
 }
 
-// session gets a lease that is kept alive until it is closed, or the store is. It outlives ctx, so that it can be given
-// back.
+// session gets a lease that is kept alive until it is closed. It outlives ctx, so that it can be given back.
 func (s *Store) session(ctx context.Context) (*concurrency.Session, error) {
 	ctx, end, err := s.begin(ctx)
 	if err != nil {
@@ -79,8 +84,7 @@ func (s *Store) session(ctx context.Context) (*concurrency.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return concurrency.NewSession(s.client, concurrency.WithLease(lease.ID), concurrency.WithTTL(seconds),
-		concurrency.WithContext(s.ctx))
+	return concurrency.NewSession(s.client, concurrency.WithLease(lease.ID), concurrency.WithTTL(seconds))
 }
 
 // Leader gives the node that leads an election now, or ErrNotFound.

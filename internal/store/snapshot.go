@@ -13,6 +13,7 @@ import (
 
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -34,15 +35,11 @@ func (s *Store) SaveSnapshot(ctx context.Context, w io.Writer) error {
 }
 
 func (s *Store) saveSnapshot(ctx context.Context, w io.Writer) error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return ErrClosed
+	leave, err := s.enter()
+	if err != nil {
+		return err
 	}
-	s.requests.Add(1)
-	s.mu.Unlock()
-	defer s.requests.Done()
-
+	defer leave()
 	// However long it takes: it depends on the size.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -95,8 +92,9 @@ func RestoreSnapshot(ctx context.Context, file, dataDir string) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("restore snapshot %s: %w", file, err)
 	}
-	if err := os.Rename(made, dataDir); err != nil {
-		return fmt.Errorf("restore snapshot: %w", err)
+	// os.Rename refuses to replace a directory. The kernel does it, if the directory is empty.
+	if err := unix.Rename(made, dataDir); err != nil {
+		return fmt.Errorf("restore snapshot: rename %s to %s: %w", made, dataDir, err)
 	}
 	return syncDirectory(filepath.Dir(dataDir))
 }

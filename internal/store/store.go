@@ -139,8 +139,8 @@ func (s *Store) connect(options Options) error {
 	return nil
 }
 
-// Close ends every request, with ErrClosed, and then the etcd inside this process. Calls of Watch and Lead end too, but
-// it does not wait for what runs in them: end them before.
+// Close ends every request, Watch and Lead with ErrClosed, waits until what runs in Lead has returned and its leadership
+// is given up, and stops the etcd inside this process. What runs in a Watch it does not wait for.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	closed := s.closed
@@ -164,21 +164,29 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// begin starts one request. Whoever calls it calls the function that it gives when the request has ended: the server
-// inside this process must not be stopped while it answers.
-func (s *Store) begin(ctx context.Context) (context.Context, func(), error) {
+// enter holds up Close until leave is called: the server inside this process must not be stopped while it answers.
+func (s *Store) enter() (leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, nil, ErrClosed
+		return nil, ErrClosed
 	}
 	s.requests.Add(1)
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	return s.requests.Done, nil
+}
+
+// begin starts one request: it gives it a deadline, which Close brings forward. end must be called when it has ended.
+func (s *Store) begin(ctx context.Context) (bound context.Context, end func(), err error) {
+	leave, err := s.enter()
+	if err != nil {
+		return nil, nil, err
+	}
+	bound, cancel := context.WithTimeout(ctx, answerTimeout)
 	unlink := context.AfterFunc(s.ctx, cancel)
-	return ctx, func() {
+	return bound, func() {
 		unlink()
 		cancel()
-		s.requests.Done()
+		leave()
 	}, nil
 }
 

@@ -1,0 +1,181 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+)
+
+func TestWatchTellsWhatWasDoneToAKey(t *testing.T) {
+	s := fresh(t)
+	start := put(t, s, "a/1", "before")
+	first := commit(t, s, new(Tx).Put("a/1", []byte("x")).Put("a/2", []byte("y")).Put("b", nil))
+	second := commit(t, s, new(Tx).Delete("a/1"))
+
+	var got []Event
+	for events, err := range s.Watch(within(t), "a/", start) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, events...)
+		if len(got) >= 3 {
+			break
+		}
+	}
+	want := []Event{
+		{Item: Item{Key: "a/1", Value: []byte("x"), Revision: first}},
+		{Item: Item{Key: "a/2", Value: []byte("y"), Revision: first}},
+		{Item: Item{Key: "a/1", Revision: second}, Deleted: true},
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestWatchOfWhatIsNotKeptSaysSo(t *testing.T) {
+	s := fresh(t)
+	first := put(t, s, "a", "1")
+	second := put(t, s, "a", "2")
+	last := put(t, s, "a", "3")
+	if _, err := s.client.Compact(within(t), last); err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[int64]error{first: ErrCompacted, second: nil, last + 1: ErrCompacted} {
+		got := false
+		for events, err := range s.Watch(within(t), "", after) {
+			got = true
+			if want != nil {
+				wants(t, err, want)
+				continue // the loop must end by itself
+			}
+			if err != nil || len(events) != 1 || string(events[0].Value) != "3" {
+				t.Errorf("after %d: %v, %v", after, events, err)
+			}
+			break
+		}
+		if !got {
+			t.Errorf("after %d: nothing", after)
+		}
+	}
+}
+
+func TestWatchEndsWithItsContext(t *testing.T) {
+	s := fresh(t)
+	start := put(t, s, "a", "1")
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	put(t, s, "a", "2")
+	count := 0
+	for events, err := range s.Watch(ctx, "", start) {
+		if err != nil || len(events) != 1 {
+			t.Errorf("%v, %v", events, err)
+		}
+		count++
+		cancel()
+	}
+	if count != 1 {
+		t.Errorf("%d times", count)
+	}
+}
+
+func TestWatchEndsWithItsStore(t *testing.T) {
+	s := fresh(t)
+	start := put(t, s, "a", "1")
+	put(t, s, "a", "2")
+	var errs []error
+	for _, err := range s.Watch(within(t), "", start) {
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		closed(t, s)
+	}
+	if len(errs) != 1 {
+		t.Fatalf("got %v", errs)
+	}
+	wants(t, errs[0], ErrClosed)
+}
+
+// Each commit is of two keys, so an event that is lost, doubled or torn from its transaction shows.
+func TestDisconnectsLoseAndDoubleNoEvent(t *testing.T) {
+	nodes := cluster(t)
+	wire := forward(t, nodes[0].client)
+	watcher := open(t, Options{Endpoints: []string{wire.url()}})
+	writer := open(t, Options{Endpoints: endpoints(nodes)})
+	start := put(t, writer, "start", "")
+	ctx := within(t)
+
+	const commits, cuts = 300, 5
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for n := range commits {
+			value := fmt.Appendf(nil, "%d", n)
+			if _, err := writer.Commit(ctx, new(Tx).Put("n/a", value).Put("n/b", value)); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	defer writing.Wait()
+
+	var got []string
+	next := commits / cuts
+	for events, err := range watcher.Watch(ctx, "n/", start) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(events)%2 != 0 {
+			t.Fatalf("half a transaction: %v", events)
+		}
+		for _, event := range events {
+			got = append(got, event.Key+"="+string(event.Value))
+		}
+		if len(got)/2 >= next {
+			wire.cut()
+			next += commits / cuts
+		}
+		if len(got) >= 2*commits {
+			break
+		}
+	}
+	if wire.cuts() < 2 {
+		t.Errorf("%d connections were cut", wire.cuts())
+	}
+	var want []string
+	for n := range commits {
+		want = append(want, fmt.Sprintf("n/a=%d", n), fmt.Sprintf("n/b=%d", n))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %d events, want %d: %.500q", len(got), len(want), got)
+	}
+}
+
+func TestWatchThatWasCutOffTooLongIsToldSo(t *testing.T) {
+	nodes := cluster(t)
+	wire := forward(t, nodes[0].client)
+	watcher := open(t, Options{Endpoints: []string{wire.url()}})
+	writer := open(t, Options{Endpoints: endpoints(nodes)})
+	start := put(t, writer, "a", "0")
+	put(t, writer, "a", "1")
+
+	told := 0
+	for _, err := range watcher.Watch(within(t), "a", start) {
+		if err != nil {
+			wants(t, err, ErrCompacted)
+			told++
+			continue
+		}
+		wire.refuse(true)
+		put(t, writer, "a", "2")
+		last := put(t, writer, "a", "3")
+		if _, err := writer.client.Compact(within(t), last); err != nil {
+			t.Fatal(err)
+		}
+		wire.refuse(false)
+	}
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+}
