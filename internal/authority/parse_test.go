@@ -125,6 +125,13 @@ func TestBadCAsAreRefusedWithTheirFix(t *testing.T) {
 		{"a namesake of the root above", rearranged(func(c, k []byte) ([]byte, []byte) {
 			return append(bytes.SplitAfter(c, []byte("-----END CERTIFICATE-----\n"))[0], testpki.MustCA(t, "root").PEM()...), k
 		}), "did not issue CA certificate 1"},
+		{"the issuer's key under another name above", func(t *testing.T) ([]byte, []byte) {
+			root := testpki.MustCA(t, "root")
+			pair := root.MustIssue(t, testpki.Authority("intermediate"))
+			template := testpki.Authority("renamed")
+			template.Signer = root.Key
+			return append(pair.CertPEM, testpki.MustNewCA(t, template).PEM()...), pair.KeyPEM
+		}, "did not issue CA certificate 1"},
 		{"something above a root", rearranged(func(c, k []byte) ([]byte, []byte) {
 			return append(bytes.Clone(otherPair.CertPEM), otherPair.CertPEM...), otherPair.KeyPEM
 		}), "did not issue CA certificate 1"},
@@ -189,6 +196,19 @@ func TestLimitsOfACAFromOutsideAreToldWhenItIssues(t *testing.T) {
 	server.Hosts = []string{"a.db.example", "db.elsewhere"}
 	_, err = ca.IssueServer(server)
 	wantError(t, err, "may not issue such a certificate")
+}
+
+func TestForeignTextIsShownOnOneLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"plain":                        "plain",
+		"a\x1b[2J\r\nb\u202ec\x00":     "a?[2J??b?c?",
+		strings.Repeat("x", 300):       strings.Repeat("x", maxShown) + "…",
+		"x" + strings.Repeat("é", 300): "x" + strings.Repeat("é", 99) + "…",
+	} {
+		if got := clean(text); got != want {
+			t.Errorf("%q is shown as %q, want %q", text, got, want)
+		}
+	}
 }
 
 func TestErrorsShowNoKeyAndNoControlBytes(t *testing.T) {
