@@ -138,7 +138,8 @@ func (c *Courier) generation(digest string) int64 {
 }
 
 // learn reads the directory, once for each digest that the proxy shows and that nothing explains: this process may have
-// just started, or another one published.
+// just started, or another one published. What lies there under the number of a generation that is known, with other
+// bytes, has been edited.
 func (c *Courier) learn(digest string) {
 	c.mu.Lock()
 	tried := c.unknown == digest
@@ -152,7 +153,15 @@ func (c *Courier) learn(digest string) {
 		return
 	}
 	defer dir.close()
-	if p, err := dir.policy(c.Database); err == nil && p.digest() == digest {
+	p, err := dir.policy(c.Database)
+	if err != nil || p.digest() != digest {
+		return
+	}
+	c.mu.Lock()
+	_, known := c.digests[p.Generation]
+	known = known || p.Generation <= c.newest
+	c.mu.Unlock()
+	if !known {
 		c.expect(p)
 	}
 }
