@@ -1,6 +1,9 @@
 package api
 
-import "net/http"
+import (
+	"net/http"
+	"time"
+)
 
 // The ids of errors. Clients may act on them; the set is closed.
 const (
@@ -22,8 +25,9 @@ type Error struct {
 	ID      string `json:"id"`
 	Message string `json:"message"` // what is wrong and what to do, for people
 
-	Status    int    `json:"-"` // HTTP status
-	RequestID string `json:"-"` // from [RequestIDHeader]
+	Status     int           `json:"-"` // HTTP status
+	RequestID  string        `json:"-"` // from [RequestIDHeader]
+	RetryAfter time.Duration `json:"-"` // when to try again, if the server said so
 }
 
 func (e *Error) Error() string { return e.Message }
