@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode"
 
+	"pgmtls-proxy/internal/authority"
 	"pgmtls-proxy/internal/store"
 )
 
@@ -71,8 +72,6 @@ func checkText(what, text string, longest int) error {
 	return nil
 }
 
-var labelPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
 // checkHosts normalizes the names of a server certificate.
 func checkHosts(hosts []string) ([]string, error) {
 	if len(hosts) == 0 {
@@ -84,12 +83,11 @@ func checkHosts(hosts []string) ([]string, error) {
 	var good []string
 	for _, host := range hosts {
 		name := strings.TrimSuffix(strings.ToLower(host), ".")
-		if addr, err := netip.ParseAddr(name); err == nil && addr.Zone() == "" {
+		if addr, err := netip.ParseAddr(name); err == nil {
 			name = addr.Unmap().String()
-		} else if labels := strings.Split(strings.TrimPrefix(name, "*."), "."); len(name) > 253 ||
-			slices.ContainsFunc(labels, func(l string) bool { return !labelPattern.MatchString(l) }) ||
-			strings.HasPrefix(name, "*.") && len(labels) < 2 {
-			return nil, refuse(InvalidParams, "%s is no host name and no IP address", shown(host))
+		}
+		if err := authority.CheckHost(name); err != nil {
+			return nil, refuse(InvalidParams, "%s", err)
 		}
 		if !slices.Contains(good, name) {
 			good = append(good, name)

@@ -24,7 +24,7 @@ func TestDatabaseNeedsGoodNames(t *testing.T) {
 		{NewDatabase{Name: "orders", Hosts: []string{"a.example.com"}}, "there is a database orders already"},
 		{NewDatabase{Name: newID(), Hosts: []string{"a.example.com"}}, "can't be a name"},
 		{NewDatabase{Name: "db-1"}, "needs a host name"},
-		{NewDatabase{Name: "db-1", Hosts: []string{"a b"}}, "is no host name"},
+		{NewDatabase{Name: "db-1", Hosts: []string{"a b"}}, "neither a DNS name nor"},
 		{NewDatabase{Name: "db-1", Hosts: []string{"a.example.com"}, Port: 70000}, "port 70000"},
 		{NewDatabase{Name: "db-1", Hosts: []string{"a.example.com"}, Proxies: []NewProxy{{Name: "p1"}, {Name: "p1"}}}, "p1 is there already"},
 		{NewDatabase{Name: "db-1", Hosts: []string{"a.example.com"}, Proxies: []NewProxy{{Name: "p1", PolicyDir: "/x"}}}, "needs both"},

@@ -5,11 +5,7 @@ import (
 	"errors"
 	"iter"
 	"strings"
-	"time"
 
-	"github.com/google/uuid"
-
-	"pgmtls-proxy/internal/delivery"
 	"pgmtls-proxy/internal/store"
 )
 
@@ -17,6 +13,7 @@ import (
 type Change struct {
 	Database Database
 	Deleted  bool
+	Listed   bool // no database: all that there are have been given
 }
 
 // Watch gives every database, and then each that changes, until ctx ends or the caller stops. Of several changes of
@@ -43,6 +40,9 @@ func (r *Registry) Watch(ctx context.Context) iter.Seq2[Change, error] {
 				}
 			}
 			known = listed
+			if !yield(Change{Listed: true}, nil) {
+				return
+			}
 			err = r.follow(ctx, revision, known, yield)
 			if !errors.Is(err, store.ErrCompacted) {
 				return
@@ -95,120 +95,4 @@ func give(event store.Event, yield func(Change, error) bool) bool {
 func (r *Registry) revision(ctx context.Context) (int64, error) {
 	_, revision, err := r.store.List(ctx, keySpaces)
 	return revision, err
-}
-
-// Question is what the daemon asks whoever delivers to a proxy.
-type Question struct {
-	Policy delivery.Policy `json:"policy"` // what would it do
-}
-
-// Answer is the answer.
-type Answer struct {
-	Effect delivery.Effect `json:"effect"`
-	Error  string          `json:"error,omitempty"`
-}
-
-// Asked is a question on its way.
-type Asked struct {
-	ID       string    `json:"id"`
-	Database string    `json:"database"` // id
-	Proxy    string    `json:"proxy"`
-	At       time.Time `json:"at"`
-	Question
-}
-
-// askTimeout bounds the wait for an answer, and so how long a question stays in the store.
-const askTimeout = 5 * time.Second
-
-// Ask asks whoever delivers to a proxy, this daemon or another or an agent at one of them, and waits for the answer.
-func (r *Registry) Ask(ctx context.Context, databaseID, proxy string, q Question) (Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	asked := Asked{ID: uuid.NewString(), Database: databaseID, Proxy: proxy, At: r.now(), Question: q}
-	text, err := r.sealDocument(keyQuestions+asked.ID, asked)
-	if err != nil {
-		return Answer{}, err
-	}
-	tx := new(store.Tx)
-	tx.Put(keyQuestions+asked.ID, text)
-	revision, err := r.store.Commit(ctx, tx)
-	if err != nil {
-		return Answer{}, err
-	}
-	defer r.forget(asked.ID)
-	for events, err := range r.store.Watch(ctx, keyAnswers+asked.ID, revision) {
-		if err != nil {
-			if ctx.Err() == nil {
-				return Answer{}, err
-			}
-			break
-		}
-		for _, event := range events {
-			if !event.Deleted {
-				return decode[Answer](event.Item)
-			}
-		}
-	}
-	return Answer{}, refuse(Unavailable, "proxy %s did not answer within %s; is it running, and its agent connected?", proxy, askTimeout)
-}
-
-// forget removes a question and its answer.
-func (r *Registry) forget(id string) {
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
-	defer cancel()
-	tx := new(store.Tx)
-	tx.Delete(keyQuestions + id)
-	tx.Delete(keyAnswers + id)
-	if _, err := r.store.Commit(ctx, tx); err != nil {
-		r.log.Warn().Err(err).Str("question", id).Msg("a question stays in the store")
-	}
-}
-
-// Questions gives the questions as they come, until ctx ends or the caller stops.
-func (r *Registry) Questions(ctx context.Context) iter.Seq2[Asked, error] {
-	return func(yield func(Asked, error) bool) {
-		revision, err := r.revision(ctx)
-		if err != nil {
-			yield(Asked{}, err)
-			return
-		}
-		for events, err := range r.store.Watch(ctx, keyQuestions, revision) {
-			if err != nil {
-				if ctx.Err() == nil {
-					yield(Asked{}, err)
-				}
-				return
-			}
-			for _, event := range events {
-				if event.Deleted {
-					continue
-				}
-				var asked Asked
-				err := r.openDocument(event.Item, &asked)
-				if !yield(asked, err) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Reply answers a question. Nobody may be waiting any more; then nothing happens.
-func (r *Registry) Reply(ctx context.Context, id string, a Answer) error {
-	item, err := r.store.Get(ctx, keyQuestions+id)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	tx := new(store.Tx)
-	tx.If(item.Key, item.Revision)
-	if err := putDocument(tx, keyAnswers+id, a); err != nil {
-		return err
-	}
-	if _, err := r.store.Commit(ctx, tx); !errors.Is(err, store.ErrConflict) {
-		return err
-	}
-	return nil
 }
