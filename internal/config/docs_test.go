@@ -51,7 +51,7 @@ func TestReferenceHasTheDecodersKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := string(text)
-	for name, keys := range map[string][]Key{"proxy.yaml": keys(proxyFields), "policy.yaml": keys(policyFields)} {
+	for name, keys := range map[string][]Key{"proxy.yaml": keys(proxyFields), "policy.yaml": keys(policyFields), "pgmtls.yaml": keys(controlFields)} {
 		begin, end := "<!-- keys of "+name+": generated -->\n", "<!-- end of keys -->"
 		i := strings.Index(doc, begin)
 		if i < 0 {
@@ -91,14 +91,17 @@ func TestExamplesOfTheReferenceParse(t *testing.T) {
 		case strings.HasPrefix(example, "# policy.yaml"), strings.HasPrefix(example, "{"):
 			parsed["policy.yaml"]++
 			_, err = ParsePolicy("policy.yaml", []byte(example))
+		case strings.HasPrefix(example, "# pgmtls.yaml"):
+			parsed["pgmtls.yaml"]++
+			_, err = ParseControl("pgmtls.yaml", []byte(example))
 		default:
-			t.Errorf("an example says neither # proxy.yaml nor # policy.yaml in its first line:\n%s", example)
+			t.Errorf("an example's first line is not # proxy.yaml, # policy.yaml or # pgmtls.yaml:\n%s", example)
 		}
 		if err != nil {
 			t.Errorf("%v\nin\n%s", err, e[1])
 		}
 	}
-	if parsed["proxy.yaml"] < 2 || parsed["policy.yaml"] < 3 {
+	if parsed["proxy.yaml"] < 2 || parsed["policy.yaml"] < 3 || parsed["pgmtls.yaml"] < 3 {
 		t.Errorf("examples: %v", parsed)
 	}
 }

@@ -41,6 +41,18 @@ func listField[T, E any](k Key, rule listRule, item func(v value) (E, bool), to 
 	}}
 }
 
+// oneOrMoreField is a listField whose one item may stand without brackets.
+func oneOrMoreField[T, E any](k Key, rule listRule, item func(v value) (E, bool), to func(*T) *[]E) field[T] {
+	f := listField(k, rule, item, to)
+	return field[T]{f.Key, func(v value, into *T) {
+		if v.kind != scalar {
+			f.set(v, into)
+		} else if e, ok := item(v); ok {
+			*to(into) = []E{e}
+		}
+	}}
+}
+
 // groupListField is a list of mappings. Every item that is within the rule gets its place in the slice, right or wrong,
 // so that an index in the slice is the index in the document; at finishes an item, decoded or not.
 func groupListField[T, G any](k Key, rule listRule, fields []field[G], at func(value, *G), to func(*T) *[]G) field[T] {

@@ -1,5 +1,6 @@
-// Package config turns the two files that people and the control plane write into one validated value each: proxy.yaml
-// into a [Proxy] (what this process is), policy.yaml into a [Policy] (who may come in).
+// Package config turns the files that people and the control plane write into one validated value each: proxy.yaml
+// into a [Proxy] (what this process is), policy.yaml into a [Policy] (who may come in), and pgmtls.yaml into a [Control]
+// (what a daemon of the control plane is).
 //
 // It takes a file as a whole or not at all, and a file with mistakes gives all of them at once, each with its line,
 // the key, what was written and what to write instead. The rows that decode the keys also make the reference in

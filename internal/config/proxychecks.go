@@ -1,19 +1,23 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 )
 
-func (v value) asListen() (netip.AddrPort, bool) {
+func (v value) asListen() (netip.AddrPort, bool) { return v.asListenOn(5432) }
+
+// asListenOn reads an address to serve on. The port is the one that an example in a problem shows.
+func (v value) asListenOn(port int) (netip.AddrPort, bool) {
 	if !v.is(scalar) {
 		return netip.AddrPort{}, false
 	}
 	if strings.HasPrefix(v.text, "unix:") || strings.HasPrefix(v.text, "/") {
-		v.refuse(complaint{"is a unix socket", "clients come over TCP: write an address with a port, as in 0.0.0.0:5432"})
+		v.refuse(complaint{"is a unix socket", fmt.Sprintf("clients come over TCP: write an address with a port, as in 0.0.0.0:%d", port)})
 		return netip.AddrPort{}, false
 	}
-	ap, c := parseAddrPort(v.text, 5432)
+	ap, c := parseAddrPort(v.text, port)
 	if c != nil {
 		v.refuse(*c)
 	}
@@ -127,11 +131,7 @@ func (b *Backend) check(v value) {
 	}
 	verifies := b.TLS == BackendTLSVerifyCA || b.TLS == BackendTLSVerifyFull
 	if b.TLS == BackendTLSOff {
-		for _, key := range []string{"ca", "cert", "key", "server_name"} {
-			if path := "backend." + key; v.has(path) {
-				v.at(path).refuseHidden("has no effect with tls: off", "write tls: verify-full, or remove the key")
-			}
-		}
+		v.without("backend.", []string{"ca", "cert", "key", "server_name"}, complaint{"has no effect with tls: off", "write tls: verify-full, or remove the key"})
 		return
 	}
 	switch {
@@ -140,12 +140,7 @@ func (b *Backend) check(v value) {
 	case !verifies && v.has("backend.ca"):
 		v.at("backend.ca").refuseHidden("has no effect with tls: require, which verifies nothing", "write tls: verify-full, or remove the key")
 	}
-	switch hasCert, hasKey := v.has("backend.cert"), v.has("backend.key"); {
-	case hasCert && !hasKey:
-		v.at("backend.cert").refuseHidden("is there without key", "add key: and the PEM file of its private key")
-	case hasKey && !hasCert:
-		v.at("backend.key").refuseHidden("is there without cert", "add cert: and the PEM file of its certificate")
-	}
+	v.both(pair{"backend.cert", "backend.key", "the PEM file of its certificate", "the PEM file of its private key"})
 	if b.ServerName == "" {
 		host, _, _ := cutPort(b.Address)
 		b.ServerName = strings.Trim(host, "[]")

@@ -69,13 +69,13 @@ var backendFields = []field[Backend]{
 	choiceField(Key{Name: "tls", Default: "off",
 		Meaning: "How the proxy's own connection to PostgreSQL is protected. require encrypts to whoever answers, verify-ca also checks the chain, verify-full also the name. Clients that use SCRAM channel binding fail when it is not off, unless both sides have the same certificate."},
 		[]BackendTLS{BackendTLSOff, BackendTLSRequire, BackendTLSVerifyCA, BackendTLSVerifyFull}, func(b *Backend) *BackendTLS { return &b.TLS }),
-	backendFileField(Key{Name: "ca", Absent: "only without verify-ca and verify-full",
+	pemField(Key{Name: "ca", Absent: "only without verify-ca and verify-full",
 		Meaning: "PEM file with the CA certificates that PostgreSQL's certificate is checked against."},
 		func(b *Backend) *File { return &b.CA }),
-	backendFileField(Key{Name: "cert",
+	pemField(Key{Name: "cert",
 		Meaning: "PEM file with the client certificate that the proxy shows to PostgreSQL. Goes with key."},
 		func(b *Backend) *File { return &b.Cert }),
-	backendFileField(Key{Name: "key",
+	pemField(Key{Name: "key",
 		Meaning: "PEM file with that certificate's private key."},
 		func(b *Backend) *File { return &b.Key }),
 	{Key{Name: "server_name", Type: "text", Absent: "the host in address", Bounds: "a DNS name or an IP address",
@@ -156,11 +156,12 @@ func versionField[T any](k Key, to func(*T) *uint16) field[T] {
 	}}
 }
 
-func backendFileField(k Key, to func(*Backend) *File) field[Backend] {
+// pemField is a PEM file.
+func pemField[T any](k Key, to func(*T) *File) field[T] {
 	k.Type = "file"
-	return field[Backend]{k, func(v value, b *Backend) {
+	return field[T]{k, func(v value, into *T) {
 		if f, ok := v.asFile(); ok {
-			*to(b) = f
+			*to(into) = f
 		}
 	}}
 }
