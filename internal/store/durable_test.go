@@ -84,8 +84,8 @@ func killed(t *testing.T, dir string, enough int) []string {
 		}
 	}
 	process.Wait()
-	if complaints.Len() > 0 {
-		t.Errorf("standard error: %s", &complaints)
+	if text := withoutHaste(complaints.String()); text != "" {
+		t.Errorf("standard error: %s", text)
 	}
 	if len(keys) < enough {
 		t.Fatalf("%d commits, want %d", len(keys), enough)

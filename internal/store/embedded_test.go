@@ -151,11 +151,11 @@ func TestWarningsOfEtcdAreHandedOnWithTheirFields(t *testing.T) {
 	log.Warnw("slow disk", "took", "2s")
 	log.Error("broken")
 	log.Warn(beside[0].message)
-	log.Warnw(beside[1].message, "error", beside[1].problem)
-	log.Warnw(beside[1].message, "error", "another one")
+	log.Warnw(beside[2].message, "error", beside[2].problem)
+	log.Warnw(beside[2].message, "error", "another one")
 	want := `{"level":"warn","member":7,"took":"2s","message":"etcd: slow disk"}
 {"level":"error","member":7,"message":"etcd: broken"}
-{"level":"warn","error":"another one","member":7,"message":"etcd: ` + beside[1].message + `"}
+{"level":"warn","error":"another one","member":7,"message":"etcd: ` + beside[2].message + `"}
 `
 	if got := j.String(); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)

@@ -15,7 +15,9 @@ type remark struct{ message, problem string }
 var beside = []remark{
 	// It listens nowhere.
 	{"Running http and grpc server on single port. This is not recommended for production.", ""},
-	// In its first second nothing may have been written yet; it asks again after four.
+	// In its first second, also after a kill in it, the version of the format may not be written yet; it looks again after
+	// four.
+	{"Failed to detect storage schema version. Please wait till wal snapshot before upgrading cluster.", ""},
 	{"Failed to detect schema version", "missing term information"},
 	{"failed to update storage version", "cannot detect storage schema version: missing term information"},
 }
