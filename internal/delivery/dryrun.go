@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,27 +22,28 @@ func (c *Courier) DryRun(ctx context.Context, p Policy) (Effect, error) {
 	if err := checkAdmin(c.Admin); err != nil {
 		return Effect{}, err
 	}
-	if err := c.stage(ctx, p); err != nil {
+	staged, err := c.stage(ctx, p)
+	if err != nil {
 		return Effect{}, err
 	}
 	effect, err := c.try(ctx, p.Files[PolicyFile])
 	c.need(p, -1)
-	if tidied := c.tidy(context.WithoutCancel(ctx)); err == nil && tidied != nil {
+	if tidied := c.tidy(context.WithoutCancel(ctx), staged); err == nil && tidied != nil {
 		err = tidied
 	}
 	return effect, err
 }
 
-// stage puts the policy's files into the directory, without its policy.yaml. Whoever calls it needs them until he says
-// otherwise, also after an error.
-func (c *Courier) stage(ctx context.Context, p Policy) error {
+// stage puts the policy's files into the directory, without its policy.yaml, and says which it lacked. They are needed
+// until need says otherwise, unless there is an error.
+func (c *Courier) stage(ctx context.Context, p Policy) (staged []string, err error) {
 	dir, err := c.open(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer dir.close()
 	if there := dir.present(); there.foreign(c.Database) && !c.TakeOver {
-		return fmt.Errorf("%w: %s/%s is not this database's", ErrForeign, dir.path, PolicyFile)
+		return nil, fmt.Errorf("%w: %s/%s is not this database's", ErrForeign, dir.path, PolicyFile)
 	}
 	c.need(p, 1)
 	for name, content := range p.Files {
@@ -50,10 +52,11 @@ func (c *Courier) stage(ctx context.Context, p Policy) error {
 		}
 		if err := dir.write(name, content); err != nil {
 			c.need(p, -1)
-			return err
+			return nil, err
 		}
+		staged = append(staged, name)
 	}
-	return nil
+	return staged, nil
 }
 
 // need keeps the policy's files from being swept, or no longer does.
@@ -70,18 +73,31 @@ func (c *Courier) need(p Policy, n int) {
 	}
 }
 
-// tidy removes what no policy and no dry run needs.
-func (c *Courier) tidy(ctx context.Context) error {
+// tidy removes what a dry run has put into the directory, unless a policy that was published meanwhile, or another dry
+// run, needs it. What it leaves behind, as when the process is killed, goes with the next [Courier.Publish].
+func (c *Courier) tidy(ctx context.Context, staged []string) error {
+	if len(staged) == 0 {
+		return nil
+	}
 	dir, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer dir.close()
-	there, err := dir.policy(c.Database)
-	if err != nil && dir.present().there {
-		return nil // somebody has edited it: what it needs is not known
+	there := dir.present()
+	if there.there && there.err != nil {
+		return nil // what it names is not known
 	}
-	return dir.sweep(c.keeps(there.Files))
+	needed := c.keeps(nil)
+	for _, name := range staged {
+		if needed(name) || bytes.Contains(there.text, []byte(name)) {
+			continue
+		}
+		if err := ignoreMissing(dir.root.Remove(name)); err != nil {
+			return fmt.Errorf("remove the files of a dry run: %w", err)
+		}
+	}
+	return nil
 }
 
 // try asks, again while another dry run is under way.

@@ -179,7 +179,8 @@ func TestADryRunsFilesOutliveAPublicationMeanwhile(t *testing.T) {
 	s := newSpace(t)
 	c := &Courier{Database: database, Dir: t.TempDir()}
 	draft := newSpace(t).policy(t, edition{Generation: 2})
-	must(t, c.stage(t.Context(), draft))
+	staged, err := c.stage(t.Context(), draft)
+	must(t, err)
 	publish(t, c, s.policy(t, edition{Generation: 1}))
 	for name := range draft.Files {
 		if _, err := os.Stat(filepath.Join(c.Dir, name)); err != nil {
@@ -187,9 +188,17 @@ func TestADryRunsFilesOutliveAPublicationMeanwhile(t *testing.T) {
 		}
 	}
 	c.need(draft, -1)
-	must(t, c.tidy(t.Context()))
+	must(t, c.tidy(t.Context(), staged))
 	if left := names(t, c.Dir); len(left) != 4 {
 		t.Errorf("left: %v", left)
+	}
+	staged, err = c.stage(t.Context(), draft)
+	must(t, err)
+	publish(t, c, draft)
+	c.need(draft, -1)
+	must(t, c.tidy(t.Context(), staged))
+	if generation, err := readWhole(c.Dir); generation != 2 || err != nil {
+		t.Errorf("the files of what was tried and then published are gone: %d, %v", generation, err)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // ours are the digests of generations 1 to 5: "d1" to "d5".
 func ours(digest string) int64 {
 	var generation int64
-	if n, _ := fmt.Sscanf(digest, "d%d", &generation); n == 1 && generation <= 5 {
+	if n, _ := fmt.Sscanf(digest, "d%d", &generation); n == 1 && generation > 0 && generation <= 5 {
 		return generation
 	}
 	return 0
