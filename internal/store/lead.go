@@ -42,7 +42,7 @@ func (s *Store) Lead(ctx context.Context, e Election, work func(context.Context)
 		case s.ctx.Err() != nil:
 			return s.wrap(ErrClosed, "lead %s", e.Name)
 		case err != nil:
-			s.log.Warn().Err(err).Str("election", e.Name).Str("node", e.Node).Msg("leadership ended")
+			s.log.Warn().Err(err).Str("election", e.Name).Str("node", e.Node).Msg("not the leader, and standing for election again")
 		}
 		wait(ctx, s.ctx)
 	}

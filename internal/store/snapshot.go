@@ -10,20 +10,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// A snapshot is a database, whose size is a multiple of sectors, and then its SHA-256.
-	sector = 512
-
-	// revisionLeap is how far the revision jumps with a restore. What was committed after the snapshot had revisions too,
-	// and none of them may come a second time for something else. It is the number that etcd's documentation has.
-	revisionLeap = 1_000_000_000
-)
+// sector divides the size of a database. A snapshot is one, and then its SHA-256.
+const sector = 512
 
 // SaveSnapshot writes the whole state as it is now, of a cluster also what others keep there. It reports a stream that
 // ended early, so what was written without an error is complete.
@@ -83,7 +78,7 @@ func RestoreSnapshot(ctx context.Context, file, dataDir string) error {
 		PeerURLs:            []string{memberURL},
 		InitialCluster:      memberName + "=" + memberURL,
 		InitialClusterToken: memberName,
-		RevisionBump:        revisionLeap,
+		RevisionBump:        leap(time.Now()),
 		MarkCompacted:       true,
 	})
 	if err != nil {
@@ -98,6 +93,11 @@ func RestoreSnapshot(ctx context.Context, file, dataDir string) error {
 	}
 	return syncDirectory(filepath.Dir(dataDir))
 }
+
+// leap is how far the revision jumps with a restore. What was committed after the snapshot had revisions too, also after
+// an earlier restore of the same one, and none of them may come again for something else. They are passed by
+// milliseconds unless there were a thousand commits in each second in between.
+func leap(now time.Time) uint64 { return uint64(now.UnixMilli()) }
 
 // checkSnapshot refuses a file that is not what SaveSnapshot wrote. etcd checks it too, but panics at a database that
 // it can't read.

@@ -69,6 +69,30 @@ func TestRestoredStoreHasTheSameContent(t *testing.T) {
 	}
 }
 
+// Both times the store goes on from the same revision.
+func TestRevisionsOfTwoRestoresOfTheSameSnapshotDiffer(t *testing.T) {
+	_, _, snapshot := saved(t)
+	file := filepath.Join(t.TempDir(), "snapshot")
+	if err := os.WriteFile(file, snapshot, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var last int64
+	for range 2 {
+		dir := directory(t)
+		if err := RestoreSnapshot(within(t), file, dir); err != nil {
+			t.Fatal(err)
+		}
+		s := open(t, Options{DataDir: dir, Log: quiet(t)})
+		for range 5 {
+			revision := put(t, s, "a", "x")
+			if revision <= last {
+				t.Fatalf("revision %d after %d", revision, last)
+			}
+			last = revision
+		}
+	}
+}
+
 func TestDamagedSnapshotIsRefusedAndLeavesNothing(t *testing.T) {
 	_, _, snapshot := saved(t)
 	changed := bytes.Clone(snapshot)
