@@ -207,7 +207,32 @@ func TestClusterThatDoesNotAnswerIsNamed(t *testing.T) {
 	address := free(t, 1)[0]
 	_, err := Open(within(t), Options{Endpoints: []string{"http://" + address}, DialTimeout: 300 * time.Millisecond})
 	says(t, err, address)
-	says(t, err, "see that its members run")
+	says(t, err, "see that etcd runs there")
+	says(t, err, "connection refused")
+}
+
+func TestEndpointMustBeAURL(t *testing.T) {
+	for _, endpoint := range []string{"", "10.0.0.1:2379", "localhost", "ftp://localhost:2379", "http:2379", "://"} {
+		_, err := Open(within(t), Options{Endpoints: []string{endpoint}})
+		says(t, err, fmt.Sprintf("endpoint %q is not a URL as in https://10.0.0.1:2379", endpoint))
+	}
+}
+
+// Nobody is there who would answer, and nobody who would say so.
+func TestMemberThatIsSilentDoesNotHoldUpTheOthers(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	options := Options{
+		Endpoints:   []string{"https://" + silent.Addr().String(), "http://" + free(t, 1)[0]},
+		DialTimeout: 300 * time.Millisecond,
+	}
+	_, err = Open(within(t), options)
+	for _, endpoint := range options.Endpoints {
+		says(t, err, endpoint)
+	}
 }
 
 func TestStoreNeedsAPlace(t *testing.T) {

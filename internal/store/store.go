@@ -95,7 +95,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	var err error
 	switch {
 	case len(options.Endpoints) > 0:
-		err = s.connect(options)
+		err = s.connect(ctx, options)
 	case options.DataDir != "":
 		err = s.embed(ctx, options)
 	default:
@@ -116,13 +116,16 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 		if s.embedded != nil {
 			return nil, fmt.Errorf("open store in %s: %w", options.DataDir, explain(err))
 		}
-		return nil, fmt.Errorf("open store at %v: %w; see that its members run, and that this host may reach them", options.Endpoints, explain(err))
+		return nil, fmt.Errorf("open store at %v: %w; see that most of its members run, and what their logs say", options.Endpoints, explain(err))
 	}
 	return s, nil
 }
 
-func (s *Store) connect(options Options) error {
-	var err error
+func (s *Store) connect(ctx context.Context, options Options) error {
+	err := probe(ctx, options)
+	if err != nil {
+		return err
+	}
 	s.client, err = clientv3.New(clientv3.Config{
 		Endpoints:            options.Endpoints,
 		TLS:                  options.TLS,
@@ -134,7 +137,7 @@ func (s *Store) connect(options Options) error {
 		Logger:               zapLogger(options.Log),
 	})
 	if err != nil {
-		return fmt.Errorf("make client of etcd at %v: %w", options.Endpoints, err)
+		return fmt.Errorf("log in to etcd at %v: %w", options.Endpoints, explain(err))
 	}
 	return nil
 }
