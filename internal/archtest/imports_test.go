@@ -42,6 +42,7 @@ var table = map[string]room{
 	"notify":    {nil, "it tells people; about what, it is told"},
 	"delivery":  {[]string{"config"}, controlPlane},
 	"space":     {[]string{"config", "allowlist", "authority", "seal", "store", "delivery"}, controlPlane},
+	"dispatch":  {[]string{"config", "delivery", "space"}, controlPlane},
 	"access":    {[]string{"authority", "seal", "store", "space"}, controlPlane},
 	"api":       {[]string{"delivery"}, "the words of the API are for its clients too, which must not get the daemon with them"},
 	"apiserver": {[]string{"api", "config", "allowlist", "authority", "store", "delivery", "space", "access"}, controlPlane},
@@ -64,7 +65,7 @@ var forTests = []string{"testpki", "pgtest"}
 var commands = map[string]room{
 	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "pgwire", "allowlist", "tlsconf", "backend", "config", "policy", "relay", "session", "listener", "takeover", "metrics", "admin"},
 		"the proxy lives without the control plane"},
-	"cmd/pgmtls": {[]string{"config", "allowlist", "authority", "seal", "store", "notify", "delivery", "space", "access", "api", "apiserver", "apiclient", "agent", "cli"}, controlPlane},
+	"cmd/pgmtls": {[]string{"config", "allowlist", "authority", "seal", "store", "notify", "delivery", "dispatch", "space", "access", "api", "apiserver", "apiclient", "agent", "cli"}, controlPlane},
 }
 
 // free are directories, with all below them, that may import anything: the demo plays operator, client and

@@ -13,7 +13,7 @@ import (
 // (check_ssl_key_file_permissions in be-secure-common.c): owned by us, nobody else may have any access; owned by root,
 // its group may read it. It follows symbolic links, which is how Kubernetes hands out secrets.
 func LoadRing(path string) (*Ring, error) {
-	text, err := read(path)
+	text, err := ReadSecret(path)
 	if err != nil {
 		return nil, fmt.Errorf("read master key: %w", err)
 	}
@@ -25,7 +25,8 @@ func LoadRing(path string) (*Ring, error) {
 	return ring, nil
 }
 
-func read(path string) ([]byte, error) {
+// ReadSecret reads a file with a secret, of at most 64 KiB, that nobody else can read: see [LoadRing] for the rule.
+func ReadSecret(path string) ([]byte, error) {
 	// A named pipe without a writer would hold up who opens it, before its type can be seen.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
