@@ -37,6 +37,7 @@ func secured(t *testing.T, ca *testpki.CA) string {
 	config.ListenClientUrls = []url.URL{{Scheme: "https", Host: "127.0.0.1:0"}}
 	config.AdvertiseClientUrls = config.ListenClientUrls
 	config.EnableGRPCGateway = false
+	config.BcryptCost = 4 // the least: passwords take seconds otherwise, with the race detector
 	config.ClientTLSInfo = transport.TLSInfo{
 		CertFile: stem + ".crt", KeyFile: stem + ".key", TrustedCAFile: stem + ".ca", ClientCertAuth: true,
 	}
