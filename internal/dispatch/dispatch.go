@@ -133,7 +133,9 @@ func (d *Dispatcher) retry(ctx context.Context, db space.Database, behind []*run
 // start begins a route. One that can't be is told to the registry, where its status shows it.
 func (d *Dispatcher) start(ctx context.Context, db space.Database, p space.Proxy) *running {
 	log := d.Log.With().Str("database", db.Name).Str("proxy", p.Name).Logger()
-	report := func(ctx context.Context, r delivery.Report) error { return d.Registry.Acknowledge(ctx, db.ID, p.Name, r) }
+	report := func(ctx context.Context, r delivery.Report) error {
+		return d.Registry.Acknowledge(ctx, db.ID, p.Name, r)
+	}
 	admin, err := config.ParseAddress(p.Admin)
 	if err == nil {
 		err = admin.CheckLocal()
