@@ -80,7 +80,7 @@ func (n *node) until(id, what string, good func(space.Database) bool) space.Data
 	n.t.Helper()
 	var last space.Database
 	for change := range n.hub.Follow(n.ctx, id) {
-		if last = change.Database; good(last) {
+		if last = change.Database; !change.Deleted && good(last) {
 			return last
 		}
 	}
