@@ -15,11 +15,11 @@ ENGINE    ?= $(shell command -v docker || command -v podman)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install PostgreSQL and a C compiler from the distribution, if they are missing
+setup: ## install PostgreSQL, openssl and a C compiler from the distribution, if they are missing
 	@scripts/setup.sh
 
-build: ## bin/pgmtls-proxy, static
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/pgmtls-proxy ./cmd/pgmtls-proxy
+build: ## bin/pgmtls-proxy and bin/pgmtls, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/pgmtls-proxy ./cmd/pgmtls
 
 demo: setup ## see it work with real psql and PostgreSQL; ONCE=1 ends by itself
 	@go build -buildvcs=false -o .demo/demo ./demo

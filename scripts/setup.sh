@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what building and testing needs on a Debian or Ubuntu: PostgreSQL (server, psql, pgbench) from the
-# distribution, and a C compiler for Go's race detector. Checks Go, which it does not install.
+# distribution, a C compiler for Go's race detector, and openssl, which judges certificates in tests. Checks Go, which it
+# does not install.
 #
 # Does nothing, quickly, when nothing is missing. Needs root or sudo only when something is.
 set -eu
@@ -61,6 +62,7 @@ has_program pgbench || missing="$missing postgresql-contrib"
 command -v gcc >/dev/null 2>&1 || missing="$missing gcc"
 # The race detector links against the C library; a gcc without its headers is common in small images.
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 [ -n "$missing" ] || exit 0
 
 command -v apt-get >/dev/null 2>&1 ||
