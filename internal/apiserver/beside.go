@@ -1,0 +1,107 @@
+package apiserver
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"pgmtls-proxy/internal/api"
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/space"
+)
+
+// newProxy takes a proxy that is to be registered. One beside the daemon makes the daemon write files, perhaps as
+// root, and ask an address: both only where the daemon's own operator has said so, whatever the API's callers may do.
+func (c *call) newProxy(asks api.NewProxy) (space.NewProxy, error) {
+	if asks.PolicyDir == "" && asks.Admin == "" {
+		if asks.Node != "" {
+			return space.NewProxy{}, invalid("a node goes with a policy_dir; a proxy with an agent has none")
+		}
+		return space.NewProxy{Name: asks.Name}, nil
+	}
+	if asks.PolicyDir == "" || asks.Admin == "" {
+		return space.NewProxy{}, invalid("a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither")
+	}
+	if asks.Node != "" && asks.Node != c.server.node {
+		return space.NewProxy{}, invalid("this daemon is the node %s and can't look at directories of another one; ask the daemon of %s", c.server.node, shown(asks.Node))
+	}
+	admin, err := config.ParseAddress(asks.Admin)
+	if err == nil {
+		err = admin.CheckLocal()
+	}
+	if err != nil {
+		return space.NewProxy{}, invalid("admin: %s", err)
+	}
+	dir, err := under(c.server.roots, asks.PolicyDir)
+	if err != nil {
+		return space.NewProxy{}, invalid("policy_dir: %s", err)
+	}
+	if err := c.unused(dir); err != nil {
+		return space.NewProxy{}, err
+	}
+	return space.NewProxy{Name: asks.Name, Node: c.server.node, PolicyDir: dir, Admin: admin.String()}, nil
+}
+
+// unused refuses a directory that another proxy has: two policies in one directory would take turns.
+func (c *call) unused(dir string) error {
+	databases, err := c.server.registry.Databases(c.ctx())
+	if err != nil {
+		return err
+	}
+	for _, db := range databases {
+		for _, proxy := range db.Proxies {
+			if proxy.Node == c.server.node && proxy.PolicyDir == dir {
+				return &api.Error{ID: api.Conflict, Message: "policy_dir: proxy " + proxy.Name + " of database " + db.Name + " has this directory already"}
+			}
+		}
+	}
+	return nil
+}
+
+// under gives the directory without symbolic links, if it is below one of the roots.
+func under(roots []string, dir string) (string, error) {
+	if !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) || len(dir) > 4096 {
+		return "", errors.New("it must be an absolute path")
+	}
+	real, err := resolved(filepath.Clean(dir))
+	if err != nil {
+		return "", err
+	}
+	for _, root := range roots {
+		realRoot, err := filepath.EvalSymlinks(root)
+		if err != nil {
+			continue // a root that does not exist has nothing below it
+		}
+		if inside, err := filepath.Rel(realRoot, real); err == nil && filepath.IsLocal(inside) && inside != "." {
+			return real, nil
+		}
+	}
+	if len(roots) == 0 {
+		return "", errors.New("this daemon has no policy_roots, so it writes no policies itself; let an agent deliver")
+	}
+	return "", errors.New("it must be below one of the daemon's policy_roots (" + strings.Join(roots, ", ") + "), symbolic links followed")
+}
+
+// resolved follows symbolic links. The last part of the path need not exist yet.
+func resolved(dir string) (string, error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		if info, err := os.Stat(real); err != nil || !info.IsDir() {
+			return "", errors.New("it is no directory")
+		}
+		return real, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", errors.New("it can't be looked at from here")
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		return "", errors.New("it is a symbolic link to nothing")
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	if err != nil {
+		return "", errors.New("the directory that it is in does not exist; make it first")
+	}
+	return filepath.Join(parent, filepath.Base(dir)), nil
+}

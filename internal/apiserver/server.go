@@ -1,0 +1,105 @@
+package apiserver
+
+import (
+	"context"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/access"
+	"pgmtls-proxy/internal/space"
+	"pgmtls-proxy/internal/store"
+)
+
+// Options make a [Server]. Those without a zero value in their comment are needed.
+type Options struct {
+	Registry *space.Registry
+	Access   *access.Access
+	Store    *store.Store // for snapshots and health
+	Log      zerolog.Logger
+	Version  string
+
+	Node        string   // name of this daemon: the proxies beside it carry it
+	PolicyRoots []string // directories under which their policy_dir must be; empty: there are none beside it
+
+	Leading func() bool          // whether this daemon leads, for the metrics; nil: it does not
+	Metrics *prometheus.Registry // what GET /metrics shows, to which the server adds its own; nil: only that
+
+	Rate  float64 // requests per second of one token, one agent, or one address that shows neither; 0: 50
+	Burst int     // at once; 0: 200
+
+	Now func() time.Time // nil: the clock
+}
+
+// Server answers the API. Its Handler works without Run, but its agents' streams get nothing.
+type Server struct {
+	registry *space.Registry
+	access   *access.Access
+	store    *store.Store
+	log      zerolog.Logger
+	version  string
+	node     string
+	roots    []string
+	now      func() time.Time
+
+	hub      *hub
+	counts   *counts
+	callers  *limiters
+	nobodies *limiters
+	health   health
+	saving   chan struct{} // holds the one snapshot that is being taken
+	events   chan struct{} // holds the open event streams
+	handler  http.Handler
+}
+
+// maxEventStreams bounds the event streams of one daemon. Each of them is a watch of the store.
+const maxEventStreams = 128
+
+// New makes a server. It starts nothing.
+func New(o Options) *Server {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rate == 0 {
+		o.Rate = 50
+	}
+	if o.Burst == 0 {
+		o.Burst = 200
+	}
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
+	s := &Server{
+		registry: o.Registry, access: o.Access, store: o.Store, log: o.Log, version: o.Version,
+		node: o.Node, roots: o.PolicyRoots, now: o.Now,
+		hub:      newHub(),
+		callers:  newLimiters(o.Rate, o.Burst, o.Now),
+		nobodies: newLimiters(o.Rate, o.Burst, o.Now),
+		saving:   make(chan struct{}, 1),
+		events:   make(chan struct{}, maxEventStreams),
+	}
+	s.counts = newCounts(o.Metrics, controlState{registry: o.Registry, store: o.Store, leading: o.Leading, now: o.Now})
+	s.handler = s.build(o.Metrics)
+	return s
+}
+
+// Handler answers every request of the API.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// HTTP makes an HTTP server around the handler, with bounds on what a client can take. Answers that go on, and
+// bodies, have deadlines of their own.
+func (s *Server) HTTP() *http.Server {
+	return &http.Server{
+		Handler:           s.handler,
+		ErrorLog:          log.New(s.log.With().Str("part", "http").Logger(), "", 0),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+}
+
+// Run tells the open streams what changes, until ctx ends. It must run as long as requests are served.
+func (s *Server) Run(ctx context.Context) { s.hub.run(ctx, s.registry, s.log) }
