@@ -31,9 +31,9 @@ const (
 	changesForOther = 10
 
 	// The member elects itself, but only after the time that others would have to object: with the times that are meant for
-	// networks a start takes most of a second.
-	tickMillis     = 20
-	electionMillis = 100
+	// networks a start takes most of a second. Shorter ticks cost more wake-ups of an idle daemon than they win.
+	tickMillis     = 50
+	electionMillis = 250
 
 	// defragAt is how many MiB may be unused in the file before it is written anew at a start.
 	defragAt = 100

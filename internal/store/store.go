@@ -106,6 +106,9 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s.client.KV = namespace.NewKV(s.client.KV, options.Prefix)
+	if s.embedded != nil {
+		s.client.Watcher = &ownEvents{Watcher: s.client.Watcher}
+	}
 	s.client.Watcher = namespace.NewWatcher(s.client.Watcher, options.Prefix)
 	s.client.Lease = namespace.NewLease(s.client.Lease, options.Prefix)
 

@@ -34,6 +34,41 @@ func TestWatchTellsWhatWasDoneToAKey(t *testing.T) {
 	}
 }
 
+// The server inside this process gives all watches the same events.
+func TestWatchesOfTheSameKeysDisturbNobody(t *testing.T) {
+	const watches, changes = 4, 50
+	s := fresh(t)
+	start := put(t, s, "other", "")
+	ctx := within(t)
+	var watching sync.WaitGroup
+	for range watches {
+		watching.Go(func() {
+			n := 0
+			for events, err := range s.Watch(ctx, "databases/", start) {
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, event := range events {
+					if want := fmt.Sprintf("databases/%03d", n); event.Key != want {
+						t.Errorf("a watch was told of %q, want %q", event.Key, want)
+						return
+					}
+					n++
+				}
+				if n == changes {
+					return
+				}
+			}
+			t.Errorf("a watch was told of %d changes, want %d", n, changes)
+		})
+	}
+	for n := range changes {
+		put(t, s, fmt.Sprintf("databases/%03d", n), "x")
+	}
+	watching.Wait()
+}
+
 func TestWatchOfWhatIsNotKeptSaysSo(t *testing.T) {
 	s := fresh(t)
 	first := put(t, s, "a", "1")
