@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // Connection says where a database is reached.
@@ -41,7 +42,8 @@ func Connect(p Place) Connection {
 		libpq.User = url.User(p.User)
 		query.Set("user", p.User) // pgjdbc ignores the user part of the authority
 	}
-	// The scheme of a JDBC URL has a colon in it, which net/url knows no way to write.
-	jdbc := url.URL{Host: host, Path: "/" + p.DBName, RawQuery: query.Encode()}
+	// The scheme of a JDBC URL has a colon in it, which net/url knows no way to write. %20 is a space to everybody, a
+	// plus to some.
+	jdbc := url.URL{Host: host, Path: "/" + p.DBName, RawQuery: strings.ReplaceAll(query.Encode(), "+", "%20")}
 	return Connection{Host: p.Host, Port: p.Port, URL: libpq.String(), JDBC: "jdbc:postgresql:" + jdbc.String()}
 }

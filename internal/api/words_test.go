@@ -18,9 +18,9 @@ func TestURLsSayWhereAndHow(t *testing.T) {
 		{api.Place{Host: "db.example.com", Port: 6432, User: "app", DBName: "shop", SSLMode: api.SSLRequire},
 			"postgres://app@db.example.com:6432/shop?sslmode=require",
 			"jdbc:postgresql://db.example.com:6432/shop?sslmode=require&user=app"},
-		{api.Place{Host: "2001:db8::7", Port: 5432, User: "a@b/c", DBName: "x?y z"},
-			"postgres://a%40b%2Fc@[2001:db8::7]:5432/x%3Fy%20z?sslmode=verify-full",
-			"jdbc:postgresql://[2001:db8::7]:5432/x%3Fy%20z?sslmode=verify-full&user=a%40b%2Fc"},
+		{api.Place{Host: "2001:db8::7", Port: 5432, User: "a@b/c d+e", DBName: "x?y z"},
+			"postgres://a%40b%2Fc%20d+e@[2001:db8::7]:5432/x%3Fy%20z?sslmode=verify-full",
+			"jdbc:postgresql://[2001:db8::7]:5432/x%3Fy%20z?sslmode=verify-full&user=a%40b%2Fc%20d%2Be"},
 	}
 	for _, c := range cases {
 		got := api.Connect(c.place)

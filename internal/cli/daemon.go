@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// snapshot has only save: restore works without a server, and is cmd/pgmtls's.
+func (a *app) snapshot() *cobra.Command {
+	var force bool
+	save := &cobra.Command{
+		Use:   "save FILE",
+		Short: "Copy the store of a running control plane into a file",
+		Long: `Copies the store of a running control plane into a file, for pgmtls snapshot restore. Private keys in it are encrypted with
+the master key: keep a copy of that file too, and elsewhere.`,
+		Args: exactly(1),
+		RunE: a.run(func(s *session) error { return saveSnapshot(s, s.args[0], force) }),
+	}
+	save.Flags().BoolVar(&force, "force", false, "write over a file that is there")
+	cmd := &cobra.Command{Use: "snapshot", Short: "Copies of the store"}
+	cmd.AddCommand(a.client(save))
+	return cmd
+}
+
+// saveSnapshot writes beside the file and renames, so that a broken transfer leaves nothing that looks like a snapshot.
+func saveSnapshot(s *session, path string, force bool) (err error) {
+	if _, err := os.Lstat(path); err == nil && !force {
+		return fmt.Errorf("%s is there already: take another name, or write over it with --force", path)
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), ".pgmtls-snapshot-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("write the snapshot: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			file.Close()
+			os.Remove(file.Name())
+		}
+	}()
+	size, err := s.Snapshot(s, file)
+	if err != nil {
+		return err
+	}
+	if size == 0 {
+		return errors.New("the control plane sent an empty snapshot")
+	}
+	if err := file.Sync(); err != nil {
+		return fmt.Errorf("write the snapshot: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("write the snapshot: %w", err)
+	}
+	if err := os.Rename(file.Name(), path); err != nil {
+		return fmt.Errorf("write the snapshot: %w", err)
+	}
+	return s.out.show(map[string]any{"file": path, "bytes": size}, func() {
+		s.out.line("wrote %s, %d bytes", path, size)
+		s.out.line("It is of no use without the master key: keep a copy of that too.")
+	})
+}
+
+// versions is what `pgmtls version` prints as JSON.
+type versions struct {
+	Client string `json:"client"`
+	Server string `json:"server,omitempty"`
+}
+
+func (a *app) version() *cobra.Command {
+	return a.client(&cobra.Command{
+		Use:   "version",
+		Short: "Print the version, and the control plane's if it can be asked",
+		Args:  exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			found := versions{Client: a.env.Version}
+			s, err := a.open(cmd.Context())
+			if err == nil {
+				defer s.CloseIdle()
+				server, askErr := s.Version(s)
+				found.Server, err = server.Version, askErr
+				if err != nil {
+					err = s.explain(err)
+				}
+			}
+			out := a.printer()
+			if printErr := out.show(found, func() {
+				out.line("pgmtls %s", found.Client)
+				if found.Server != "" {
+					out.line("server %s", clean(found.Server))
+				}
+			}); printErr != nil {
+				return printErr
+			}
+			// Whoever named a server wants to know; for everybody else this program's version is the answer.
+			if a.server.url != "" || a.env.Getenv("PGMTLS_URL") != "" {
+				return err
+			}
+			return nil
+		},
+	})
+}
