@@ -40,8 +40,12 @@ func ReadSecret(path string) ([]byte, error) {
 	if err := checkMode(info, os.Geteuid()); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	// One byte more than a key file may have lets ParseRing see that there is more.
-	return io.ReadAll(io.LimitReader(file, maxText+1))
+	text, err := io.ReadAll(io.LimitReader(file, maxText+1))
+	if len(text) > maxText {
+		clear(text)
+		return nil, fmt.Errorf("%s has more than %d bytes; this is another file", path, maxText)
+	}
+	return text, err
 }
 
 // checkMode looks at the opened file, not at its path, so that what was checked is what is read. The proxy has the same
