@@ -49,7 +49,7 @@ func streamAgent(c *call) error {
 	}
 	defer out.close()
 
-	beat := time.NewTicker(api.HeartbeatEvery)
+	beat := time.NewTicker(c.server.beat)
 	defer beat.Stop()
 	line := api.StreamLine{Heartbeat: &api.Heartbeat{At: utc(c.server.now())}}
 	subscription.wake() // what is there already counts as new

@@ -363,7 +363,6 @@ func (p *plane) lifeOfDaemon(t *testing.T) {
 // lines is an open stream.
 type lines struct {
 	scanner *bufio.Scanner
-	answer  *http.Response
 }
 
 // open begins a stream.
@@ -379,9 +378,13 @@ func (p *plane) open(client *http.Client, path string, token ...string) *lines {
 		p.t.Fatalf("GET %s: %d", path, got.StatusCode)
 	}
 	checkDescribed(p.t, r, got, nil)
-	scanner := bufio.NewScanner(got.Body)
+	return newLines(got)
+}
+
+func newLines(answer *http.Response) *lines {
+	scanner := bufio.NewScanner(answer.Body)
 	scanner.Buffer(nil, api.MaxStreamLine)
-	return &lines{scanner, got}
+	return &lines{scanner}
 }
 
 // until reads lines up to one that is wanted. The client's timeout ends the wait.

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/access"
+	"pgmtls-proxy/internal/api"
 	"pgmtls-proxy/internal/space"
 	"pgmtls-proxy/internal/store"
 )
@@ -44,6 +45,7 @@ type Server struct {
 	node     string
 	roots    []string
 	now      func() time.Time
+	beat     time.Duration // between heartbeats of streams
 
 	hub      *hub
 	counts   *counts
@@ -74,7 +76,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{
 		registry: o.Registry, access: o.Access, store: o.Store, log: o.Log, version: o.Version,
-		node: o.Node, roots: o.PolicyRoots, now: o.Now,
+		node: o.Node, roots: o.PolicyRoots, now: o.Now, beat: api.HeartbeatEvery,
 		hub:      newHub(),
 		callers:  newLimiters(o.Rate, o.Burst, o.Now),
 		nobodies: newLimiters(o.Rate, o.Burst, o.Now),

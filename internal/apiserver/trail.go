@@ -73,7 +73,7 @@ func streamEvents(c *call) error {
 		return nil // nobody listens any more
 	}
 	defer out.close()
-	beat := time.NewTicker(api.HeartbeatEvery)
+	beat := time.NewTicker(c.server.beat)
 	defer beat.Stop()
 	for text := []byte(":\n\n"); out.write(text) == nil; {
 		select {
