@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/signal"
+	"syscall"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"pgmtls-proxy/internal/agent"
+	"pgmtls-proxy/internal/config"
+)
+
+// enrolTokenVariable has the one-time token itself, for who does not want a file.
+const enrolTokenVariable = "PGMTLS_ENROLL_TOKEN"
+
+func newAgent(env environment) *cobra.Command {
+	var o agent.Options
+	var admin, level, format string
+	command := &cobra.Command{
+		Use:   "agent --database DB --control URL --policy-dir DIR --admin ADDRESS",
+		Short: "Deliver to a proxy on this machine, from a control plane elsewhere",
+		Long: `agent stands beside one proxy. It gets the policy of the proxy's database from the
+control plane, writes it to the proxy's policy_dir, and says when it is in force.
+When the control plane is away, the proxy keeps what it has.
+
+It enrols once, with a token that "pgmtls agents create" makes and that works for
+an hour: in a file, or in PGMTLS_ENROLL_TOKEN. Its key is made here and stays here.
+
+Exit codes: 0 it was told to stop, 1 the control plane lets it in no more, or it
+could not start, 2 usage.`,
+		Example: `  pgmtls agent --database orders --control https://control.example.com:9816 \
+      --ca control-ca.pem --token-file enroll.token \
+      --policy-dir /etc/pgmtls-proxy/policy --admin 127.0.0.1:9815`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			address, err := config.ParseAddress(admin)
+			if err == nil {
+				err = address.CheckLocal()
+			}
+			if err != nil {
+				return &exit{code: exitUsage, err: fmt.Errorf("--admin: %w", err)}
+			}
+			o.Admin, o.Token, o.UserAgent = address, env.getenv(enrolTokenVariable), "pgmtls-agent/"+version
+			o.Log = newLogger(config.Log{Level: config.LogLevel(level), Format: config.LogFormat(format)}, env.stderr)
+			if err := deliver(cmd.Context(), o); err != nil {
+				return &exit{code: exitFailure, err: err}
+			}
+			return nil
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&o.Database, "database", "", "name or id of the database")
+	flags.StringVar(&o.Control, "control", "", "URL of the control plane, as https://control.example.com:9816")
+	flags.StringVar(&o.PolicyDir, "policy-dir", "", "the proxy's policy_dir")
+	flags.StringVar(&admin, "admin", "127.0.0.1:9815", "the proxy's admin address, or unix: and the path of its socket")
+	flags.StringVar(&o.CAFile, "ca", "", "PEM file of what the control plane's certificate is verified with")
+	flags.StringVar(&o.TokenFile, "token-file", "", "file with the one-time token")
+	flags.StringVar(&o.StateDir, "state", "", "directory of the agent's own ("+agent.DefaultState+"/DB)")
+	flags.BoolVar(&o.TakeOver, "take-over", false, "replace a policy.yaml that the control plane has not written")
+	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&format, "log-format", "json", "json, or console for people")
+	for _, name := range []string{"database", "control", "policy-dir"} {
+		if err := command.MarkFlagRequired(name); err != nil {
+			panic(err) // a flag of this very list is missing above
+		}
+	}
+	return command
+}
+
+// deliver runs the agent until a signal ends it, and keeps the supervisor informed.
+func deliver(ctx context.Context, o agent.Options) error {
+	syscall.Umask(0o077)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	tell := func(state string) {
+		if _, err := systemd.SdNotify(false, state); err != nil {
+			o.Log.Warn().Err(err).Msg("the supervisor could not be told how the agent is")
+		}
+	}
+	o.Ready = func() { tell(systemd.SdNotifyReady) }
+	err := agent.Run(ctx, o)
+	tell(systemd.SdNotifyStopping)
+	return err
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/access"
+	"pgmtls-proxy/internal/apiserver"
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/dispatch"
+	"pgmtls-proxy/internal/notify"
+	"pgmtls-proxy/internal/space"
+	"pgmtls-proxy/internal/store"
+)
+
+// daemon is the running program.
+type daemon struct {
+	config     *config.Control
+	log        zerolog.Logger
+	store      *store.Store
+	registry   *space.Registry
+	hub        *space.Hub
+	access     *access.Access
+	server     *apiserver.Server
+	dispatcher *dispatch.Dispatcher
+	sender     notify.Sender // nil: nobody is told
+	own        *tls.Certificate
+
+	leading atomic.Bool
+}
+
+// files that the daemon leaves in its data directory, for commands on the same machine.
+const (
+	adminTokenFile = "admin.token"
+	controlCAFile  = "control-ca.pem"
+	clientFile     = "client.yaml"
+)
+
+// build opens the store and puts the daemon together. It binds nothing.
+func build(ctx context.Context, cfg *config.Control, env environment, log zerolog.Logger) (d *daemon, err error) {
+	for _, dir := range append([]string{cfg.DataDir}, cfg.PolicyRoots...) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make a directory: %w", err)
+		}
+	}
+	options, err := storeOptions(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	d = &daemon{config: cfg, log: log}
+	if d.own, err = keyPair(cfg.TLS.Cert, cfg.TLS.Key); err != nil {
+		return nil, fmt.Errorf("certificate of the API: %w", err)
+	}
+	if d.sender, err = newSender(cfg.Notify); err != nil {
+		return nil, fmt.Errorf("notify: %w", err)
+	}
+	if d.store, err = store.Open(ctx, options); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.store.Close())
+		}
+	}()
+	ring, err := masterKeys(ctx, cfg, env, d.store, log)
+	if err != nil {
+		return nil, err
+	}
+	d.registry = space.New(space.Options{
+		Store: d.store, Ring: ring, Log: log.With().Str("part", "space").Logger(), AuditKeep: cfg.AuditKeep,
+		Lifetimes: space.Lifetimes{
+			ClientMonths: cfg.ClientCertificates.ValidityMonths, ClientRenewBefore: cfg.ClientCertificates.RenewBefore,
+			Server: cfg.ServerCertificates.Validity, ServerRenewBefore: cfg.ServerCertificates.RenewBefore, CRL: cfg.CRLValidity,
+		},
+	})
+	d.hub = space.NewHub(d.registry, log.With().Str("part", "space").Logger())
+	if d.access, err = access.Open(ctx, access.Options{Store: d.store, Ring: ring, Names: apiNames(cfg)}); err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	d.server = apiserver.New(apiserver.Options{
+		Registry: d.registry, Access: d.access, Store: d.store, Log: log.With().Str("part", "api").Logger(), Version: version,
+		Node: cfg.Node, PolicyRoots: cfg.PolicyRoots, Leading: d.leading.Load, Metrics: registry,
+		Rate: float64(cfg.Limits.RequestsPerSecond), Burst: cfg.Limits.Burst,
+	})
+	d.dispatcher = &dispatch.Dispatcher{Registry: d.registry, Hub: d.hub, Node: cfg.Node, Roots: cfg.PolicyRoots,
+		Log: log.With().Str("part", "delivery").Logger()}
+	return d, nil
+}
+
+// storeOptions says which etcd it is.
+func storeOptions(cfg *config.Control, log zerolog.Logger) (store.Options, error) {
+	options := store.Options{
+		Endpoints: cfg.Store.Endpoints, Username: cfg.Store.Username, Prefix: cfg.Store.Prefix,
+		Log: log.With().Str("part", "etcd").Logger(),
+	}
+	if len(options.Endpoints) == 0 {
+		options.DataDir = filepath.Join(cfg.DataDir, "etcd")
+		return options, nil
+	}
+	var err error
+	if options.Password, err = line(cfg.Store.PasswordFile); err != nil {
+		return options, fmt.Errorf("password of the store: %w", err)
+	}
+	pair, err := keyPair(cfg.Store.Cert, cfg.Store.Key)
+	if err != nil {
+		return options, fmt.Errorf("certificate for the store: %w", err)
+	}
+	options.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	if pair != nil {
+		options.TLS.Certificates = []tls.Certificate{*pair}
+	}
+	if cfg.Store.CA.Path != "" {
+		text, err := os.ReadFile(cfg.Store.CA.Path)
+		if err != nil {
+			return options, fmt.Errorf("authority of the store: %w", err)
+		}
+		options.TLS.RootCAs = x509.NewCertPool()
+		if !options.TLS.RootCAs.AppendCertsFromPEM(text) {
+			return options, fmt.Errorf("authority of the store: %s has no certificate in PEM", cfg.Store.CA.Path)
+		}
+	}
+	return options, nil
+}
+
+// apiNames are the names of the API's certificate besides those of loopback.
+func apiNames(cfg *config.Control) []string {
+	names := append([]string{}, cfg.Names...)
+	if host, err := os.Hostname(); err == nil {
+		names = append(names, host)
+	}
+	for _, listen := range cfg.Listen {
+		if !listen.Addr().IsUnspecified() {
+			names = append(names, listen.Addr().String())
+		}
+	}
+	return names
+}
+
+// prepare leaves in the data directory what commands on this machine need: a token at the first start, the authority
+// of the API's certificate, and the settings that name both.
+func (d *daemon) prepare(ctx context.Context, bound []net.Listener) error {
+	dir := d.config.DataDir
+	made, err := d.access.Tokens.Bootstrap(ctx, filepath.Join(dir, adminTokenFile))
+	if err != nil {
+		return fmt.Errorf("make the first token: %w", err)
+	}
+	if made {
+		d.log.Info().Str("file", filepath.Join(dir, adminTokenFile)).Msg("a token for everything was made")
+	}
+	if err := writeWhole(filepath.Join(dir, controlCAFile), []byte(d.access.Control.CertificatePEM()), 0o644); err != nil {
+		return fmt.Errorf("write the control CA: %w", err)
+	}
+	settings := fmt.Sprintf("# written by pgmtls serve at each start\nurl: %q\ntoken_file: %q\n", d.url(bound[0].Addr()), adminTokenFile)
+	if !d.config.PlainHTTP && d.own == nil {
+		settings += fmt.Sprintf("ca: %q\n", controlCAFile)
+	}
+	return writeWhole(filepath.Join(dir, clientFile), []byte(settings), 0o644)
+}
+
+// url is where commands on this machine find the API.
+func (d *daemon) url(addr net.Addr) string {
+	scheme := "https"
+	if d.config.PlainHTTP {
+		scheme = "http"
+	}
+	tcp := addr.(*net.TCPAddr).AddrPort()
+	host := tcp.Addr().Unmap().String()
+	if tcp.Addr().IsUnspecified() {
+		host = "localhost"
+	}
+	return fmt.Sprintf("%s://%s", scheme, net.JoinHostPort(host, fmt.Sprint(tcp.Port())))
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"pgmtls-proxy/internal/cli"
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/store"
+)
+
+// Exit codes, as the documentation promises them.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2 // the command line or the configuration is wrong
+)
+
+// environment is what a command gets from outside.
+type environment struct {
+	args           []string
+	getenv         func(string) string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// exit is an error with an exit code of its own.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e *exit) Error() string { return e.err.Error() }
+func (e *exit) Unwrap() error { return e.err }
+
+// run runs the command line and gives the exit code.
+func run(ctx context.Context, env environment) int {
+	root := newRoot(env)
+	root.SetArgs(env.args)
+	root.SetIn(env.stdin)
+	root.SetOut(env.stdout)
+	root.SetErr(env.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(env.stderr, err)
+	var known *exit
+	if errors.As(err, &known) {
+		return known.code
+	}
+	return cli.ExitCode(err)
+}
+
+func newRoot(env environment) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pgmtls",
+		Short: "The control plane of pgmtls-proxy",
+		Long: `pgmtls says who may reach which PostgreSQL database, and knows when that is in
+force on every proxy.
+
+pgmtls serve runs the control plane, pgmtls agent delivers to a proxy on another
+machine, and the other commands ask the control plane.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	commands := cli.Commands(cli.Env{
+		Stdin: env.stdin, Stdout: env.stdout, Stderr: env.stderr, Getenv: env.getenv, Version: version,
+		StdinTerminal: terminal(env.stdin), StdoutTerminal: terminal(env.stdout), StderrTerminal: terminal(env.stderr),
+	})
+	root.AddCommand(commands...)
+	root.AddCommand(newServe(env), newAgent(env))
+	for _, command := range commands {
+		if command.Name() == "snapshot" {
+			command.AddCommand(newRestore(env))
+		}
+	}
+	return root
+}
+
+// terminal says whether a person sits at the other end.
+func terminal(stream any) bool {
+	file, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+func newServe(env environment) *cobra.Command {
+	var path, dataDir, listen string
+	command := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the control plane",
+		Long: `serve runs the control plane. With --data-dir alone it needs no set-up: it keeps
+its state there, in an etcd of its own, and at the first start makes a master
+key (master.key), a token for everything (admin.token) and client.yaml, with
+which the other commands find it: PGMTLS_CONFIG=DIR/client.yaml.
+
+docs/configuration.md describes pgmtls.yaml, docs/control-plane.md the rest. The
+master key may stand in PGMTLS_MASTER_KEY instead of in a file.`,
+		Example: `  pgmtls serve --data-dir /var/lib/pgmtls
+  pgmtls serve --config /etc/pgmtls/pgmtls.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadControl(path, dataDir, listen)
+			if err != nil {
+				return &exit{code: exitUsage, err: err}
+			}
+			if err := serve(cmd.Context(), cfg, env); err != nil {
+				return &exit{code: exitFailure, err: err}
+			}
+			return nil
+		},
+	}
+	command.Flags().StringVarP(&path, "config", "c", "", "the operator's file, pgmtls.yaml")
+	command.Flags().StringVar(&dataDir, "data-dir", "", "where the state is kept, instead of a file")
+	command.Flags().StringVar(&listen, "listen", "", "where the API listens, with --data-dir (127.0.0.1:9816)")
+	command.MarkFlagsMutuallyExclusive("config", "data-dir")
+	command.MarkFlagsMutuallyExclusive("config", "listen")
+	command.MarkFlagsOneRequired("config", "data-dir")
+	return command
+}
+
+// loadControl reads the operator's file, or makes do with a data directory.
+func loadControl(path, dataDir, listen string) (*config.Control, error) {
+	if path != "" {
+		path, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		return config.LoadControl(path)
+	}
+	dataDir, err := filepath.Abs(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	text := fmt.Sprintf("data_dir: %q\n", dataDir)
+	if listen != "" {
+		text += fmt.Sprintf("listen: %q\n", listen)
+	}
+	cfg, err := config.ParseControl("command line", []byte(text))
+	if err == nil && cfg.Node == "" {
+		cfg.Node, err = os.Hostname()
+	}
+	return cfg, err
+}
+
+func newRestore(env environment) *cobra.Command {
+	var dataDir string
+	command := &cobra.Command{
+		Use:   "restore FILE --data-dir DIR",
+		Short: "Make a new data directory from a snapshot",
+		Long: `restore makes the store of a control plane from a snapshot, in a data directory
+that has none yet. The daemon must not run. The master key is not in a snapshot:
+put it to DIR/master.key, or where pgmtls.yaml says.
+
+What was changed after the snapshot is undone, revocations too: look at the
+audit trail of the old one, if you have it, and revoke again.
+
+A cluster of your own is restored with etcdutl.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dataDir == "" {
+				return &exit{code: exitUsage, err: errors.New("where to? name it: --data-dir DIR")}
+			}
+			if err := os.MkdirAll(dataDir, 0o700); err != nil {
+				return &exit{code: exitFailure, err: err}
+			}
+			if err := store.RestoreSnapshot(cmd.Context(), args[0], filepath.Join(dataDir, "etcd")); err != nil {
+				return &exit{code: exitFailure, err: err}
+			}
+			fmt.Fprintf(env.stdout, "Restored into %s. Put the master key to %s, then: pgmtls serve --data-dir %s\n",
+				dataDir, filepath.Join(dataDir, "master.key"), dataDir)
+			return nil
+		},
+	}
+	command.Flags().StringVar(&dataDir, "data-dir", "", "the new data directory")
+	return command
+}
+
+// newLogger makes the one logger. It is handed on as a value.
+func newLogger(cfg config.Log, w io.Writer) zerolog.Logger {
+	if cfg.Format == config.LogConsole {
+		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05"}
+	}
+	level, err := zerolog.ParseLevel(strings.ToLower(string(cfg.Level)))
+	if err != nil {
+		level = zerolog.InfoLevel
+	}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/notify"
+	"pgmtls-proxy/internal/seal"
+	"pgmtls-proxy/internal/space"
+)
+
+// newSender puts together who is told.
+func newSender(cfg config.Notify) (notify.Sender, error) {
+	var all notify.Fan
+	if cfg.Webhook.URL != "" {
+		text, err := seal.ReadSecret(cfg.Webhook.SecretFile)
+		if err != nil {
+			return nil, err
+		}
+		secrets, err := notify.ParseSecrets(text)
+		if err != nil {
+			return nil, err
+		}
+		hook := &notify.Webhook{URL: cfg.Webhook.URL, Secrets: secrets}
+		if err := hook.Check(); err != nil {
+			return nil, err
+		}
+		all = append(all, hook)
+	}
+	if cfg.Mail.Address != "" {
+		password, err := line(cfg.Mail.PasswordFile)
+		if err != nil {
+			return nil, err
+		}
+		mail := &notify.Mail{Address: cfg.Mail.Address, From: cfg.Mail.From, To: cfg.Mail.To,
+			Username: cfg.Mail.Username, Password: password, TLS: notify.TLS(cfg.Mail.TLS)}
+		if err := mail.Check(); err != nil {
+			return nil, err
+		}
+		all = append(all, mail)
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return all, nil
+}
+
+// notify tells people of one notice. Where there is nobody to tell, the log is told.
+func (d *daemon) notify(ctx context.Context, n space.Notice) (pointless bool, err error) {
+	d.log.Info().Str("kind", string(n.Kind)).Str("space", n.Space).Str("database", n.Database).Time("expires_at", n.ExpiresAt).
+		Msg("something ends soon")
+	if d.sender == nil {
+		return false, nil
+	}
+	err = d.sender.Send(ctx, message(n))
+	return errors.Is(err, notify.ErrPermanent), err
+}
+
+// message is a notice in the words of notify.
+func message(n space.Notice) notify.Notice {
+	m := notify.Notice{ID: n.ID, Kind: notify.Kind(n.Kind), At: n.At, Database: n.Database, Space: n.Space}
+	switch {
+	case n.Certificate != nil:
+		m.Certificate = told(n.Certificate)
+		if n.Successor != nil {
+			m.Certificate.Successor = told(n.Successor)
+		}
+	default:
+		m.Certificate = &notify.Certificate{Name: n.Authority, ExpiresAt: n.ExpiresAt}
+	}
+	return m
+}
+
+func told(c *space.Certificate) *notify.Certificate {
+	return &notify.Certificate{ID: c.ID, Name: c.Name, Serial: c.Serial, ExpiresAt: c.ExpiresAt, OwnKey: c.OwnKey}
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/seal"
+	"pgmtls-proxy/internal/store"
+)
+
+// masterKeyVariable has the master keys themselves, for who keeps them in a secret store and not in a file.
+const masterKeyVariable = "PGMTLS_MASTER_KEY"
+
+// masterKeys gives the keys that seal the store's secrets: from the environment, or from their file. A store that is
+// still empty gets a new file; one that is not can't be read without the old keys, so none are made for it.
+func masterKeys(ctx context.Context, cfg *config.Control, env environment, kept *store.Store, log zerolog.Logger) (*seal.Ring, error) {
+	if text := env.getenv(masterKeyVariable); text != "" {
+		ring, err := seal.ParseRing([]byte(text))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", masterKeyVariable, err)
+		}
+		return ring, nil
+	}
+	ring, err := seal.LoadRing(cfg.MasterKeyFile)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return ring, err
+	}
+	items, err := kept.ListRange(ctx, store.Range{Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(items) > 0 {
+		return nil, fmt.Errorf("the master key %s is missing, and the store has secrets that only it opens; restore it from your backup, or give it in %s", cfg.MasterKeyFile, masterKeyVariable)
+	}
+	if err := writeOnce(cfg.MasterKeyFile, seal.Generate()); err != nil {
+		return nil, fmt.Errorf("write a new master key: %w", err)
+	}
+	log.Warn().Str("file", cfg.MasterKeyFile).Msg("a new master key was made; back it up apart from the data, without it no private key in the store can be read")
+	return seal.LoadRing(cfg.MasterKeyFile)
+}
+
+// writeOnce writes a file for its owner only, durably, if there is none.
+func writeOnce(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+func syncDirectory(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// writeWhole replaces a file by rename, so that a reader never sees half of it.
+func writeWhole(path string, text []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// line reads a file with one secret in one line; an empty path gives none.
+func line(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	text, err := seal.ReadSecret(path)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimRight(string(text), "\r\n")
+	if secret == "" || strings.ContainsAny(secret, "\r\n") {
+		return "", fmt.Errorf("%s: write the secret in one line", path)
+	}
+	return secret, nil
+}
+
+// keyPair reads a certificate with its key, whose file nobody else may read.
+func keyPair(cert, key config.File) (*tls.Certificate, error) {
+	if cert.Path == "" {
+		return nil, nil
+	}
+	certPEM, err := os.ReadFile(cert.Path)
+	if err != nil {
+		return nil, err
+	}
+	keyPEM, err := seal.ReadSecret(key.Path)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("%s and %s: %w", cert.Path, key.Path, err)
+	}
+	return &pair, nil
+}

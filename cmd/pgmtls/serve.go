@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os/signal"
+	"syscall"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/store"
+)
+
+// stopWithin bounds how long the daemon waits for requests when it is told to stop.
+const stopWithin = 10 * time.Second
+
+// sweepEvery is how often tokens that ended long ago are forgotten.
+const sweepEvery = time.Hour
+
+// serve runs the daemon until a signal ends it.
+func serve(ctx context.Context, cfg *config.Control, env environment) error {
+	syscall.Umask(0o077)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	log := newLogger(cfg.Log, env.stderr)
+	d, err := build(ctx, cfg, env, log)
+	if err != nil {
+		return err
+	}
+	sockets, err := listen(ctx, cfg)
+	if err == nil {
+		err = d.prepare(ctx, sockets)
+	}
+	if err == nil {
+		err = d.run(ctx, sockets)
+	}
+	for _, socket := range sockets {
+		socket.Close() // what was served is closed already
+	}
+	return errors.Join(err, d.store.Close())
+}
+
+// listen binds all addresses, or none.
+func listen(ctx context.Context, cfg *config.Control) (sockets []net.Listener, err error) {
+	for _, address := range cfg.Listen {
+		socket, listenErr := (&net.ListenConfig{}).Listen(ctx, "tcp", address.String())
+		if listenErr != nil {
+			err = errors.Join(err, fmt.Errorf("listen: %w", listenErr))
+			continue
+		}
+		sockets = append(sockets, socket)
+	}
+	return sockets, err
+}
+
+// run serves on the sockets, delivers, and leads if it is elected, until ctx ends or a part fails.
+func (d *daemon) run(ctx context.Context, sockets []net.Listener) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return ended(d.hub.Run(ctx)) })
+	group.Go(func() error { return ended(d.dispatcher.Run(ctx)) })
+	group.Go(func() error { d.server.Run(ctx); return nil })
+	group.Go(func() error {
+		return ended(d.store.Lead(ctx, store.Election{Name: "renewals", Node: d.config.Node}, d.lead))
+	})
+	web := d.server.HTTP()
+	for _, socket := range sockets {
+		if !d.config.PlainHTTP {
+			socket = tls.NewListener(socket, d.access.Control.TLSConfig(d.ownCertificate()))
+		}
+		d.log.Info().Str("url", d.url(socket.Addr())).Str("node", d.config.Node).Msg("serving")
+		group.Go(func() error {
+			if err := web.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		<-ctx.Done()
+		d.tell(systemd.SdNotifyStopping)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
+		defer cancel()
+		if err := web.Shutdown(grace); err != nil {
+			return web.Close()
+		}
+		return nil
+	})
+	d.tell(systemd.SdNotifyReady)
+	err := group.Wait()
+	d.log.Info().Msg("stopped")
+	return err
+}
+
+// ended drops the error of a part that ended because it was told to.
+func ended(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// ownCertificate gives the operator's certificate to TLS; nil when the control CA issues one.
+func (d *daemon) ownCertificate() func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if d.own == nil {
+		return nil
+	}
+	return func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return d.own, nil }
+}
+
+// lead is what one daemon of all does.
+func (d *daemon) lead(ctx context.Context) error {
+	d.leading.Store(true)
+	defer d.leading.Store(false)
+	d.log.Info().Msg("this daemon renews what ends")
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return d.registry.Keep(ctx, d.hub) })
+	group.Go(func() error { return d.registry.Tell(ctx, d.notify) })
+	group.Go(func() error { return d.sweep(ctx) })
+	return ended(group.Wait())
+}
+
+// sweep forgets tokens that ended long ago.
+func (d *daemon) sweep(ctx context.Context) error {
+	for {
+		if _, err := d.access.Tokens.Sweep(ctx); err != nil && ctx.Err() == nil {
+			d.log.Warn().Err(err).Msg("old tokens could not be forgotten")
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(sweepEvery):
+		}
+	}
+}
+
+// tell tells the supervisor, if there is one, how the daemon is (sd_notify(3)).
+func (d *daemon) tell(state string) {
+	if _, err := systemd.SdNotify(false, state); err != nil {
+		d.log.Warn().Err(err).Msg("the supervisor could not be told how the daemon is")
+	}
+}
