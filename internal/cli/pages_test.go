@@ -117,8 +117,8 @@ func rulePages() map[string][]canned {
 			ok(rule(api.Authorized)), // get
 			ok(rule(api.Authorized)), // found for delete
 			refuse(api.NotFound, "no such rule")},
-		"GET " + shop + "/acknowledgements": {ok(waiting), ok(waiting), ok(waiting), ok(leaving)},
-		"DELETE " + rules + "/" + ruleID:    {{202, rule(api.Deauthorizing)}},
+		"GET " + shop + "/acknowledgements":                {ok(waiting), ok(waiting), ok(waiting), ok(leaving)},
+		"DELETE " + rules + "/" + ruleID:                   {{202, rule(api.Deauthorizing)}},
 		"DELETE " + rules + "/" + ruleID + "?dry_run=true": {ok(dryRun)},
 	}
 }
