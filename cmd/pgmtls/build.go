@@ -68,9 +68,10 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 	if d.store, err = store.Open(ctx, options); err != nil {
 		return nil, err
 	}
+	opened := d.store
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, d.store.Close())
+			err = errors.Join(err, opened.Close())
 		}
 	}()
 	ring, err := masterKeys(ctx, cfg, env, d.store, log)
