@@ -157,7 +157,7 @@ func (p *plane) admission(t *testing.T, a ask) rune {
 	t.Helper()
 	client := a.client
 	if client == nil {
-		client = p.client(nil)
+		client = p.plain
 	}
 	got, err := client.Do(p.request(a))
 	if err != nil {

@@ -41,6 +41,7 @@ type plane struct {
 	roots    *x509.CertPool
 	dirs     string // the policy root
 	log      *logged
+	plain    *http.Client // without a certificate
 
 	admin, reader string // tokens
 }
@@ -113,6 +114,7 @@ func (p *plane) serve() {
 	p.url = "https://" + listener.Addr().String()
 	p.roots = x509.NewCertPool()
 	p.roots.AppendCertsFromPEM([]byte(p.access.Control.CertificatePEM()))
+	p.plain = p.client(nil)
 }
 
 func (p *plane) token(n access.NewToken) string {
@@ -186,7 +188,7 @@ func (p *plane) ask(a ask) answer {
 	p.t.Helper()
 	client := a.client
 	if client == nil {
-		client = p.client(nil)
+		client = p.plain
 	}
 	r := p.request(a)
 	got, err := client.Do(r)
