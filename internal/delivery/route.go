@@ -22,7 +22,7 @@ type Route struct {
 	// somebody has edited, for restarts, for who uses which certificate. 0: 10 s.
 	ObserveEvery time.Duration
 
-	Log zerolog.Logger
+	Log zerolog.Logger // says itself of which database and proxy it is
 
 	mu        sync.Mutex
 	offered   *Policy // the newest; never changed
@@ -37,7 +37,7 @@ type Route struct {
 // know what the proxy has had, so that is reported again.
 func (r *Route) Offer(p Policy) {
 	if p.Database != r.Courier.Database {
-		r.Log.Error().Str("database", r.Courier.Database).Stringer("offered", p).Msg("a policy of another database was offered, and is not delivered")
+		r.Log.Error().Stringer("offered", p).Msg("a policy of another database was offered, and is not delivered")
 		return
 	}
 	digest := p.digest()

@@ -81,7 +81,7 @@ func (r *Route) post(ctx context.Context, mail *mailbox) {
 			if err != nil {
 				if text := err.Error(); text != complained {
 					complained = text
-					r.Log.Warn().Str("database", r.Courier.Database).Int64("applied", report.Applied).Err(err).Msg("the report of the proxy can't be told; it is tried again")
+					r.Log.Warn().Int64("applied", report.Applied).Err(err).Msg("the report of the proxy can't be told; it is tried again")
 				}
 				timer.Reset(gap.next())
 				break

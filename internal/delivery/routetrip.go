@@ -87,7 +87,7 @@ func (t *trip) publish(ctx context.Context) {
 	case err == nil:
 		t.arrived(now)
 	case changed || c.stands(t.policy.Generation):
-		t.route.Log.Warn().Str("database", c.Database).Str("dir", c.Dir).Err(err).Msg("the policy is in place, but what it replaced can't be removed")
+		t.route.Log.Warn().Str("dir", c.Dir).Err(err).Msg("the policy is in place, but what it replaced can't be removed")
 		t.arrived(now)
 	case ctx.Err() != nil: // something newer was offered, or the end
 	default:
@@ -97,7 +97,7 @@ func (t *trip) publish(ctx context.Context) {
 			return
 		}
 		t.told = text
-		t.route.Log.Warn().Str("database", c.Database).Str("dir", c.Dir).Int64("generation", t.policy.Generation).Err(err).Msg("the policy can't be published; it is tried again")
+		t.route.Log.Warn().Str("dir", c.Dir).Int64("generation", t.policy.Generation).Err(err).Msg("the policy can't be published; it is tried again")
 		if errors.Is(err, ErrOlder) {
 			t.failure, t.again = "", true // what lies there tells the control plane which generation to go beyond
 			return
@@ -153,7 +153,7 @@ func (t *trip) look(ctx context.Context) {
 	t.say(r)
 	if t.brought && t.inForce(r) {
 		t.waiting = false
-		t.route.Log.Debug().Str("database", c.Database).Int64("generation", r.InForce).Dur("after", now.Sub(t.began)).Msg("the policy is in force")
+		t.route.Log.Debug().Int64("generation", r.InForce).Dur("after", now.Sub(t.began)).Msg("the policy is in force")
 	}
 }
 
@@ -189,7 +189,7 @@ func (t *trip) observe(ctx context.Context) {
 	switch {
 	case t.policy == nil || !t.brought:
 	case t.drifted:
-		t.route.Log.Warn().Str("database", c.Database).Str("dir", c.Dir).Str("drift", r.Drift).Msg("the policy directory was changed; it is put right")
+		t.route.Log.Warn().Str("dir", c.Dir).Str("drift", r.Drift).Msg("the policy directory was changed; it is put right")
 		t.brought, t.retryAt = false, now
 		if !drifted { // seen right again at once, but somebody who keeps editing is not raced
 			t.observeAt = now
@@ -212,12 +212,11 @@ func (t *trip) observePause(down bool) time.Duration {
 }
 
 func (t *trip) noticeDown(err error) {
-	c := t.route.Courier
 	switch {
 	case err != nil && !t.down:
-		t.route.Log.Warn().Str("database", c.Database).Err(err).Msg("the proxy does not answer")
+		t.route.Log.Warn().Err(err).Msg("the proxy does not answer")
 	case err == nil && t.down:
-		t.route.Log.Info().Str("database", c.Database).Msg("the proxy answers again")
+		t.route.Log.Info().Msg("the proxy answers again")
 	}
 	t.down = err != nil
 }
