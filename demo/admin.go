@@ -33,18 +33,14 @@ func (d *demo) adminURL(path string) string { return "http://" + loopback(d.admi
 
 // status is the part of GET /status that the demo looks at.
 type status struct {
-	Ready  bool `json:"ready"`
-	Policy struct {
+	StartedAt time.Time `json:"started_at"`
+	Phase     string    `json:"phase"`
+	Policy    struct {
 		Generation string `json:"generation"`
 		Rules      []struct {
-			ID   string `json:"id"`
-			CIDR string `json:"cidr"`
+			CIDR        string `json:"cidr"`
+			Description string `json:"description"`
 		} `json:"ip_rules"`
-		Certificates []struct {
-			Names    []string  `json:"names"`
-			Serial   string    `json:"serial"`
-			NotAfter time.Time `json:"not_after"`
-		} `json:"certificates"`
 	} `json:"policy"`
 	Reload struct {
 		CheckedAt time.Time `json:"checked_at"`

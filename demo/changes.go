@@ -1,193 +1,136 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"slices"
-	"strings"
+	"regexp"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgproto3"
-
-	"pgmtls-proxy/internal/testpki"
-	"pgmtls-proxy/internal/tlsconf"
 )
 
-func removeRule(ctx context.Context, d *demo) (verdict string, err error) {
-	session, err := d.openSession(ctx)
+// asLaptop shows psql the certificate of the laptop.
+const asLaptop = "PGSSLCERT=client/laptop-postgresql.crt PGSSLKEY=client/laptop-postgresql.key "
+
+// objectID finds the id in what a create prints.
+var objectID = regexp.MustCompile(`(?m)^id: +(\S+)$`)
+
+func revokeCertificate(ctx context.Context, d *demo) (verdict string, err error) {
+	o, err := d.must(ctx, "pgmtls certificates create shop --name laptop --wait --download --dir client --prefix laptop-", "ready")
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, session.close()) }()
-
-	removed, err := d.edit(func(p *policy) { p.rules = []rule{office} })
+	id, err := o.find(objectID)
 	if err != nil {
 		return "", err
 	}
-	err = errors.Join(d.inForce(ctx),
-		d.mustBeRefused(ctx, []string{asApp, "-c", "select 1"}, `no allowlist entry for host "127.0.0.1"`))
-	verdict = fmt.Sprintf("a new connection was refused %s after the write", since(removed))
-	err = errors.Join(err, session.lives())
+	app, err := d.openSession(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, app.close()) }()
+	laptop, err := d.openSession(ctx, asLaptop)
+	if err != nil {
+		return "", err
+	}
+	d.show.say("The laptop is lost:")
+	deleted, err := d.must(ctx, "pgmtls certificates delete shop --id "+id+" --wait", "disabled")
+	if err != nil {
+		return "", errors.Join(err, laptop.close())
+	}
+	err = errors.Join(laptop.wasEnded("terminating connection", "has been revoked"), app.lives())
+	_, refused := d.refused(ctx, asLaptop, "connection requires a valid client certificate", "has been revoked")
+	took, notFound := deleted.find(waited)
+	return took + ": no session is left, no other was touched", errors.Join(err, refused, notFound)
+}
 
+func deleteRule(ctx context.Context, d *demo) (verdict string, err error) {
+	app, err := d.openSession(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	_, err = d.must(ctx, "pgmtls ip-rules delete shop --cidr 127.0.0.1/32 --dry-run", "would end 1 session")
+	if err := errors.Join(err, app.lives()); err != nil {
+		return "", errors.Join(err, app.close())
+	}
+	deleted, err := d.must(ctx, "pgmtls ip-rules delete shop --cidr 127.0.0.1/32 --wait")
+	if err != nil {
+		return "", errors.Join(err, app.close())
+	}
+	err = app.wasEnded("terminating connection", "No IP rule allows the address 127.0.0.1 any more")
+	d.show.say("And back again:")
 	// Also after a failure: the steps behind this one need the rule.
-	put, editErr := d.edit(func(p *policy) { p.rules = slices.Concat([]rule{thisMachine}, p.rules) })
-	if err := errors.Join(err, editErr); err != nil {
-		return "", err
-	}
-	err = errors.Join(d.inForce(ctx), d.mustBeAccepted(ctx, asApp, "-c", "select 'in again' as after"))
-	verdict += fmt.Sprintf(", and let in %s after the rule was back; the session lived on", since(put))
-	return verdict, errors.Join(err, session.lives())
+	_, createErr := d.must(ctx, "pgmtls ip-rules create shop --cidr 127.0.0.1/32 --description 'This machine' --wait", "Authorized")
+	took, notFound := deleted.find(waited)
+	return took + ", with the session that came in by it", errors.Join(err, createErr, notFound, d.letIn(ctx, ""))
 }
 
-func endSession(ctx context.Context, d *demo) (verdict string, err error) {
-	session, err := d.openSession(ctx)
+func editPolicy(ctx context.Context, d *demo) (string, error) {
+	good, err := os.ReadFile(d.path("control", "policies", "shop", "policy.yaml"))
 	if err != nil {
 		return "", err
 	}
-	removed, err := d.edit(func(p *policy) { p.rules, p.keep = []rule{office}, false })
-	if err != nil {
-		return "", errors.Join(err, session.close())
-	}
-	err = until(ctx, func(ctx context.Context) error {
-		count, err := d.behindTheProxy(ctx, "select count(*) from pg_stat_activity where pid = "+session.backend)
-		if err == nil && count != "0" {
-			err = errors.New("PostgreSQL still serves the session")
-		}
-		return err
-	})
-	verdict = fmt.Sprintf("PostgreSQL had let go of the session %s after the write, and its client reads why", since(removed))
-	err = errors.Join(err, session.wasEnded("terminating connection", "No IP rule allows the address 127.0.0.1 any more"))
-
-	_, editErr := d.edit(func(p *policy) { p.rules = slices.Concat([]rule{thisMachine}, p.rules) })
-	if err := errors.Join(err, editErr); err != nil {
+	const edit = "sed -i s,127.0.0.1/32,127.0.0.1/8, control/policies/shop/policy.yaml"
+	if _, err := d.must(ctx, edit); err != nil {
 		return "", err
 	}
-	return verdict, d.inForce(ctx)
-}
-
-func replaceServerCertificate(ctx context.Context, d *demo) (verdict string, err error) {
-	session, err := d.openSession(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, session.close()) }()
-
-	before, err := d.servedSerial(ctx)
-	if err != nil {
-		return "", err
-	}
-	d.show.say("Clients are shown the certificate with the serial\n  %s.\n"+
-		"The files server.key and server.crt are replaced, as a renewal does. policy.yaml stays as it is.", before)
-	if err := d.writeServerCertificate(); err != nil {
-		return "", err
-	}
-	written := time.Now()
-	var after string
-	err = until(ctx, func(ctx context.Context) (err error) {
-		if after, err = d.servedSerial(ctx); err == nil && after == before {
-			err = errors.New("clients are still shown the old certificate")
-		}
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	verdict = fmt.Sprintf("replaced %s after the write; the session lived on", since(written))
-	d.show.say("Clients are shown the certificate with the serial\n  %s.", after)
-	return verdict, errors.Join(d.mustBeAccepted(ctx, asApp, "-c", "select 'verified' as new_certificate"), session.lives())
-}
-
-// servedSerial connects as psql does, verifies the server's certificate, and gives its serial, which psql can't show.
-func (d *demo) servedSerial(ctx context.Context) (string, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", loopback(d.port))
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	request, err := (&pgproto3.SSLRequest{}).Encode(nil)
-	if err != nil {
-		return "", err
-	}
-	if _, err := conn.Write(request); err != nil {
-		return "", err
-	}
-	answer := []byte{0}
-	if _, err := io.ReadFull(conn, answer); err != nil || answer[0] != 'S' {
-		return "", fmt.Errorf("the proxy answered %q to a request for TLS: %w", answer, err)
-	}
-	client := tls.Client(conn, &tls.Config{RootCAs: d.ca.Pool(), ServerName: "localhost", NextProtos: []string{"postgresql"}})
-	if err := client.HandshakeContext(ctx); err != nil {
-		return "", err
-	}
-	return tlsconf.FormatSerial(client.ConnectionState().PeerCertificates[0].SerialNumber), nil
-}
-
-func makeMistake(ctx context.Context, d *demo) (verdict string, err error) {
-	good := d.policy.yaml()
-	wrong := strings.Replace(good, office.cidr, "192.0.2.1/24", 1)
-	d.show.say("policy.yaml is written with a network that can't be meant:")
-	d.show.output(difference(good, wrong))
-	if err := testpki.WriteFile(d.path("policy", "policy.yaml"), []byte(wrong), 0o644); err != nil {
-		return "", err
-	}
+	edited := time.Now()
 	var now status
 	err = until(ctx, func(ctx context.Context) (err error) {
-		if now, err = d.status(ctx); err == nil && now.Reload.Error == "" {
-			err = errors.New("the proxy has not noticed the mistake")
+		if now, err = d.status(ctx); err != nil || now.Reload.Error != "" {
+			return err
 		}
-		return err
+		if text, _ := os.ReadFile(d.path("control", "policies", "shop", "policy.yaml")); string(text) == string(good) {
+			// The control plane looks every ten seconds, and this was one of those moments. So it is edited again.
+			_, err = d.must(ctx, edit)
+		}
+		return errors.Join(err, errors.New("the proxy has not noticed the mistake"))
 	})
-	d.show.say("GET /status tells what is wrong, and what to write instead:")
-	d.show.output(now.Reload.Error + "\n")
-	err = errors.Join(err,
-		d.mustBeAccepted(ctx, asApp, "-c", "select 'the last good policy is in force' as meanwhile"),
-		d.writePolicy(), d.inForce(ctx))
-	if err == nil && !strings.Contains(now.Reload.Error, "192.0.2.0/24") {
-		err = errors.New("the proxy did not say what to write instead")
-	}
-	return "the mistake is named, and the last good policy stayed in force", err
-}
-
-func cancelQuery(ctx context.Context, d *demo) (string, error) {
-	args := []string{asApp, "-c", "select pg_sleep(30)"}
-	d.show.command(append([]string{"psql"}, args...)...)
-	command, err := d.psqlCommand(ctx, args...)
 	if err != nil {
 		return "", err
 	}
-	var text bytes.Buffer
-	command.Stdout, command.Stderr = &text, &text
-	if err := command.Start(); err != nil {
-		return "", err
-	}
-	if err := until(ctx, d.sleeping); err != nil {
-		return "", errors.Join(err, command.Process.Kill(), command.Wait())
-	}
-	d.show.output("^C\n")
-	pressed := time.Now()
-	if err := command.Process.Signal(os.Interrupt); err != nil {
-		return "", err
-	}
-	o, err := ended(command, &text, command.Wait())
-	d.show.output(o.text)
-	if err == nil && o.exitCode != 1 {
-		err = fmt.Errorf("psql ended with exit code %d, not 1", o.exitCode)
-	}
-	verdict := fmt.Sprintf("the query ended %s after Ctrl-C", since(pressed))
-	return verdict, errors.Join(err, o.has("canceling statement due to user request"))
+	d.show.say("The proxy's /status says what is wrong, and what to write instead:")
+	d.show.output(now.Reload.Error + "\n")
+	d.show.say("The last good policy stays in force, and within ten seconds the control plane puts the file right:")
+	err = d.letIn(ctx, "")
+	restored := until(ctx, func(ctx context.Context) error {
+		now, err := d.status(ctx)
+		if err == nil && now.Reload.Error != "" {
+			err = errors.New(now.Reload.Error)
+		}
+		return err
+	})
+	took := time.Since(edited).Round(100 * time.Millisecond)
+	// The record may come a moment after the file.
+	restored = errors.Join(restored, d.comes(ctx, "pgmtls audit --database shop --action policy.drift", "policy.yaml"))
+	_, drift := d.must(ctx, "pgmtls audit --database shop --action policy.drift --limit 1", "policy.yaml")
+	return fmt.Sprintf("put right after %s; nobody noticed but the audit trail", took), errors.Join(err, restored, drift)
 }
 
-// sleeping wants PostgreSQL to be busy with the query.
-func (d *demo) sleeping(ctx context.Context) error {
-	count, err := d.behindTheProxy(ctx, "select count(*) from pg_stat_activity where state = 'active' and query = 'select pg_sleep(30)'")
-	if err == nil && count != "1" {
-		err = errors.New("the query has not arrived at PostgreSQL")
+// successorID finds in the list of certificates what the first one was replaced by.
+var successorID = regexp.MustCompile(`(?m)^\S+ +shop-\S+ +ready .* replaced by (\S+)`)
+
+func rotateCA(ctx context.Context, d *demo) (verdict string, err error) {
+	app, err := d.openSession(ctx, "")
+	if err != nil {
+		return "", err
 	}
-	return err
+	defer func() { err = errors.Join(err, app.close()) }()
+	if _, err := d.must(ctx, "pgmtls ca rotate demo", "active"); err != nil {
+		return "", err
+	}
+	d.show.say("The old CA stays trusted until it is retired. Every certificate of it has a successor:")
+	o, err := d.must(ctx, "pgmtls certificates shop")
+	if err != nil {
+		return "", err
+	}
+	id, err := o.find(successorID)
+	if err != nil {
+		return "", err
+	}
+	err = d.letIn(ctx, "")
+	_, downloadErr := d.must(ctx, "pgmtls certificates download shop --id "+id+" --dir client --force", "root.crt")
+	_, showErr := d.must(ctx, "pgmtls ca show demo", "retiring")
+	return "the old certificate and the new one come in, and the session lives on",
+		errors.Join(err, downloadErr, d.letIn(ctx, ""), app.lives(), showErr)
 }

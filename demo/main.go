@@ -1,10 +1,11 @@
-// Demo shows pgmtls-proxy at work: it starts a real PostgreSQL and the proxy in front of it, then runs psql as
-// users would, good ones and bad ones, prints what they see, and says after each step whether it is what it should be.
+// Demo shows pgmtls and pgmtls-proxy at work: it starts a real PostgreSQL, the control plane, and the proxy in front of
+// the database. Then it types what their owner types into pgmtls, runs psql as users would, good ones and bad ones, prints
+// what they see, and says after each step whether it is what it should be.
 //
 // Run it with "make demo". It then stays up, to be tried by hand; "make demo ONCE=1" ends by itself, with exit code
 // 0 only if every step did what it should. All of it is on the loopback interface and made for this one run:
-// nothing here is an example of how to keep keys. It imports the repository's test certificates and test
-// PostgreSQL; of the proxy it knows only what an operator does: the binary, its two files and its admin address.
+// nothing here is an example of how to keep keys. It imports the repository's test PostgreSQL; of the two programs it
+// knows only what an operator does: the binaries, their files, what they print, and the proxy's admin address.
 //
 // To read it, begin with the list of steps in steps.go: each is a small function.
 package main
@@ -75,13 +76,15 @@ func (d *demo) play(ctx context.Context, steps []step) (failed int) {
 	return failed
 }
 
-// stayUp returns when the user has had enough, or with an error when the proxy has ended.
+// stayUp returns when the user has had enough, or with an error when a program has ended.
 func (d *demo) stayUp(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		d.show.line("")
 		return nil
 	case <-d.proxy.exited:
-		return fmt.Errorf("the proxy has ended; the end of its log:\n%s", tail(d.path("proxy.log")))
+		return d.ended(d.proxy)
+	case <-d.control.exited:
+		return d.ended(d.control)
 	}
 }

@@ -5,90 +5,96 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
-	"regexp"
 	"strings"
 )
 
-// connectionID finds in a refusal the name that the connection has in the log.
-var connectionID = regexp.MustCompile(`\(connection ([0-9a-z]+)\)`)
-
-// showLogOf shows the event that the log has of a refused connection.
-func (d *demo) showLogOf(ctx context.Context, o outcome) error {
-	match := connectionID.FindStringSubmatch(o.text)
-	if match == nil {
-		return errors.New("psql did not show a connection id")
-	}
-	id := match[1]
-	var event string
-	err := until(ctx, func(context.Context) error { // the event is written when the connection has ended
-		log, err := os.ReadFile(d.path("proxy.log"))
-		if err != nil {
-			return err
-		}
-		for line := range strings.Lines(string(log)) {
-			if strings.Contains(line, id) {
-				event = line
-				return nil
-			}
-		}
-		return fmt.Errorf("the log has no connection %s", id)
-	})
-	if err != nil {
-		return err
-	}
-	d.show.command("grep", id, "../proxy.log")
-	d.show.output(event)
-	return nil
-}
-
-func lookAsOperator(ctx context.Context, d *demo) (verdict string, err error) {
-	session, err := d.openSession(ctx)
+func killControlPlane(ctx context.Context, d *demo) (string, error) {
+	_, err := d.must(ctx, "pgmtls ip-rules create shop --cidr 192.0.2.0/24 --description Office --expires 30d", "192.0.2.0/24")
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, session.close()) }()
+	process := d.control.command.Process
+	d.show.typed(fmt.Sprintf("kill -9 %d   # pgmtls serve", process.Pid))
+	if err := process.Kill(); err != nil {
+		return "", err
+	}
+	<-d.control.exited
+	_, err = d.fails(ctx, "pgmtls ip-rules shop", 1, "pgmtls serve")
+	err = errors.Join(err, d.letIn(ctx, ""))
+	if startErr := d.startControlPlane(ctx); startErr != nil {
+		return "", errors.Join(err, startErr)
+	}
+	// Whether the proxy had said before the kill that it follows the rule, nobody knows.
+	err = errors.Join(err, d.comes(ctx, "pgmtls ip-rules get shop --cidr 192.0.2.0/24", "Authorized"))
+	_, listErr := d.must(ctx, "pgmtls ip-rules shop", "This machine", "Office")
+	return "clients did not notice, and the rule that it had promised is there", errors.Join(err, listErr)
+}
 
-	now, err := d.status(ctx)
+func replaceProxy(ctx context.Context, d *demo) (verdict string, err error) {
+	app, err := d.openSession(ctx, "")
 	if err != nil {
+		return "", err
+	}
+	if _, err := app.ask("begin; create table sold as select 42 as price; select price from sold"); err != nil {
+		return "", errors.Join(err, app.close())
+	}
+	d.show.say("A new version, say. It takes the sockets over from the old one, which then drains.")
+	old := d.proxy
+	fresh, err := d.startProxy(ctx)
+	if fresh != nil {
+		d.proxy = fresh
+	}
+	if err != nil {
+		return "", errors.Join(err, app.close())
+	}
+	err = d.letIn(ctx, "")
+	_, askErr := app.ask("select price from sold")
+	d.show.say("The old proxy lets the transaction end, and the session then:")
+	app.tell("commit")
+	err = errors.Join(err, askErr, d.gone(old), app.wasEnded("terminating connection", "The proxy in front of the database is shutting down"))
+	_, sold := d.must(ctx, `psql "$URL" -Atc 'select price from sold'`, "42")
+	return "nobody was refused, and the transaction is committed", errors.Join(err, sold)
+}
+
+func lookAsOperator(ctx context.Context, d *demo) (verdict string, err error) {
+	app, err := d.openSession(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, app.close()) }()
+
+	_, err = d.must(ctx, "pgmtls databases", "archive", "Operational")
+	now, statusErr := d.status(ctx)
+	if err := errors.Join(err, statusErr); err != nil {
 		return "", err
 	}
 	excerpt, err := json.MarshalIndent(now, "", "  ")
 	if err != nil {
 		return "", err
 	}
-	d.show.command("curl", "-s", d.adminURL("/status"))
+	d.show.typed("curl -s " + d.adminURL("/status"))
 	d.show.output(string(excerpt) + "\n")
 	d.show.say("(an excerpt)")
 
-	lines, err := d.metrics(ctx, "pgmtls_connections_total", "pgmtls_sessions{", "pgmtls_refusals_total",
-		"pgmtls_cancel_requests_total", "pgmtls_policy_reloads_total", "pgmtls_policy_info", "pgmtls_policy_rules",
-		"pgmtls_certificate_not_after_seconds", "pgmtls_bytes_total")
+	lines, err := d.metrics(ctx, "pgmtls_connections_total", "pgmtls_sessions{", "pgmtls_policy_info", "pgmtls_policy_rules", "pgmtls_bytes_total")
 	if err != nil {
 		return "", err
 	}
-	d.show.command("curl", "-s", d.adminURL("/metrics"))
+	d.show.typed("curl -s " + d.adminURL("/metrics"))
 	d.show.output(strings.Join(lines, "\n") + "\n")
-	d.show.say("(an excerpt, without those that are still at zero)")
-	return "every refusal of the steps above is counted under its name", d.checkPicture(now, lines)
+	d.show.say("(an excerpt)")
+	return "both programs say the same", d.checkPicture(now, lines)
 }
 
-// checkPicture wants status and metrics to tell what has happened.
+// checkPicture wants status and metrics to tell what is so.
 func (d *demo) checkPicture(now status, lines []string) error {
 	var problems []error
-	if !now.Ready || now.Policy.Generation != fmt.Sprint(d.policy.generation) || now.Reload.Error != "" {
+	if now.Phase != "serving" || len(now.Policy.Rules) != 2 || now.Reload.Error != "" {
 		problems = append(problems, errors.New("/status does not show the policy in force"))
 	}
 	all := strings.Join(lines, "\n")
-	for _, reason := range []string{"no_client_certificate", "certificate_unknown_ca", "certificate_expired",
-		"certificate_revoked", "address_not_allowed", "tls_required"} {
-		if !strings.Contains(all, fmt.Sprintf("pgmtls_refusals_total{reason=%q}", reason)) {
-			problems = append(problems, fmt.Errorf("the metrics don't count %s", reason))
-		}
-	}
-	for _, series := range []string{`pgmtls_cancel_requests_total{result="forwarded"} 1`,
-		`pgmtls_policy_reloads_total{result="applied"}`, `pgmtls_policy_reloads_total{result="refused"}`, "pgmtls_sessions{"} {
+	for _, series := range []string{`pgmtls_sessions{state="outside_transaction"} 1`, "pgmtls_policy_rules 2",
+		fmt.Sprintf("pgmtls_policy_info{generation=%q} 1", now.Policy.Generation)} {
 		if !strings.Contains(all, series) {
 			problems = append(problems, fmt.Errorf("the metrics don't show %s", series))
 		}
@@ -96,35 +102,40 @@ func (d *demo) checkPicture(now status, lines []string) error {
 	return errors.Join(problems...)
 }
 
+func readTrail(ctx context.Context, d *demo) (string, error) {
+	_, err := d.must(ctx, "pgmtls audit --database shop --limit 0", "database.create", "mtls.operational", "ip_rule.authorized",
+		"ip_rule.delete", "certificate.create", "certificate.delete", "certificate.disabled", "policy.drift")
+	return "everything that the steps above have done is there", err
+}
+
 // invite prints what can be pasted while the demo stays up.
 func (d *demo) invite() {
 	p := d.show
 	p.heading("It stays up. In another terminal:")
-	p.line("psql:      psql %s", shellQuote(d.connectionURL("postgresql://app@", "app.key")))
-	p.line("JDBC:      %s", "jdbc:"+d.connectionURL("postgresql://", "app.pk8")+"&user=app")
-	p.line("status:    curl -s %s", d.adminURL("/status"))
-	p.line("sessions:  curl -s %s", d.adminURL("/sessions"))
-	p.line("metrics:   curl -s %s", d.adminURL("/metrics"))
-	p.line("log:       tail -f %s", shellQuote(d.path("proxy.log")))
-	p.line("policy:    $EDITOR %s", shellQuote(d.path("policy", "policy.yaml")))
+	p.line("cd %s && . ./%s", shellQuote(d.state()), environmentFile)
 	p.line("")
-	p.line("Edit the policy and connect again. Try these:")
-	p.line("  remove the rule %s, or change it to 127.0.0.2/32", thisMachine.id)
-	p.line("  give it an end:           expires_at: 2020-01-01T00:00:00Z")
-	p.line("  for other users only:     identities: [{subject_cn: app, users: [somebody_else]}]")
-	p.line("  ask for no certificate:   client_auth: optional   (then leave out sslcert and sslkey)")
-	p.line("  a mistake:                cidr: 127.0.0.1/8       (then look at /status)")
+	p.line("with which the shell has read:")
+	p.output(strings.Join(d.exports, "\n") + "\n")
 	p.line("")
-	p.line("Ctrl-C here ends the proxy and PostgreSQL.")
-}
-
-// connectionURL is the address of the database with the files of the client, as psql takes it, and JDBC with its own
-// encoding of the key.
-func (d *demo) connectionURL(scheme, key string) string {
-	file := func(name string) string {
-		escaped := url.QueryEscape(d.path("client", name))
-		return strings.NewReplacer("%2F", "/", "+", "%20").Replace(escaped)
+	p.line("Then try these:")
+	for _, line := range []string{
+		`psql "$URL"`,
+		"pgmtls databases",
+		"pgmtls proxies shop",
+		"pgmtls ip-rules create shop --cidr 127.0.0.2/32 --expires 1m --wait",
+		"pgmtls ip-rules delete shop --cidr 127.0.0.1/32 --dry-run",
+		"pgmtls certificates create shop --name me --download --dir client --prefix me-",
+		"pgmtls certificates download shop --dir client --prefix jdbc- --format pk8 --id ID",
+		"pgmtls events",
+		"pgmtls --help",
+		"pgmtls-proxy explain --config proxy.yaml --addr 127.0.0.1 --cert client/postgresql.crt --user app",
+		"curl -s " + d.adminURL("/sessions"),
+		fmt.Sprintf(`curl -s --cacert control/control-ca.pem -u ":$(cat control/admin.token)" https://%s/postgres/v0/databases/shop/tls-endpoint/ip-rules`,
+			loopback(d.controlPort)),
+		"tail -f proxy.log control.log",
+	} {
+		p.line("  %s", line)
 	}
-	return fmt.Sprintf("%slocalhost:%d/app?sslmode=verify-full&sslrootcert=%s&sslcert=%s&sslkey=%s",
-		scheme, d.port, file("space-ca.pem"), file("app.crt"), file(key))
+	p.line("")
+	p.line("Ctrl-C here ends the control plane, the proxy and PostgreSQL.")
 }

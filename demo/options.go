@@ -15,27 +15,28 @@ import (
 
 // The ports are outside the range from which Linux takes those of outgoing connections.
 const (
-	defaultPort      = 15432
-	defaultAdminPort = 9815
+	defaultPort        = 15432
+	defaultAdminPort   = 9815
+	defaultControlPort = 9816
 )
 
 // options is what the user chooses, in environment variables: make passes them on.
 type options struct {
-	port      int    // of the proxy: DEMO_PORT
-	adminPort int    // of its admin address: DEMO_ADMIN_PORT
-	once      bool   // end after the steps: ONCE=1
-	root      string // the directory for everything that the demo writes: .demo in the repository
-	colour    bool
+	port        int    // of the proxy: DEMO_PORT
+	adminPort   int    // of its admin address: DEMO_ADMIN_PORT
+	controlPort int    // of the control plane's API: DEMO_CONTROL_PORT
+	once        bool   // end after the steps: ONCE=1
+	root        string // the directory for everything that the demo writes: .demo in the repository
+	colour      bool
 }
 
 func optionsFrom(ctx context.Context, getenv func(string) string) (options, error) {
 	o := options{once: getenv("ONCE") != "" && getenv("ONCE") != "0"}
-	var err error
-	if o.port, err = portFrom(getenv, "DEMO_PORT", defaultPort); err != nil {
-		return options{}, err
-	}
-	if o.adminPort, err = portFrom(getenv, "DEMO_ADMIN_PORT", defaultAdminPort); err != nil {
-		return options{}, err
+	for _, port := range o.ports() {
+		var err error
+		if *port.number, err = portFrom(getenv, port); err != nil {
+			return options{}, err
+		}
 	}
 	// go.mod stands at the root of the repository, wherever in it the demo was started.
 	mod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
@@ -46,36 +47,48 @@ func optionsFrom(ctx context.Context, getenv func(string) string) (options, erro
 	return o, nil
 }
 
-func portFrom(getenv func(string) string, name string, standard int) (int, error) {
-	text := getenv(name)
+// port is one of those that the demo needs.
+type port struct {
+	what, variable string
+	standard       int
+	number         *int
+}
+
+func (o *options) ports() []port {
+	return []port{
+		{"the proxy", "DEMO_PORT", defaultPort, &o.port},
+		{"the admin address", "DEMO_ADMIN_PORT", defaultAdminPort, &o.adminPort},
+		{"the control plane", "DEMO_CONTROL_PORT", defaultControlPort, &o.controlPort},
+	}
+}
+
+func portFrom(getenv func(string) string, p port) (int, error) {
+	text := getenv(p.variable)
 	if text == "" {
-		return standard, nil
+		return p.standard, nil
 	}
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || port == 0 {
-		return 0, fmt.Errorf("%s is %q; it must be a port, a number from 1 to 65535", name, text)
+	number, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || number == 0 {
+		return 0, fmt.Errorf("%s is %q; it must be a port, a number from 1 to 65535", p.variable, text)
 	}
-	return int(port), nil
+	return int(number), nil
 }
 
 // checkPorts gives an error for a port that can't be had. Who has the proxy's port also has the directory that
 // is named after it, so this comes before anything is written.
 func (o options) checkPorts() error {
 	var problems []error
-	for _, want := range []struct {
-		what, variable string
-		port           int
-	}{{"the proxy", "DEMO_PORT", o.port}, {"the admin address", "DEMO_ADMIN_PORT", o.adminPort}} {
-		listener, err := net.Listen("tcp", loopback(want.port))
+	for _, want := range o.ports() {
+		listener, err := net.Listen("tcp", loopback(*want.number))
 		if err == nil {
-			defer listener.Close() // after the other, so that two equal ports are noticed
+			defer listener.Close() // after the others, so that two equal ports are noticed
 			continue
 		}
 		if errors.Is(err, syscall.EADDRINUSE) {
 			err = errors.New("another program has it, perhaps another demo")
 		}
 		problems = append(problems, fmt.Errorf("port %d, for %s, can't be used: %w; choose another: make demo %s=NUMBER",
-			want.port, want.what, err, want.variable))
+			*want.number, want.what, err, want.variable))
 	}
 	return errors.Join(problems...)
 }

@@ -31,14 +31,8 @@ func (p *printer) say(format string, args ...any) {
 	}
 }
 
-// command shows a command as one would type it.
-func (p *printer) command(words ...string) {
-	quoted := make([]string, len(words))
-	for i, word := range words {
-		quoted[i] = shellQuote(word)
-	}
-	p.line("%s%s", p.paint(bold, "$ "), strings.Join(quoted, " "))
-}
+// typed shows a command line.
+func (p *printer) typed(line string) { p.line("%s%s", p.paint(bold, "$ "), line) }
 
 // output shows what a program printed, as it did.
 func (p *printer) output(text string) { io.WriteString(p.indented(), text) }
@@ -81,6 +75,15 @@ func (w *indenter) Write(text []byte) (int, error) {
 		w.inLine = !strings.HasSuffix(line, "\n")
 	}
 	return len(text), nil
+}
+
+// commandLine writes words as one would type them.
+func commandLine(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = shellQuote(word)
+	}
+	return strings.Join(quoted, " ")
 }
 
 // shellQuote writes a word so that a shell reads it as it is, in the way that is easier to read.

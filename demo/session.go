@@ -20,12 +20,12 @@ type session struct {
 	backend string      // the process id of its server process: the same as long as the connection lives
 }
 
-// openSession connects and returns when the session has answered.
-func (d *demo) openSession(ctx context.Context) (*session, error) {
-	args := []string{asApp, "-At"}
+// openSession connects with psql and what stands before it, and returns when the session has answered.
+func (d *demo) openSession(ctx context.Context, with string) (*session, error) {
+	line := with + `psql "$URL" -qAt`
 	d.show.say("a session that stays connected in the background:")
-	d.show.command(append([]string{"psql"}, args...)...)
-	command, err := d.psqlCommand(ctx, args...)
+	d.show.typed(line)
+	command, err := d.shell(ctx, line)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +80,12 @@ func (s *session) ask(query string) (string, error) {
 	}
 }
 
+// tell types a query that has no answer.
+func (s *session) tell(query string) {
+	s.show.line("app=> %s;", query)
+	_, _ = io.WriteString(s.stdin, query+";\n") // an error is seen at the next answer
+}
+
 // lives wants the session to answer, over the connection that it began with.
 func (s *session) lives() error {
 	backend, err := s.ask("select pg_backend_pid()")
@@ -104,8 +110,7 @@ func (s *session) close() error {
 
 // wasEnded wants the session to read why it is over, at its next query, with all of the texts in it.
 func (s *session) wasEnded(texts ...string) error {
-	s.show.line("app=> select 1;")
-	_, _ = io.WriteString(s.stdin, "select 1;\n") // an error says what the output says better
+	s.tell("select 1")
 	_ = s.stdin.Close()
 	var output strings.Builder
 	for line := range s.answers {

@@ -11,15 +11,15 @@ import (
 	"pgmtls-proxy/internal/pgtest"
 )
 
-// demo is one run: what it has started and made.
+// demo is one run: what it has started, and what later steps need of earlier ones.
 type demo struct {
 	options
-	show *printer
+	show    *printer
+	exports []string // lines of env.sh
 
 	postgres *pgtest.Server
-	ca       spaceCA
-	policy   policy // as it stands in policy.yaml
-	proxy    *proxy
+	control  *program // the control plane
+	proxy    *program
 }
 
 // setUp starts everything. What it has started when it fails, tearDown stops.
@@ -32,36 +32,27 @@ func (d *demo) setUp(ctx context.Context) error {
 	if err := d.startPostgres(ctx); err != nil {
 		return err
 	}
-	d.show.say("the CA of this database's space, with certificates for the server and for clients ...")
-	if err := d.makeFiles(); err != nil {
+	d.show.say("the programs, built from this repository (the first time, this takes a minute or two) ...")
+	if err := d.makeFiles(ctx); err != nil {
 		return err
 	}
-	d.show.say("the proxy, built from this repository ...")
-	if err := d.buildProxy(ctx); err != nil {
+	d.show.typed(commandLine("cd", d.state()))
+	d.show.typed(`export PATH="$PWD/bin:$PATH"`)
+	d.show.say("The control plane needs a directory and nothing else. It makes its store, a master key and a token there.")
+	if err := d.startControlPlane(ctx); err != nil {
 		return err
 	}
-	d.show.command("cd", d.state())
-	d.show.say("Its operator writes proxy.yaml, which says what the process is ...")
-	if err := d.showFile("proxy.yaml"); err != nil {
+	d.show.typed(`export PGMTLS_CONFIG="$PWD/control/client.yaml"`)
+	d.show.say("The proxy has a file of its operator's. Who may come in, the control plane will write into policy_dir.")
+	if _, err := d.must(ctx, "cat proxy.yaml"); err != nil {
 		return err
 	}
-	d.show.say("... and the control plane policy.yaml, which says who may come in, and is live.")
-	if err := d.showFile("policy/policy.yaml"); err != nil {
-		return err
-	}
-	if err := d.checkConfiguration(ctx); err != nil {
-		return err
-	}
-	if err := d.startProxy(ctx); err != nil {
-		return err
-	}
-	d.show.say("Every psql below runs with these settings. Paste them to follow by hand.")
-	d.show.command("cd", "client")
-	d.show.line("%sexport %s", d.show.paint(bold, "$ "), strings.Join(d.clientSettings(), " "))
-	return nil
+	var err error
+	d.proxy, err = d.startProxy(ctx)
+	return err
 }
 
-// startPostgres runs a server with a database and a user, both named app. Nobody but the proxy can reach its
+// startPostgres runs a server with a database shop and a user app. Nobody but the proxy can reach its
 // socket in this demo, so it trusts whom the proxy lets through.
 func (d *demo) startPostgres(ctx context.Context) error {
 	server, err := pgtest.Launch(pgtest.Options{})
@@ -69,7 +60,7 @@ func (d *demo) startPostgres(ctx context.Context) error {
 		return err
 	}
 	d.postgres = server
-	return d.asSuperuser(ctx, "create role app login", "create database app owner app")
+	return d.asSuperuser(ctx, "create role app login", "create database shop owner app")
 }
 
 // asSuperuser runs statements past the proxy.
@@ -94,51 +85,46 @@ func (d *demo) behindTheProxy(ctx context.Context, statement string) (string, er
 	return strings.TrimSpace(result.Stdout), nil
 }
 
-// makeFiles writes the directory of this run, afresh.
-func (d *demo) makeFiles() error {
+// makeFiles makes the directory of this run, afresh, with what the first programs need.
+func (d *demo) makeFiles(ctx context.Context) error {
 	if err := os.RemoveAll(d.state()); err != nil {
 		return fmt.Errorf("remove what an earlier demo left: %w", err)
 	}
-	for _, dir := range []string{"policy", "client"} {
-		if err := os.MkdirAll(d.path(dir), 0o755); err != nil {
-			return err
-		}
-	}
-	var err error
-	if d.ca, err = newSpaceCA(); err != nil {
+	// The proxy watches its policy_dir from the start. The control plane gives what it writes to the directory's owner.
+	if err := os.MkdirAll(d.path("control", "policies", "shop"), 0o700); err != nil {
 		return err
 	}
-	d.policy = firstPolicy()
-	return errors.Join(d.writeServerSide(), d.writeClientSide(), d.writePolicy(), d.writeProxyConfig())
-}
-
-func (d *demo) showFile(name string) error {
-	text, err := os.ReadFile(d.path(name))
-	if err == nil {
-		d.show.command("cat", name)
-		d.show.output(string(text))
+	path, err := d.searchPath(ctx)
+	if err != nil {
+		return err
 	}
-	return err
+	return errors.Join(d.build(ctx), d.writeProxyConfig(),
+		d.export(path, "export PGMTLS_CONFIG="+shellQuote(d.path("control", "client.yaml"))))
 }
 
 // tearDown stops what setUp has started. It may be called after a setUp that failed half-way.
 func (d *demo) tearDown() error {
-	var proxyErr, postgresErr error
-	if d.proxy != nil {
-		proxyErr = d.stopProxy()
+	var problems []error
+	d.show.line("")
+	for _, p := range []*program{d.proxy, d.control} {
+		if p != nil {
+			problems = append(problems, d.stop(p))
+		}
 	}
 	if d.postgres != nil {
 		pid := d.postgres.PID()
-		if postgresErr = d.postgres.Close(); postgresErr == nil {
+		err := d.postgres.Close()
+		if err == nil {
 			d.show.say("PostgreSQL (process %d) has ended.", pid)
 		}
+		problems = append(problems, err)
 	}
-	return errors.Join(proxyErr, postgresErr)
+	return errors.Join(problems...)
 }
 
-// patience is how long the demo waits for something that takes milliseconds. It is long since the machine may
-// be busy.
-const patience = 15 * time.Second
+// patience is how long the demo waits for something that takes milliseconds, or ten seconds at most. It is long since the
+// machine may be busy.
+const patience = 30 * time.Second
 
 // until asks again and again for up to [patience], and gives the last error if the answer stays no.
 func until(ctx context.Context, ask func(context.Context) error) error {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
-
-	"pgmtls-proxy/internal/testpki"
-	"pgmtls-proxy/internal/tlsconf"
+	"regexp"
+	"strings"
 )
 
 // step is one thing to see. Its function shows it and gives the verdict: what was seen, or what went wrong.
@@ -16,114 +14,119 @@ type step struct {
 	run   func(context.Context, *demo) (verdict string, err error)
 }
 
-// steps are the demo. The first ones, below, ask who may come in; those in changes.go change that while sessions live;
-// those in operator.go look at it all from the operator's side.
+// steps are the demo. The first ones, below, bring a client in, and others not; those in changes.go change that while
+// sessions live; those in operator.go let programs go away and come back, and look at it all from the operator's side.
 var steps = []step{
-	{"A certificate of the space CA, and sslmode=verify-full", withCertificate},
-	{"No certificate", withoutCertificate},
-	{"A stranger's certificate", withStrangersCertificate},
-	{"An expired certificate", withExpiredCertificate},
-	{"An address that no rule allows", fromElsewhere},
-	{"Plaintext", inPlaintext},
-	{"A certificate is revoked", revokeCertificate},
-	{"A rule is removed and put back, while a session stays connected", removeRule},
-	{"A rule is removed, and with it the session that came in by it", endSession},
-	{"The server's certificate is replaced, while a session stays connected", replaceServerCertificate},
-	{"A mistake in policy.yaml", makeMistake},
-	{"Ctrl-C cancels a query", cancelQuery},
+	{"A database is registered, with the proxy in front of it", registerDatabase},
+	{"It gets mutual TLS", createMTLS},
+	{"A client gets its certificate", downloadCertificate},
+	{"There is no IP rule yet", refuseWithoutRule},
+	{"An IP rule, in force when the command is done", createRule},
+	{"A rule that can't be meant", refuseMistake},
+	{"No certificate, and no TLS", refuseWithoutCertificate},
+	{"The certificate of another database of the same space", refuseOtherDatabase},
+	{"A certificate is revoked: its session ends, and no other", revokeCertificate},
+	{"A rule is deleted: tried first, then done", deleteRule},
+	{"Somebody edits policy.yaml", editPolicy},
+	{"The CA is rotated", rotateCA},
+	{"The control plane is killed", killControlPlane},
+	{"The proxy is replaced, while a session is in a transaction", replaceProxy},
 	{"What the operator sees", lookAsOperator},
+	{"Who did what", readTrail},
 }
 
-func withCertificate(ctx context.Context, d *demo) (string, error) {
-	o, err := d.psql(ctx, asApp, "-c", "select current_user, current_setting('server_version') as postgresql", "-c", `\conninfo`)
+func registerDatabase(ctx context.Context, d *demo) (string, error) {
+	_, err := d.must(ctx, fmt.Sprintf("pgmtls databases create shop --space demo --host localhost --port %d "+
+		`--proxy local --policy-dir "$PWD/control/policies/shop" --admin %s`, d.port, loopback(d.adminPort)), "proxies:    local")
+	return "registered; so far nobody gets in", err
+}
+
+// waited finds how long --wait has waited, and for what.
+var waited = regexp.MustCompile(`(?m)^((?:Operational|Authorized|ready|gone|disabled) after .+)$`)
+
+func createMTLS(ctx context.Context, d *demo) (string, error) {
+	o, err := d.must(ctx, "pgmtls mtls create shop --wait", "Operational")
 	if err != nil {
 		return "", err
 	}
-	return "let in: both sides have verified each other", o.accepted("app", "TLSv1.3")
+	d.show.say("This has made the CA of the space, the certificate of the server and a first one for a client, and:")
+	_, err = d.must(ctx, "cat control/policies/shop/policy.yaml", "client_auth: required")
+	took, notFound := o.find(waited)
+	return took + ": the proxy has said that it follows this", errors.Join(err, notFound)
 }
 
-func withoutCertificate(ctx context.Context, d *demo) (string, error) {
-	return "refused, and told what is missing", d.mustBeRefused(ctx, []string{"-c", "select 1"},
-		"connection requires a valid client certificate", "The client sent no certificate")
-}
-
-func withStrangersCertificate(ctx context.Context, d *demo) (string, error) {
-	d.show.say("It is as good as the first, but another CA has issued it.")
-	ca, err := testpki.NewCA(testpki.Authority("CA of somebody else"))
+func downloadCertificate(ctx context.Context, d *demo) (string, error) {
+	if _, err := d.must(ctx, "pgmtls certificates download shop --dir client", "postgresql.key"); err != nil {
+		return "", err
+	}
+	o, err := d.must(ctx, "pgmtls url shop --verify-full --user app --dbname shop --dir client", "jdbc:postgresql:")
 	if err != nil {
 		return "", err
 	}
-	stranger, err := ca.Issue(testpki.Client("app"))
-	if err != nil {
-		return "", err
+	address, _, _ := strings.Cut(o.text, "\n")
+	lines := []string{"export URL=" + shellQuote(address)}
+	for line := range strings.Lines(o.text) {
+		if strings.HasPrefix(line, "export ") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
 	}
-	if err := stranger.Write(d.path("client", "stranger")); err != nil {
-		return "", err
+	d.show.say("The lines with export are pasted, and:")
+	d.show.typed(lines[0])
+	if len(lines) != 4 {
+		err = fmt.Errorf("pgmtls url has printed %d lines to export, not 3", len(lines)-1)
 	}
-	return "refused, and told by which CA it was issued",
-		d.mustBeRefused(ctx, []string{"sslcert=stranger.crt sslkey=stranger.key", "-c", "select 1"},
-			"connection requires a valid client certificate", "CA of somebody else")
+	return "every psql below runs with this", errors.Join(err, d.export(lines...))
 }
 
-func withExpiredCertificate(ctx context.Context, d *demo) (string, error) {
-	template := testpki.Client("app")
-	template.NotBefore = time.Now().Add(-48 * time.Hour)
-	template.NotAfter = time.Now().Add(-24 * time.Hour)
-	expired, err := d.ca.Issue(template)
+// connectionID finds in a refusal the name that the connection has at the proxy.
+var connectionID = regexp.MustCompile(`\(connection ([0-9a-z]+)\)`)
+
+func refuseWithoutRule(ctx context.Context, d *demo) (string, error) {
+	o, err := d.refused(ctx, "", "no allowlist entry for host", "127.0.0.1/32")
 	if err != nil {
 		return "", err
 	}
-	if err := expired.Write(d.path("client", "expired")); err != nil {
+	id, err := o.find(connectionID)
+	if err != nil {
 		return "", err
 	}
-	return "refused, and told since when it is not valid",
-		d.mustBeRefused(ctx, []string{"sslcert=expired.crt sslkey=expired.key", "-c", "select 1"},
-			"connection requires a valid client certificate", "expired", expired.Cert.NotAfter.UTC().Format(time.DateOnly))
+	d.show.say("The proxy's operator asks why, with the id that the client has read:")
+	_, err = d.must(ctx, "pgmtls-proxy explain --config proxy.yaml --conn "+id, "CN=shop-")
+	return "refused, and told which rule is missing", err
 }
 
-func fromElsewhere(ctx context.Context, d *demo) (string, error) {
-	d.show.say("psql can't choose where it comes from. So the demo carries this connection on from %s,\n"+
-		"another address of this machine, which no rule names.", elsewhere)
-	port, stop, err := d.carryFromElsewhere(ctx)
+func createRule(ctx context.Context, d *demo) (string, error) {
+	o, err := d.must(ctx, "pgmtls ip-rules create shop --cidr 127.0.0.1/32 --description 'This machine' --wait", "Authorized")
 	if err != nil {
 		return "", err
 	}
-	o, err := d.psql(ctx, asApp+fmt.Sprintf(" port=%d", port), "-c", "select 1")
-	if err := errors.Join(err, stop()); err != nil {
-		return "", err
-	}
-	if err := o.refused("no allowlist entry for host", elsewhere+"/32", "HINT:"); err != nil {
-		return "", err
-	}
-	d.show.say("The operator finds the connection in the log, by the name that the client has read:")
-	return "refused, and told which rule is missing", d.showLogOf(ctx, o)
+	_, err = d.must(ctx, `psql "$URL" -c "select current_user, current_setting('server_version') as postgresql" -c '\conninfo'`, "app", "TLSv1.3")
+	took, notFound := o.find(waited)
+	return took + ", and the next connection came in; both sides have verified each other", errors.Join(err, notFound)
 }
 
-func inPlaintext(ctx context.Context, d *demo) (string, error) {
-	return "refused, and told how to connect", d.mustBeRefused(ctx, []string{"sslmode=disable", "-c", "select 1"},
-		"connection requires TLS", "sslmode=require")
+func refuseMistake(ctx context.Context, d *demo) (string, error) {
+	_, err := d.fails(ctx, "pgmtls ip-rules create shop --cidr 192.0.2.1/24 --wait", 1, "192.0.2.0/24")
+	return "refused, and told what to write instead", err
 }
 
-func revokeCertificate(ctx context.Context, d *demo) (string, error) {
-	laptop, err := d.ca.client("a laptop that was lost")
-	if err != nil {
-		return "", err
+func refuseWithoutCertificate(ctx context.Context, d *demo) (string, error) {
+	_, certificate := d.refused(ctx, "PGSSLCERT= PGSSLKEY= ", "connection requires a valid client certificate", "The client sent no certificate")
+	_, plaintext := d.fails(ctx, `psql "$URL&sslmode=disable" -c 'select 1'`, noConnection, "connection requires TLS", "sslmode=require")
+	return "both refused, and told what is missing", errors.Join(certificate, plaintext)
+}
+
+func refuseOtherDatabase(ctx context.Context, d *demo) (string, error) {
+	d.show.say("The same CA signs for all databases of a space. Each lets in its own clients only.")
+	for _, line := range []string{
+		"pgmtls databases create archive --space demo --host localhost > /dev/null",
+		"pgmtls mtls create archive > /dev/null",
+		"pgmtls certificates download archive --dir client --prefix archive- > /dev/null",
+	} {
+		if _, err := d.must(ctx, line); err != nil {
+			return "", err
+		}
 	}
-	if err := laptop.Write(d.path("client", "laptop")); err != nil {
-		return "", err
-	}
-	asLaptop := []string{"sslcert=laptop.crt sslkey=laptop.key", "-c", "select 'in' as before"}
-	if err := d.mustBeAccepted(ctx, asLaptop...); err != nil {
-		return "", err
-	}
-	serial := tlsconf.FormatSerial(laptop.Cert.SerialNumber)
-	written, err := d.edit(func(p *policy) { p.revoked = []string{serial} })
-	if err != nil {
-		return "", err
-	}
-	if err := d.inForce(ctx); err != nil {
-		return "", err
-	}
-	err = d.mustBeRefused(ctx, asLaptop, "connection requires a valid client certificate", "revoked", serial)
-	return fmt.Sprintf("let in before, and refused %s after the write", since(written)), err
+	_, err := d.refused(ctx, "PGSSLCERT=client/archive-postgresql.crt PGSSLKEY=client/archive-postgresql.key ", "archive-")
+	return "refused, and told whose certificate it is", err
 }
