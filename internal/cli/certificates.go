@@ -97,7 +97,7 @@ func (a *app) createCertificate() *cobra.Command {
 				}
 			}
 			if fetch {
-				if err := files.check(); err != nil {
+				if err := after(files.check(), files.free()); err != nil {
 					return err
 				}
 			}

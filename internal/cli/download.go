@@ -72,6 +72,39 @@ type fetched struct {
 	Password    string `json:"password,omitempty"` // of a p12, when it was made here
 }
 
+// places gives the directory, and the files that there are to be.
+func (d *download) places() (dir string, files fetched, err error) {
+	if dir, err = filepath.Abs(d.dir); err != nil {
+		return "", fetched{}, fmt.Errorf("find %s: %w", d.dir, err)
+	}
+	place := func(name string) string { return filepath.Join(dir, d.prefix+name) }
+	files = fetched{Certificate: place("postgresql.crt"), Root: place("root.crt")}
+	switch d.format {
+	case formatPEM:
+		files.Key = place("postgresql.key")
+	case formatPK8:
+		files.Key = place("postgresql.pk8")
+	case formatP12:
+		files.Certificate, files.Key = "", place("postgresql.p12")
+	}
+	return dir, files, nil
+}
+
+// free refuses when the files of a certificate that is still to be made would be in the way of others. The root
+// certificate may be there: it is the same for all.
+func (d *download) free() error {
+	_, files, err := d.places()
+	if err != nil || d.force {
+		return err
+	}
+	for _, path := range []string{files.Certificate, files.Key} {
+		if _, err := os.Lstat(path); path != "" && err == nil {
+			return fmt.Errorf("%s is there already, so no certificate was made. Take another --prefix or --dir, or write over it with --force", path)
+		}
+	}
+	return nil
+}
+
 // fetch gets the files and writes them, all or none of them as far as it is known beforehand.
 func (d *download) fetch(s *session) error {
 	id, err := d.choose(s)
@@ -82,23 +115,21 @@ func (d *download) fetch(s *session) error {
 	if err != nil {
 		return err
 	}
-	dir, err := filepath.Abs(d.dir)
+	dir, result, err := d.places()
 	if err != nil {
-		return fmt.Errorf("find %s: %w", d.dir, err)
+		return err
 	}
-	place := func(name string) string { return filepath.Join(dir, d.prefix+name) }
-	result := fetched{Root: place("root.crt")}
 	writes := []write{{path: result.Root, content: []byte(files.Root), mode: 0o644}}
-	if d.format != formatP12 {
-		result.Certificate = place("postgresql.crt")
+	if result.Certificate != "" {
 		writes = append(writes, write{path: result.Certificate, content: []byte(files.CertificateWithChain), mode: 0o644})
 	}
 	key, err := d.encode(s, files, &result)
 	if err != nil {
 		return err
 	}
-	if key != nil {
-		result.Key = place("postgresql." + map[string]string{formatPEM: "key", formatPK8: "pk8", formatP12: "p12"}[d.format])
+	if key == nil {
+		result.Key = ""
+	} else {
 		// A p12 is different each time that it is made, so it is in its own way the second time.
 		writes = append(writes, write{path: result.Key, content: key, mode: 0o600})
 	}
@@ -206,78 +237,4 @@ func (p *printer) fetched(result fetched) {
 		p.line("")
 		p.line("The certificate was made with --csr: put the file of your own key in place of YOUR.key.")
 	}
-}
-
-// write is one file to write.
-type write struct {
-	path    string
-	content []byte
-	mode    os.FileMode
-}
-
-// writeAll writes files by renaming, so that nobody ever reads half of one. A file that is there and has the same
-// content stays; any other stops everything before the first is written, unless force.
-func writeAll(dir string, writes []write, force bool) error {
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("make the directory: %w", err)
-	}
-	var wanted []write
-	var inTheWay []string
-	for _, w := range writes {
-		there, err := os.Lstat(w.path)
-		if err == nil && same(w, there) {
-			continue
-		}
-		if err == nil && !force {
-			inTheWay = append(inTheWay, "  "+w.path)
-		}
-		wanted = append(wanted, w)
-	}
-	if len(inTheWay) > 0 {
-		return fmt.Errorf("there are other files already:\n%s\nNothing was written. Take another --prefix or --dir, or write over them with --force",
-			strings.Join(inTheWay, "\n"))
-	}
-	for _, w := range wanted {
-		if err := replace(dir, w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// same reports whether a file is already what it is to become.
-func same(w write, there os.FileInfo) bool {
-	if !there.Mode().IsRegular() || there.Size() != int64(len(w.content)) || there.Mode().Perm()&^w.mode != 0 {
-		return false
-	}
-	text, err := os.ReadFile(w.path)
-	return err == nil && string(text) == string(w.content)
-}
-
-// replace puts a file in place as a whole, with its mode from the first byte on.
-func replace(dir string, w write) (err error) {
-	file, err := os.CreateTemp(dir, ".pgmtls-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write %s: %w", w.path, err)
-	}
-	defer func() {
-		if err != nil {
-			file.Close()
-			os.Remove(file.Name())
-			err = fmt.Errorf("write %s: %w", w.path, err)
-		}
-	}()
-	if _, err := file.Write(w.content); err != nil {
-		return err
-	}
-	if err := file.Chmod(w.mode); err != nil {
-		return err
-	}
-	if err := file.Sync(); err != nil {
-		return err
-	}
-	if err := file.Close(); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), w.path)
 }

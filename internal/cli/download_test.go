@@ -295,6 +295,22 @@ func TestCreateWithRequestSendsTheRequestOnly(t *testing.T) {
 	}
 }
 
+func TestNoCertificateIsMadeWhoseFilesHaveNoPlace(t *testing.T) {
+	w := fileWorld(t, issue(t), true)
+	if got := w.download("--id", certID); got.code != 0 {
+		t.Fatalf("%+v", got)
+	}
+	w.asked = nil
+	create := []string{"certificates", "create", "shop", "--download", "--dir", filepath.Join(w.dir, "files")}
+	got := w.run(create...)
+	if got.code != 1 || !strings.Contains(got.stderr, "postgresql.crt is there already, so no certificate was made") || len(w.asked) != 0 {
+		t.Errorf("%+v, %v", got, w.asked)
+	}
+	if got := w.run(append(create, "--prefix", "two-")...); got.code != 0 || !strings.Contains(w.names(), "two-postgresql.key") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestImportedCAIsCheckedBeforeItIsSent(t *testing.T) {
 	has := issue(t)
 	w := newWorld(t, nil)

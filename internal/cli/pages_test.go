@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"pgmtls-proxy/internal/api"
@@ -81,9 +82,11 @@ func tls(status string) api.TLSEndpoint {
 func mtlsPages() map[string][]canned {
 	return map[string][]canned{
 		"POST " + endpoint: {{201, tls(api.Provisioning)}},
-		"GET " + endpoint: {ok(tls(api.Operational)),
-			ok(tls(api.Provisioning)), ok(tls(api.Provisioning)), ok(tls(api.Operational)),
-			refuse(api.NotFound, "shop has no mutual TLS")},
+		"GET " + endpoint: slices.Concat(
+			[]canned{ok(tls(api.Operational))},
+			slices.Repeat([]canned{ok(tls(api.Provisioning))}, 8), []canned{ok(tls(api.Operational))},
+			slices.Repeat([]canned{ok(tls(api.Provisioning))}, 8), []canned{ok(tls(api.Operational))}, // on a terminal
+			[]canned{refuse(api.NotFound, "shop has no mutual TLS")}),
 		"DELETE " + endpoint: {{202, tls(api.Deprovisioning)}},
 		"GET " + shop + "/acknowledgements": {ok(behindBy(api.Waiting{
 			Kind: api.WaitingTLSEndpoint, Name: "shop", Status: api.Provisioning, Until: api.UntilApplied}))},

@@ -29,6 +29,9 @@ func (w *waiting) flags(cmd *cobra.Command, until string) {
 const (
 	firstPoll = 20 * time.Millisecond
 	lastPoll  = 500 * time.Millisecond
+
+	// Before that nobody wants to read who is being waited for.
+	quiet = 400 * time.Millisecond
 )
 
 // target is something that gets into force, or out of it.
@@ -67,13 +70,17 @@ func (s *session) reach(w waiting, t target) error {
 		default:
 			last = status
 		}
-		if !s.app.env.Now().Before(deadline) {
+		now := s.app.env.Now()
+		if !now.Before(deadline) {
 			progress.clear()
 			return s.overdue(t, last, w.timeout)
 		}
-		if behind := s.behind(t); behind != shown || shown == "" {
-			shown = behind
-			progress.say("%s: %s, waiting for %s", clean(t.name), or(last, "?"), or(behind, "the control plane"))
+		if now.Sub(t.since) >= quiet {
+			line := fmt.Sprintf("%s: %s, waiting for %s", clean(t.name), or(last, "?"), or(s.behind(t), "the control plane"))
+			if line != shown {
+				shown = line
+				progress.say("%s", line)
+			}
 		}
 		select {
 		case <-s.app.env.After(pause):
@@ -177,6 +184,9 @@ func (s *session) note(format string, args ...any) {
 	fmt.Fprintf(to, format+"\n", args...)
 }
 
+// terminalWidth is what every terminal has. A line that wraps could not be written over.
+const terminalWidth = 79
+
 // progress is a line that is written over on a terminal, and one line after the other elsewhere.
 type progress struct {
 	env   Env
@@ -188,7 +198,8 @@ func (p *progress) say(format string, args ...any) {
 		fmt.Fprintf(p.env.Stderr, format+"\n", args...)
 		return
 	}
-	fmt.Fprintf(p.env.Stderr, erase+format, args...)
+	line := []rune(fmt.Sprintf(format, args...))
+	fmt.Fprint(p.env.Stderr, erase+string(line[:min(len(line), terminalWidth)]))
 	p.shown = true
 }
 
