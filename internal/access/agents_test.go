@@ -197,6 +197,9 @@ func TestRenewedCertificateReplacesTheOldOneWhenItIsUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-held.Done() // what the old one has open ends
+	if err := context.Cause(held); !errors.Is(err, ErrUnknown) {
+		t.Errorf("what the old one has open: %v", err)
+	}
 	if err := check(old); !errors.Is(err, ErrUnknown) {
 		t.Errorf("the old one, after the new one was used: %v", err)
 	}

@@ -76,11 +76,10 @@ var errEmptyBody = errors.New("empty body")
 
 // read gets the JSON object of the body. Where the route allows it, an empty body is an object without fields.
 func (c *call) read(into any) error {
-	control := http.NewResponseController(c.w)
-	if err := control.SetReadDeadline(time.Now().Add(readBody)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
+	c.readUntil(time.Now().Add(readBody))
 	text, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, c.route.body))
+	// From here on reading only tells whether the client is still there.
+	c.readUntil(time.Now().Add(requestTime))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &api.Error{ID: api.TooLarge, Message: fmt.Sprintf("the body has more than %d bytes", tooLarge.Limit)}
 	}
@@ -95,6 +94,11 @@ func (c *call) read(into any) error {
 		return &api.Error{ID: api.BadRequest, Message: "the body is no good: " + err.Error()}
 	}
 	return nil
+}
+
+// readUntil moves the deadline of reading. Where that can't be done, the bound of the whole request stands.
+func (c *call) readUntil(deadline time.Time) {
+	_ = http.NewResponseController(c.w).SetReadDeadline(deadline)
 }
 
 // decode reads one JSON object and nothing behind it. The error says what is wrong without showing the text: it may

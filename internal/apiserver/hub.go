@@ -10,8 +10,8 @@ import (
 	"pgmtls-proxy/internal/space"
 )
 
-// hub reads the changes and the questions of the registry once, and tells the streams of agents what is theirs. A
-// thousand streams cost two watches.
+// hub tells the streams of agents that something of theirs has changed, and gives them the questions for their proxies.
+// It reads both once, however many streams there are.
 type hub struct {
 	mu        sync.Mutex
 	agents    map[string]*subscription          // by the agent's id
@@ -80,22 +80,16 @@ func (h *hub) forget(s *subscription) {
 }
 
 // run feeds the streams until ctx ends.
-func (h *hub) run(ctx context.Context, registry *space.Registry, log zerolog.Logger) {
+func (h *hub) run(ctx context.Context, databases *space.Hub, registry *space.Registry, log zerolog.Logger) {
 	var feeding sync.WaitGroup
 	defer feeding.Wait()
 	feeding.Go(func() {
-		again(ctx, log, "changes", func() error {
-			for change, err := range registry.Watch(ctx) {
-				if err != nil {
-					return err
-				}
-				h.change(change)
-			}
-			return nil
-		})
+		for change := range databases.FollowAll(ctx) {
+			h.change(change)
+		}
 	})
 	feeding.Go(func() {
-		again(ctx, log, "questions", func() error {
+		again(ctx, log, func() error {
 			for asked, err := range registry.Questions(ctx) {
 				if err != nil {
 					return err
@@ -110,10 +104,10 @@ func (h *hub) run(ctx context.Context, registry *space.Registry, log zerolog.Log
 // pause is how long it is waited before a watch that failed is tried again.
 const pause = time.Second
 
-func again(ctx context.Context, log zerolog.Logger, what string, watch func() error) {
+func again(ctx context.Context, log zerolog.Logger, watch func() error) {
 	for ctx.Err() == nil {
 		if err := watch(); err != nil && ctx.Err() == nil {
-			log.Error().Err(err).Str("watch", what).Msg("the agents' streams wait for the store")
+			log.Warn().Err(err).Msg("watching the questions for agents was interrupted; trying again")
 		}
 		timer := time.NewTimer(pause)
 		select {

@@ -19,7 +19,7 @@ import (
 )
 
 // requestTime bounds a request whose answer does not go on: reading, doing and writing.
-const requestTime = 30 * time.Second
+const requestTime = time.Minute
 
 var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
@@ -183,8 +183,9 @@ func (s *Server) finish(c *call, took time.Duration) {
 	switch {
 	case c.w.cause != nil && !errors.Is(c.w.cause, context.Canceled):
 		level = zerolog.ErrorLevel
-	case c.w.status < 400 && (c.r.Method == http.MethodGet || c.r.Method == http.MethodHead):
-		level = zerolog.DebugLevel // clients poll
+	case c.w.status == http.StatusTooManyRequests, // whoever floods must not flood the log too; they are counted
+		c.w.status < 400 && (c.r.Method == http.MethodGet || c.r.Method == http.MethodHead): // clients poll
+		level = zerolog.DebugLevel
 	}
 	event := s.log.WithLevel(level).Str("request_id", c.id).Str("method", method(c.r.Method)).Str("route", c.route.path).
 		Int("status", c.w.status).Int64("bytes", c.w.bytes).Dur("took", took).Str("addr", c.addr)

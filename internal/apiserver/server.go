@@ -4,6 +4,7 @@ import (
 	"context"
 	"log"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,7 @@ import (
 // Options make a [Server]. Those without a zero value in their comment are needed.
 type Options struct {
 	Registry *space.Registry
+	Hub      *space.Hub // of the registry, which its owner runs; nil: the server has its own
 	Access   *access.Access
 	Store    *store.Store // for snapshots and health
 	Log      zerolog.Logger
@@ -47,14 +49,16 @@ type Server struct {
 	now      func() time.Time
 	beat     time.Duration // between heartbeats of streams
 
-	hub      *hub
-	counts   *counts
-	callers  *limiters
-	nobodies *limiters
-	health   health
-	saving   chan struct{} // holds the one snapshot that is being taken
-	events   chan struct{} // holds the open event streams
-	handler  http.Handler
+	databases *space.Hub
+	ownHub    bool // databases is run by Run
+	hub       *hub
+	counts    *counts
+	callers   *limiters
+	nobodies  *limiters
+	health    health
+	saving    chan struct{} // holds the one snapshot that is being taken
+	events    chan struct{} // holds the open event streams
+	handler   http.Handler
 }
 
 // maxEventStreams bounds the event streams of one daemon. Each of them is a watch of the store.
@@ -77,11 +81,14 @@ func New(o Options) *Server {
 	s := &Server{
 		registry: o.Registry, access: o.Access, store: o.Store, log: o.Log, version: o.Version,
 		node: o.Node, roots: o.PolicyRoots, now: o.Now, beat: api.HeartbeatEvery,
-		hub:      newHub(),
+		databases: o.Hub, hub: newHub(),
 		callers:  newLimiters(o.Rate, o.Burst, o.Now),
 		nobodies: newLimiters(o.Rate, o.Burst, o.Now),
 		saving:   make(chan struct{}, 1),
 		events:   make(chan struct{}, maxEventStreams),
+	}
+	if s.databases == nil {
+		s.databases, s.ownHub = space.NewHub(o.Registry, o.Log), true
 	}
 	s.counts = newCounts(o.Metrics, controlState{registry: o.Registry, store: o.Store, leading: o.Leading, now: o.Now})
 	s.handler = s.build(o.Metrics)
@@ -104,4 +111,11 @@ func (s *Server) HTTP() *http.Server {
 }
 
 // Run tells the open streams what changes, until ctx ends. It must run as long as requests are served.
-func (s *Server) Run(ctx context.Context) { s.hub.run(ctx, s.registry, s.log) }
+func (s *Server) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	if s.ownHub {
+		running.Go(func() { s.databases.Run(ctx) }) // its error is that of ctx
+	}
+	s.hub.run(ctx, s.databases, s.registry, s.log)
+}
