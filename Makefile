@@ -10,10 +10,10 @@ TIMEOUT   ?= 15m
 ENGINE    ?= $(shell command -v docker || command -v podman)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint fuzz bench microbench soak image clean
+.PHONY: help setup build demo test lint fuzz bench bench-control microbench soak image clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install PostgreSQL, openssl and a C compiler from the distribution, if they are missing
 	@scripts/setup.sh
@@ -37,6 +37,9 @@ fuzz: ## every fuzz target for FUZZTIME (20s) each
 
 bench: setup ## the proxy beside its peers, into bench/results; QUICK=1 takes three minutes
 	@QUICK='$(QUICK)' scripts/bench.sh
+
+bench-control: ## the control plane with a thousand databases, into bench/results; QUICK=1 takes half a minute
+	@QUICK='$(QUICK)' scripts/bench-control.sh
 
 microbench: setup ## the Go benchmarks, COUNT (5) times
 	@scripts/bench-micro.sh $(COUNT)
