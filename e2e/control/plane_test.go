@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,26 @@ func newPlane(t testing.TB) *plane {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
 	p := &plane{Dir: dir, args: []string{"--data-dir", dir, "--listen", "127.0.0.1:0"}, client: filepath.Join(dir, "client.yaml")}
+	p.start(t)
+	return p
+}
+
+// configured starts a daemon with a pgmtls.yaml, over what tests need: polling as fast as they do.
+func configured(t testing.TB, settings map[string]any) *plane {
+	t.Helper()
+	dir := t.TempDir()
+	p := &plane{Dir: filepath.Join(dir, "data"), args: []string{"--config", filepath.Join(dir, "pgmtls.yaml")}, client: filepath.Join(dir, "data", "client.yaml")}
+	all := map[string]any{
+		"data_dir": "data",
+		"listen":   "127.0.0.1:0",
+		"limits":   map[string]any{"requests_per_second": 10_000, "burst": 10_000},
+	}
+	maps.Copy(all, settings)
+	text, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, p.args[1], string(text))
 	p.start(t)
 	return p
 }
