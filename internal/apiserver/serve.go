@@ -51,7 +51,12 @@ func (s *Server) serve(route *route, w http.ResponseWriter, r *http.Request) {
 			panic(problem)
 		}
 	}()
-	if !route.stream {
+	if route.stream {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(s.streams, cancel)()
+		c.r = r.WithContext(ctx)
+	} else {
 		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 		defer cancel()
 		c.r = r.WithContext(ctx)

@@ -59,6 +59,9 @@ type Server struct {
 	saving    chan struct{} // holds the one snapshot that is being taken
 	events    chan struct{} // holds the open event streams
 	handler   http.Handler
+
+	streams    context.Context // ends with Run, and every open stream with it
+	endStreams context.CancelFunc
 }
 
 // maxEventStreams bounds the event streams of one daemon. Each of them is a watch of the store.
@@ -91,6 +94,7 @@ func New(o Options) *Server {
 		s.databases, s.ownHub = space.NewHub(o.Registry, o.Log), true
 	}
 	s.counts = newCounts(o.Metrics, controlState{registry: o.Registry, store: o.Store, leading: o.Leading, now: o.Now})
+	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.handler = s.build(o.Metrics)
 	return s
 }
@@ -110,8 +114,10 @@ func (s *Server) HTTP() *http.Server {
 	}
 }
 
-// Run tells the open streams what changes, until ctx ends. It must run as long as requests are served.
+// Run tells the open streams what changes, until ctx ends, and ends them then: whoever shuts the HTTP server down would
+// wait for them. It must run as long as requests are served, and once.
 func (s *Server) Run(ctx context.Context) {
+	defer s.endStreams()
 	var running sync.WaitGroup
 	defer running.Wait()
 	if s.ownHub {

@@ -218,3 +218,16 @@ func TestEveryEventStreamTakesAPlaceAndGivesItBack(t *testing.T) {
 	stream.ended(t)
 	p.open(p.client(nil), "/v1/events", p.reader)
 }
+
+func TestProxyThatIsAddedAgainHasNoAgent(t *testing.T) {
+	p := newPlane(t, nil)
+	p.operational("orders")
+	edge := p.enrol("orders")
+	var invited api.Enrolment
+	p.must(201, ask{method: "POST", path: "/v1/agents", token: p.admin, body: api.NewEnrolment{Database: "orders", Proxy: "edge"}}, &invited)
+	p.must(200, ask{method: "DELETE", path: "/v1/databases/orders/proxies/edge", token: p.admin}, nil)
+	_, csr := newRequest(t)
+	p.refused(404, api.NotFound, ask{method: "POST", path: "/v1/agent/enroll", token: invited.Token, body: api.Certify{CSR: csr}})
+	p.must(201, ask{method: "POST", path: "/v1/databases/orders/proxies", token: p.admin, body: api.NewProxy{Name: "edge"}}, nil)
+	p.refused(401, api.Unauthorized, ask{method: "GET", path: "/v1/agent/stream", client: edge.client})
+}
