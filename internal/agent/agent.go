@@ -49,6 +49,8 @@ type Options struct {
 	// Ready is called once, when the agent is enrolled, and is connected or finds a policy of its database in place.
 	// Nil: nobody waits for it.
 	Ready func()
+
+	lineWithin time.Duration // 0: the constant
 }
 
 // DefaultState is where agents have their directories.
@@ -104,6 +106,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.StateDir == "" {
 		o.StateDir = filepath.Join(DefaultState, o.Database)
+	}
+	if o.lineWithin == 0 {
+		o.lineWithin = lineWithin
 	}
 	return o, nil
 }

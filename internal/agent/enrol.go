@@ -20,6 +20,9 @@ import (
 func admitted(ctx context.Context, o Options, kept *state) (identity, error) {
 	var self identity
 	enrolled, err := kept.load(identityFile, &self)
+	if err == nil && enrolled {
+		err = self.check(kept)
+	}
 	if err != nil {
 		return self, err
 	}

@@ -47,6 +47,18 @@ func (i identity) inUse() certificate {
 	return i.Current
 }
 
+// check refuses what was read and can't be.
+func (i identity) check(kept *state) error {
+	_, err := tls.X509KeyPair([]byte(i.Current.Certificate), []byte(i.Current.Key))
+	if err == nil && (i.Agent == "" || i.Database == "") {
+		err = errors.New("it does not say who the agent is")
+	}
+	if err != nil {
+		return kept.damaged(identityFile, err)
+	}
+	return nil
+}
+
 // client shows the certificate in use.
 func (i identity) client(o Options) (*apiclient.Client, error) {
 	shown := i.inUse()

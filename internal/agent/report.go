@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 
 	"pgmtls-proxy/internal/api"
 	"pgmtls-proxy/internal/delivery"
@@ -28,8 +29,8 @@ func (a *agent) report(ctx context.Context, r delivery.Report) error {
 		// The proxy's directory may be empty, and the generation has been given out all the same.
 		r.OnDisk = max(r.OnDisk, a.newest.Generation)
 	}
-	if a.rejected != "" && r.Error == "" {
-		r.Error = a.rejected
+	if a.rejected != "" {
+		r.Error = strings.TrimSuffix(a.rejected+"; "+r.Error, "; ")
 	}
 	a.mu.Unlock()
 	err := client.Report(ctx, bounded(r))

@@ -88,9 +88,13 @@ func (s *state) load(name string, into any) (there bool, err error) {
 		return false, fmt.Errorf("read the agent's state: %w", err)
 	}
 	if err := json.Unmarshal(text, into); err != nil {
-		return false, fmt.Errorf("%s is damaged (%w): move it away, and enrol the agent anew", path, err)
+		return false, s.damaged(name, err)
 	}
 	return true, nil
+}
+
+func (s *state) damaged(name string, err error) error {
+	return fmt.Errorf("%s is damaged (%w): move it away, and enrol the agent anew", filepath.Join(s.path, name), err)
 }
 
 // save replaces a file. When it gives nil, a loss of power does not undo it.

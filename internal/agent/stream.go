@@ -16,7 +16,7 @@ import (
 // Heartbeats come every [api.HeartbeatEvery]; the rest is for a large policy on a slow way.
 const lineWithin = 2 * time.Minute
 
-var errSlow = fmt.Errorf("no whole line came for %v", lineWithin)
+var errSlow = errors.New("no whole line came in time")
 
 // follow holds a stream open, until ctx ends or the agent is let in no more.
 func (a *agent) follow(ctx context.Context) error {
@@ -86,7 +86,7 @@ func (s *session) run(ctx context.Context) error {
 	a := s.agent
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	slow := time.AfterFunc(lineWithin, func() { cancel(errSlow) })
+	slow := time.AfterFunc(a.options.lineWithin, func() { cancel(errSlow) })
 	defer slow.Stop()
 	client, has := a.connection(func() { cancel(errRenewed) })
 	if s.complete {
@@ -100,7 +100,7 @@ func (s *session) run(ctx context.Context) error {
 			}
 			return err
 		}
-		slow.Reset(lineWithin)
+		slow.Reset(a.options.lineWithin)
 		if !began {
 			began = true
 			s.begin()

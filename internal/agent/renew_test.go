@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// kept is the identity in a state directory.
+func (s *site) kept(t *testing.T) (i identity) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.StateDir, identityFile))
+	must(t, err)
+	must(t, json.Unmarshal(text, &i))
+	return i
+}
+
+func serialOf(t *testing.T, c certificate) string {
+	t.Helper()
+	block, _ := pem.Decode([]byte(c.Certificate))
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	must(t, err)
+	return parsed.SerialNumber.String()
+}
+
+func TestACertificateIsRenewedInTime(t *testing.T) {
+	c, press := newControl(t), newPress(t)
+	s := newSite(t, c)
+	c.life = -time.Second // due at once
+	c.renewed = 1         // the next lasts
+	s.start(t)
+	eventually(t, func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.renewed != 2 || c.next != "" {
+			return fmt.Errorf("renewed %d times, and the new one %q is not used yet", c.renewed-1, c.next)
+		}
+		return nil
+	})
+	c.offer(press.policy(t, 1)) // over a stream with the new one
+	s.lies(t, 1)
+	eventually(t, func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if i := s.kept(t); i.Next != nil || serialOf(t, i.Current) != c.current {
+			return errors.New("the new certificate is not kept as the one that works")
+		}
+		return nil
+	})
+}
+
+func TestACertificateThatDoesNotWorkIsGivenUp(t *testing.T) {
+	c, press := newControl(t), newPress(t)
+	s := newSite(t, c)
+	c.life, c.renewed, c.refuse = -time.Second, 1, true
+	s.start(t)
+	eventually(t, func() error {
+		if !strings.Contains(s.log.String(), "shows the one before") {
+			return errors.New("it goes on with the new one")
+		}
+		return nil
+	})
+	c.offer(press.policy(t, 1))
+	s.lies(t, 1)
+	if i := s.kept(t); i.Next != nil || serialOf(t, i.Current) != c.current {
+		t.Error("the new certificate is kept")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.renewed > 2 {
+		t.Errorf("it was renewed %d times in a row", c.renewed-1)
+	}
+}
+
+func TestARenewalThatWasNotUsedIsUsedByTheNextStart(t *testing.T) {
+	c, press := newControl(t), newPress(t)
+	s := newSite(t, c)
+	c.life, c.renewed = -time.Second, 1
+	stop := s.start(t)
+	eventually(t, func() error {
+		if !strings.Contains(s.log.String(), "was renewed") {
+			return errors.New("not yet renewed")
+		}
+		return nil
+	})
+	must(t, stop())
+	c.offer(press.policy(t, 1))
+	s.start(t)
+	s.lies(t, 1)
+	eventually(t, func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if i := s.kept(t); i.Next != nil || serialOf(t, i.Current) != c.current {
+			return errors.New("it does not work with the new one")
+		}
+		return nil
+	})
+}
