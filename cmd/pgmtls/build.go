@@ -151,8 +151,8 @@ func apiNames(cfg *config.Control) []string {
 }
 
 // prepare leaves in the data directory what commands on this machine need: a token at the first start, the authority
-// of the API's certificate, and the settings that name both.
-func (d *daemon) prepare(ctx context.Context, bound []net.Listener) error {
+// of the API's certificate, and the settings that name both. With newToken there is another token at a later start.
+func (d *daemon) prepare(ctx context.Context, bound []net.Listener, newToken bool) error {
 	dir := d.config.DataDir
 	made, err := d.access.Tokens.Bootstrap(ctx, filepath.Join(dir, adminTokenFile))
 	if err != nil {
@@ -160,6 +160,16 @@ func (d *daemon) prepare(ctx context.Context, bound []net.Listener) error {
 	}
 	if made {
 		d.log.Info().Str("file", filepath.Join(dir, adminTokenFile)).Msg("a token for everything was made")
+	} else if newToken {
+		token, err := d.access.Tokens.Recover(ctx, filepath.Join(dir, adminTokenFile))
+		if err != nil {
+			return fmt.Errorf("make another token: %w", err)
+		}
+		record := space.Record{Action: "token.create", Object: token.ID, Detail: map[string]string{"name": token.Name, "scope": string(token.Kind)}}
+		if err := d.registry.Note(ctx, space.System, record); err != nil {
+			return fmt.Errorf("record another token: %w", err)
+		}
+		d.log.Warn().Str("file", filepath.Join(dir, adminTokenFile)).Str("token", token.Name).Msg("another token for everything was made; revoke those that are lost")
 	}
 	if err := writeWhole(filepath.Join(dir, controlCAFile), []byte(d.access.Control.CertificatePEM()), 0o644); err != nil {
 		return fmt.Errorf("write the control CA: %w", err)

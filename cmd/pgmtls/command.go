@@ -95,6 +95,7 @@ func terminal(stream any) bool {
 
 func newServe(env environment) *cobra.Command {
 	var path, dataDir, listen string
+	var newToken bool
 	command := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the control plane",
@@ -113,7 +114,7 @@ master key may stand in PGMTLS_MASTER_KEY instead of in a file.`,
 			if err != nil {
 				return &exit{code: exitUsage, err: err}
 			}
-			if err := serve(cmd.Context(), cfg, env); err != nil {
+			if err := serve(cmd.Context(), cfg, env, newToken); err != nil {
 				return &exit{code: exitFailure, err: err}
 			}
 			return nil
@@ -122,6 +123,7 @@ master key may stand in PGMTLS_MASTER_KEY instead of in a file.`,
 	command.Flags().StringVarP(&path, "config", "c", "", "the operator's file, pgmtls.yaml")
 	command.Flags().StringVar(&dataDir, "data-dir", "", "where the state is kept, instead of a file")
 	command.Flags().StringVar(&listen, "listen", "", "where the API listens, with --data-dir (127.0.0.1:9816)")
+	command.Flags().BoolVar(&newToken, "new-admin-token", false, "make another token for everything, into admin.token, when every one is lost")
 	command.MarkFlagsMutuallyExclusive("config", "data-dir")
 	command.MarkFlagsMutuallyExclusive("config", "listen")
 	command.MarkFlagsOneRequired("config", "data-dir")
@@ -159,7 +161,8 @@ func newRestore(env environment) *cobra.Command {
 		Short: "Make a new data directory from a snapshot",
 		Long: `restore makes the store of a control plane from a snapshot, in a data directory
 that has none yet. The daemon must not run. The master key is not in a snapshot:
-put it to DIR/master.key, or where pgmtls.yaml says.
+put it to DIR/master.key, or where pgmtls.yaml says. If no token from before the
+snapshot is left, the first start makes one: pgmtls serve --new-admin-token.
 
 What was changed after the snapshot is undone, revocations too: look at the
 audit trail of the old one, if you have it, and revoke again.

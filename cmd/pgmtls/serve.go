@@ -24,8 +24,8 @@ const stopWithin = 10 * time.Second
 // sweepEvery is how often tokens that ended long ago are forgotten.
 const sweepEvery = time.Hour
 
-// serve runs the daemon until a signal ends it.
-func serve(ctx context.Context, cfg *config.Control, env environment) error {
+// serve runs the daemon until a signal ends it. With newToken it makes another token for everything before.
+func serve(ctx context.Context, cfg *config.Control, env environment, newToken bool) error {
 	syscall.Umask(0o077)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -36,7 +36,7 @@ func serve(ctx context.Context, cfg *config.Control, env environment) error {
 	}
 	sockets, err := listen(ctx, cfg)
 	if err == nil {
-		err = d.prepare(ctx, sockets)
+		err = d.prepare(ctx, sockets, newToken)
 	}
 	if err == nil {
 		err = d.run(ctx, sockets)

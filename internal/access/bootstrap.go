@@ -45,6 +45,21 @@ func (t *Tokens) Bootstrap(ctx context.Context, file string) (made bool, err err
 	return true, nil
 }
 
+// Recover makes another token of scope all, and writes it into the file, for its owner only: for an operator who has lost
+// every one. It needs what the daemon needs, the store and its master key, and no token.
+func (t *Tokens) Recover(ctx context.Context, file string) (Token, error) {
+	name := "admin-" + t.now().UTC().Format("20060102T150405.000000Z")
+	token, presented, err := t.Create(ctx, NewToken{Name: name, Kind: All, CreatedBy: space.System.Name})
+	if err != nil {
+		return Token{}, err
+	}
+	if err := writeToken(file, presented); err != nil {
+		_, revoking := t.remove(ctx, token.ID, false)
+		return Token{}, errors.Join(fmt.Errorf("write the new token: %w", err), revoking)
+	}
+	return token, nil
+}
+
 // writeToken replaces the file as a whole.
 func writeToken(file, presented string) error {
 	temporary, err := os.CreateTemp(filepath.Dir(file), ".admin-token-*") // mode 0600

@@ -43,6 +43,31 @@ func TestFirstStartMakesOneToken(t *testing.T) {
 	}
 }
 
+func TestWhoHasLostEveryTokenGetsAnother(t *testing.T) {
+	a := newSite(t).open(t)
+	file := filepath.Join(t.TempDir(), "admin.token")
+	if _, err := a.Tokens.Bootstrap(t.Context(), file); err != nil {
+		t.Fatal(err)
+	}
+	lost := read(t, file)
+	token, err := a.Tokens.Recover(t.Context(), file)
+	if err != nil || token.Kind != All {
+		t.Fatalf("got %+v, %v", token, err)
+	}
+	if caller, err := a.Tokens.Check(t.Context(), read(t, file)); err != nil || caller.ID != token.ID {
+		t.Errorf("got %+v, %v", caller, err)
+	}
+	if _, err := a.Tokens.Check(t.Context(), lost); err != nil { // it may not be lost but stolen: its owner revokes it
+		t.Errorf("the first token: %v", err)
+	}
+	if _, err := a.Tokens.Recover(t.Context(), filepath.Join(t.TempDir(), "none", "admin.token")); err == nil {
+		t.Error("a token without a file was made")
+	}
+	if tokens, err := a.Tokens.List(t.Context()); err != nil || len(tokens) != 2 {
+		t.Errorf("%d tokens, %v", len(tokens), err)
+	}
+}
+
 func TestOfDaemonsThatStartTogetherOneMakesTheToken(t *testing.T) {
 	site := newSite(t)
 	files := make([]string, 8)

@@ -61,7 +61,7 @@ func listProxies(s *session) error {
 			return
 		}
 		s.out.line("generation %d of %s", acknowledgements.Generation, clean(database.Name))
-		rows := [][]string{{"PROXY", "STATE", "APPLIED", "IN FORCE", "LAST HEARD", "DELIVERY", "VERSION"}}
+		rows := [][]string{{"PROXY", "STATE", "APPLIED", "IN FORCE", "LAST NEWS", "DELIVERY", "VERSION"}}
 		for _, proxy := range acknowledgements.Proxies {
 			heard := "-"
 			if !proxy.At.IsZero() {

@@ -156,7 +156,7 @@ func (s *session) whyBehind(proxy api.ProxyAcknowledgement, waiting api.Waiting)
 	case waiting.Until == api.UntilInForce && proxy.Applied >= waiting.Generation:
 		return fmt.Sprintf("it follows generation %d, and sessions that it refuses are still ending", waiting.Generation)
 	}
-	return fmt.Sprintf("it has generation %d of %d, last heard of %s ago",
+	return fmt.Sprintf("it has generation %d of %d, last news %s ago",
 		proxy.Applied, waiting.Generation, elapsed(s.app.env.Now().Sub(proxy.At)))
 }
 

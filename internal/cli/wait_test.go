@@ -30,7 +30,7 @@ func TestWaitThatRunsOutSaysWhoIsMissingAndWhy(t *testing.T) {
 		name, want string
 		change     func(*api.Acknowledgements)
 	}{
-		{"behind", "proxy edge-1: it has generation 7 of 8, last heard of 3 min ago", nil},
+		{"behind", "proxy edge-1: it has generation 7 of 8, last news 3 min ago", nil},
 		{"refusing", "proxy edge-1: it refuses the policy: no such CA", func(a *api.Acknowledgements) { a.Proxies[1].Error = "no such CA" }},
 		{"silent", "proxy edge-1: never heard of; is it, or its agent, running?", func(a *api.Acknowledgements) {
 			a.Proxies[1].At = time.Time{}

@@ -3,6 +3,7 @@ package space
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -258,7 +259,13 @@ func TestStoreOlderThanAProxyMakesANewerGeneration(t *testing.T) {
 	if got := w.is("orders").Rules[0]; got.ID != rule.ID || got.Status != Authorized {
 		t.Errorf("the rule is %s", got.Status)
 	}
-	refused(t, w.Acknowledge(w.ctx, db.ID, "edge", delivery.Report{Applied: 1 << 60}), InvalidParams, "can't be")
+	refused(t, w.Acknowledge(w.ctx, db.ID, "edge", delivery.Report{Applied: 1, InForce: 2}), InvalidParams, "can't be")
+	for _, lie := range []delivery.Report{{Applied: 1 << 53}, {OnDisk: 1 << 53}, {Applied: math.MaxInt64}} {
+		refused(t, w.Acknowledge(w.ctx, db.ID, "edge", lie), InvalidParams, "the newest is")
+	}
+	if got := w.is("orders").Generation; got != 901 {
+		t.Errorf("who lies has lifted the generation to %d", got)
+	}
 	refused(t, w.Acknowledge(w.ctx, db.ID, "nobody", delivery.Report{Applied: 1}), NotFound, "nobody")
 }
 

@@ -12,7 +12,8 @@ import (
 // pruneEvery is how often old things are looked for.
 const pruneEvery = time.Hour
 
-// prune drops audit records that are too old, and revocation lists that no policy names any more.
+// prune drops audit records that are too old, and revocation lists that no policy names any more. It also seals anew
+// what is not sealed under the first master key, so that the others can be given up.
 func (r *Registry) prune(ctx context.Context, now time.Time, databases []Database) error {
 	r.pruneMu.Lock()
 	defer r.pruneMu.Unlock()
@@ -24,6 +25,13 @@ func (r *Registry) prune(ctx context.Context, now time.Time, databases []Databas
 	}
 	if err := r.pruneCRLs(ctx, databases); err != nil {
 		return fmt.Errorf("drop old revocation lists: %w", err)
+	}
+	sealed, err := r.Reseal(ctx)
+	if err != nil {
+		return err
+	}
+	if sealed > 0 {
+		r.log.Info().Int("keys", sealed).Msg("private keys were sealed under the first master key; the others may go")
 	}
 	r.pruned = now
 	return nil

@@ -180,7 +180,11 @@ func (r *Registry) change(ctx context.Context, by Actor, nameOrID string, f func
 		if err := c.put(keyDatabases+id, db); err != nil {
 			return err
 		}
-		if db.revision, err = r.store.Commit(ctx, c.tx); err != nil {
+		db.revision, err = r.store.Commit(ctx, c.tx)
+		if errors.Is(err, store.ErrTooLarge) {
+			return refuse(Conflict, "this is more than one change can hold; the authorities of space %s have too many revoked certificates: rotate and retire them, and it goes on with an empty list", db.Space)
+		}
+		if err != nil {
 			return err
 		}
 		changed = db

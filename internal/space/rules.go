@@ -83,8 +83,8 @@ func (r *Registry) DeleteRule(ctx context.Context, by Actor, db, id string) (Rul
 	return deleted, err
 }
 
-// removeRule leaves a rule out of the next policy. No proxy may know it yet: one that was never in a policy in force
-// still waits for the proxies, since they may be applying it right now.
+// removeRule leaves a rule out of the next policy. One that is still Authorizing waits for the proxies too: they may be
+// applying it right now.
 func (c *change) removeRule(rule *Rule) {
 	rule.Status, rule.Generation, rule.UpdatedAt = Deauthorizing, c.newPolicy(), c.now
 }

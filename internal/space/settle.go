@@ -123,12 +123,14 @@ func (c *change) forgetDisabled() {
 	})
 }
 
-// maxGeneration bounds what a proxy may say, so that the counter can go on from there.
-const maxGeneration = 1 << 53
+// maxAhead bounds how far a report may be ahead of the document, and so how far one can lift the counter. A store that was
+// restored lags by as many changes as were made since its snapshot.
+const maxAhead = 1 << 20
 
 // Acknowledge takes what a proxy says of itself, and settles what waits for it.
 func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, report delivery.Report) error {
-	if report.Applied < 0 || report.InForce < 0 || max(report.Applied, report.OnDisk) > maxGeneration || report.InForce > report.Applied {
+	had := max(report.Applied, report.OnDisk)
+	if report.Applied < 0 || report.InForce < 0 || report.InForce > report.Applied {
 		return refuse(InvalidParams, "a report of generation %d in force and %d applied can't be", report.InForce, report.Applied)
 	}
 	_, err := r.change(ctx, System, databaseID, func(c *change) error {
@@ -141,7 +143,10 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 			SessionsEnded: boundedCounts(report.Ended), Error: bounded(report.Error), Drift: bounded(report.Drift),
 			Version: bounded(report.ProxyVersion), At: c.now,
 		}
-		if had := max(report.Applied, report.OnDisk); had > c.before {
+		if had > c.before+maxAhead {
+			return refuse(InvalidParams, "a report of generation %d, and the newest is %d", had, c.before)
+		}
+		if had > c.before {
 			// The store was restored from a snapshot that is older than what the proxy has. What the store says counts,
 			// and it needs a generation that the proxy has not seen.
 			said.Applied, said.InForce = 0, 0
