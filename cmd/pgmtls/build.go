@@ -17,6 +17,7 @@ import (
 
 	"pgmtls-proxy/internal/access"
 	"pgmtls-proxy/internal/apiserver"
+	"pgmtls-proxy/internal/authority"
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/dispatch"
 	"pgmtls-proxy/internal/notify"
@@ -139,7 +140,8 @@ func storeOptions(cfg *config.Control, log zerolog.Logger) (store.Options, error
 // apiNames are the names of the API's certificate besides those of loopback.
 func apiNames(cfg *config.Control) []string {
 	names := append([]string{}, cfg.Names...)
-	if host, err := os.Hostname(); err == nil {
+	// A host may have a name that no certificate can have; then nobody can ask by it.
+	if host, err := os.Hostname(); err == nil && authority.CheckHost(host) == nil {
 		names = append(names, host)
 	}
 	for _, listen := range cfg.Listen {
