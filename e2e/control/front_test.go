@@ -85,7 +85,7 @@ func (f *front) status() (s proxyStatus, err error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}, DisableKeepAlives: true}
 	client := http.Client{Transport: transport, Timeout: 5 * time.Second}
-	answer, err := client.Get("http://proxy/status")
+	answer, err := client.Get("http://localhost/status")
 	if err != nil {
 		return s, err
 	}

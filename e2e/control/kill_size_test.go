@@ -1,0 +1,6 @@
+//go:build !soak
+
+package control
+
+// killedChanges is how many changes [TestKillsLoseNothingThatWasAcknowledged] makes.
+const killedChanges = 200
