@@ -192,7 +192,7 @@ func readPolicy(dir string, text []byte) (delivery.Policy, error) {
 		return p, err
 	}
 	names := []string{}
-	for _, f := range parsed.ClientCA {
+	for _, f := range append(parsed.ClientCA, parsed.ClientCRL...) {
 		names = append(names, f.Path)
 	}
 	for _, pair := range parsed.Certificates {
