@@ -1,0 +1,187 @@
+package control
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+)
+
+// member is one node of an etcd on loopback that is nobody's but the test's.
+type member struct {
+	client string // URL
+	server *embed.Etcd
+	down   sync.Once
+}
+
+// kill ends a member as a process would end that is killed: it hands nothing over.
+func (m *member) kill() {
+	m.down.Do(func() {
+		m.server.Server.HardStop()
+		m.server.Close()
+	})
+}
+
+// newCluster starts three members. Ports that were free may be taken: it tries again then.
+func newCluster(t *testing.T) []*member {
+	t.Helper()
+	for range 5 {
+		if members := tryCluster(t); members != nil {
+			return members
+		}
+	}
+	t.Fatal("no cluster came up: others took its ports five times")
+	return nil
+}
+
+func tryCluster(t *testing.T) (members []*member) {
+	t.Helper()
+	const size = 3
+	addresses := freeAddresses(t, 2*size)
+	var initial []string
+	for i := range size {
+		initial = append(initial, fmt.Sprintf("n%d=http://%s", i, addresses[i]))
+	}
+	for i := range size {
+		config := embed.NewConfig()
+		config.Name = fmt.Sprintf("n%d", i)
+		config.Dir = filepath.Join(t.TempDir(), config.Name)
+		config.ListenPeerUrls = []url.URL{{Scheme: "http", Host: addresses[i]}}
+		config.AdvertisePeerUrls = config.ListenPeerUrls
+		config.ListenClientUrls = []url.URL{{Scheme: "http", Host: addresses[size+i]}}
+		config.AdvertiseClientUrls = config.ListenClientUrls
+		config.InitialCluster = strings.Join(initial, ",")
+		config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+		config.UnsafeNoFsync = true // no disk is pulled here
+		server, err := embed.StartEtcd(config)
+		if err != nil {
+			t.Logf("start %s: %v", config.Name, err)
+			for _, m := range members {
+				m.kill()
+			}
+			return nil
+		}
+		m := &member{client: "http://" + addresses[size+i], server: server}
+		t.Cleanup(m.kill)
+		members = append(members, m)
+	}
+	for _, m := range members {
+		select {
+		case <-m.server.Server.ReadyNotify():
+		case <-time.After(patience):
+			t.Fatal("the cluster did not become ready")
+		}
+	}
+	return members
+}
+
+// freeAddresses finds ports that nobody has. They may be taken again before they are used.
+func freeAddresses(t *testing.T, n int) (addresses []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses
+}
+
+// newDaemons starts two daemons side by side on one cluster. The first one has the token.
+func newDaemons(t *testing.T, members []*member) [2]*plane {
+	t.Helper()
+	var endpoints []string
+	for _, m := range members {
+		endpoints = append(endpoints, m.client)
+	}
+	key := make([]byte, 32)
+	rand.Read(key)
+	master := filepath.Join(t.TempDir(), "master.key")
+	writeFile(t, master, base64.StdEncoding.EncodeToString(key)+"\n")
+	settings := func(node string) map[string]any {
+		return map[string]any{"node": node, "master_key_file": master, "store": map[string]any{"endpoints": endpoints}}
+	}
+	return [2]*plane{configured(t, settings("one")), configured(t, settings("two"))}
+}
+
+const leads = "this daemon renews what ends"
+
+// Two daemons work as one. When one is killed, the other goes on and leads, and agents and clients go to it.
+func TestOtherDaemonGoesOn(t *testing.T) {
+	t.Parallel()
+	members := newCluster(t)
+	daemons := newDaemons(t, members)
+	token := daemons[0].admin(t)
+	var asks [2]*web
+	for i, d := range daemons {
+		asks[i] = d.web(t, token)
+	}
+	eventually(t, func() error {
+		if n := len(daemons[0].log.having(leads)) + len(daemons[1].log.having(leads)); n != 1 {
+			return errNotYet(n)
+		}
+		return nil
+	})
+	first, second := 0, 1 // who leads, and who does not
+	if daemons[1].log.find(leads) != nil {
+		first, second = 1, 0
+	}
+
+	// One proxy beside the daemon that goes on, one whose agent is connected to the one that will be killed.
+	beside, edge := newFront(t, daemons[second].policyDir(t, "shop")), newFront(t, filepath.Join(privateDir(t), "policy"))
+	relay := newRelay(t, daemons[first])
+	asks[second].gets(t, http.StatusCreated, "POST /v1/databases", fmt.Sprintf(`{"name": "shop", "hosts": ["localhost"], "proxies": [{"name": "beside", "policy_dir": %q, "admin": %q}]}`,
+		beside.PolicyDir, beside.Admin), nil)
+	daemons[0].do(t, "databases") // by its own client.yaml
+	agent := newHelper(t, daemons[0], relay, struct{ database, proxy string }{"shop", "edge"}, edge)
+	asks[first].gets(t, http.StatusCreated, "POST "+endpointPath, "", nil)
+	asks[second].polled(t, endpointPath, "status", "Operational")
+	asks[first].rule(t, "127.0.0.0/8", "Authorized")
+	live := daemons[0].download(t, edge, "shop", "").converse(t)
+	asks[second].rule(t, "198.51.100.1/32", "Authorized")
+	agent.waitFor(t, "enrolled")
+
+	relay.cut()
+	daemons[first].kill(t)
+	killed := time.Now()
+	relay.leadTo(t, daemons[second]) // a balancer's work
+	other := asks[second]
+	other.rule(t, "198.51.100.2/32", "Authorized")
+	if took := time.Since(killed); took > 10*time.Second {
+		t.Errorf("the first change after the kill is authorized after %s", took)
+	}
+	daemons[second].waitFor(t, leads)
+	if took := time.Since(killed); took > 15*time.Second {
+		t.Errorf("the other daemon leads after %s", took)
+	}
+	live.goesOn(t)
+
+	// One of three members is killed, and later the daemon comes back.
+	members[0].kill()
+	other.rule(t, "198.51.100.3/32", "Authorized")
+	daemons[first].start(t)
+	again := daemons[first].web(t, token)
+	again.rule(t, "198.51.100.4/32", "Authorized")
+	if n := len(daemons[first].log.having(leads)); n != 0 {
+		t.Error("the daemon that came back has taken the leadership")
+	}
+	again.caughtUp(t)
+	live.goesOn(t)
+	live.leave(t)
+	a, b := readFile(t, filepath.Join(beside.PolicyDir, "policy.yaml")), readFile(t, filepath.Join(edge.PolicyDir, "policy.yaml"))
+	if a != b || strings.Count(a, "198.51.100.") != 4 {
+		t.Errorf("the proxies have\n%s\nand\n%s", a, b)
+	}
+}
