@@ -148,10 +148,17 @@ func TestOtherDaemonGoesOn(t *testing.T) {
 	agent := newHelper(t, daemons[0], relay, struct{ database, proxy string }{"shop", "edge"}, edge)
 	asks[first].gets(t, http.StatusCreated, "POST "+endpointPath, "", nil)
 	asks[second].polled(t, endpointPath, "status", "Operational")
-	asks[first].rule(t, "127.0.0.0/8", "Authorized")
+	open := asks[first].rule(t, "127.0.0.0/8", "Authorized")
 	live := daemons[0].download(t, edge, "shop", "").converse(t)
 	asks[second].rule(t, "198.51.100.1/32", "Authorized")
 	agent.waitFor(t, "enrolled")
+	var effect struct {
+		Ended int `json:"sessions_ended"`
+	}
+	asks[first].gets(t, http.StatusOK, "DELETE "+open+"?dry_run=true", "", &effect)
+	if effect.Ended != 1 {
+		t.Errorf("a dry run of proxies that are another daemon's and an agent's says %+v", effect)
+	}
 
 	relay.cut()
 	daemons[first].kill(t)

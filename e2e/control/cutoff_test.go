@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // edge is a database whose only proxy is on another machine, so to say: with an agent behind a relay.
@@ -16,6 +17,7 @@ type edge struct {
 	relay *relay
 	front *front
 	agent *helper
+	open  string // path of the rule that lets everybody here in
 }
 
 // newEdge has mutual TLS and a rule in force.
@@ -28,7 +30,7 @@ func newEdge(t *testing.T) *edge {
 	e.agent = newHelper(t, e.plane, e.relay, struct{ database, proxy string }{"shop", "edge"}, e.front)
 	e.gets(t, http.StatusCreated, "POST "+endpointPath, "", nil)
 	e.polled(t, endpointPath, "status", "Operational")
-	e.rule(t, "127.0.0.0/8", "Authorized")
+	e.open = e.rule(t, "127.0.0.0/8", "Authorized")
 	return e
 }
 
@@ -92,6 +94,14 @@ func TestAgentThatWasCutOffCatchesUp(t *testing.T) {
 	e := newEdge(t)
 	v := e.download(t, e.front, "shop", "")
 	live := v.converse(t)
+	var effect struct {
+		Ended   int `json:"sessions_ended"`
+		Proxies []struct{ Proxy, Error string }
+	}
+	e.gets(t, http.StatusOK, "DELETE "+e.open+"?dry_run=true", "", &effect)
+	if effect.Ended != 1 || len(effect.Proxies) != 1 || effect.Proxies[0].Error != "" {
+		t.Errorf("a dry run says %+v, want one session at edge", effect)
+	}
 
 	e.relay.cut()
 	gone := e.rule(t, "198.51.100.1/32", "")
@@ -179,4 +189,51 @@ func TestEditOfAPolicyIsToldAndPutRight(t *testing.T) {
 		return nil
 	})
 	e.download(t, e.front, "shop", "").comesIn(t)
+}
+
+// A rule runs out, and its sessions end, although nobody is there to say so.
+func TestRuleRunsOutWithoutTheControlPlane(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t)
+	v := e.download(t, e.front, "shop", "")
+	e.gets(t, http.StatusAccepted, "DELETE "+e.open, "", nil)
+	e.polled(t, e.open, "status", "404")
+	end := time.Now().Add(8 * time.Second).UTC().Truncate(time.Second)
+	e.do(t, "ip-rules", "create", "shop", "--cidr", "127.0.0.0/8", "--expires", end.Format(time.RFC3339), "--wait")
+	live := v.converse(t)
+	e.agent.kill(t)
+	e.plane.kill(t)
+	e.front.waitFor(t, "connection") // the session's only event, when it ends
+	if early := time.Until(end); early > 0 {
+		t.Errorf("the session ended %s before the rule did", early)
+	}
+	live.wasEnded(t, "IP rule")
+	v.staysOut(t, "")
+}
+
+// A revoked agent is told so and ends. Its proxy goes on with what it has, until another agent is enrolled.
+func TestRevokedAgentEnds(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t)
+	v := e.download(t, e.front, "shop", "")
+	var agents []struct{ ID string }
+	e.read(t, &agents, "agents")
+	if len(agents) != 1 {
+		t.Fatalf("got %+v", agents)
+	}
+	e.do(t, "agents", "revoke", agents[0].ID)
+	if code := e.agent.wait(t); code != 1 {
+		t.Errorf("the agent ends with %d", code)
+	}
+	v.comesIn(t)
+	path := e.rule(t, "198.51.100.1/32", "")
+	// The same token again is of no use, nor is what the agent had kept.
+	e.agent.start(t)
+	if code := e.agent.wait(t); code != 1 {
+		t.Errorf("the agent ends with %d", code)
+	}
+	dir := filepath.Dir(e.agent.State)
+	e.do(t, "agents", "create", "shop", "edge", "--dir", dir, "--force")
+	e.agent.start(t)
+	e.polled(t, path, "status", "Authorized")
 }

@@ -65,6 +65,11 @@ func TestLifeAsHerokusClientsLeadIt(t *testing.T) {
 	w.refuses(t, "POST "+rulesPath, `{"cidr": "127.0.0.0/8"}`)
 	w.refuses(t, "POST "+rulesPath, `{"cidr": "10.0.0.1/8"}`)
 
+	for i := range 59 {
+		w.rule(t, fmt.Sprintf("10.0.0.%d/32", i), "")
+	}
+	w.refuses(t, "POST "+rulesPath, `{"cidr": "198.51.100.1/32"}`) // the 61st
+
 	w.gets(t, http.StatusCreated, "POST "+certsPath, "", &certificate)
 	certificate.has(t, certificateFields, "serial")
 	if status := certificate.text("status"); status != "pending" && status != "ready" {

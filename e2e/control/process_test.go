@@ -126,6 +126,24 @@ func (p *process) stop(t testing.TB) {
 	}
 }
 
+// wait waits until the process has ended by itself, and gives its exit code.
+func (p *process) wait(t testing.TB) int {
+	t.Helper()
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	select {
+	case <-p.ended:
+	case <-limit.C:
+		t.Fatalf("%s does not end; its log:\n%s", p.name, p.log.tail())
+	}
+	p.over = true
+	p.log.mu.Lock()
+	p.log.ends = true
+	p.log.mu.Unlock()
+	p.log.check(t, p.name)
+	return p.command.ProcessState.ExitCode()
+}
+
 // event is one line of a log.
 type event map[string]any
 
@@ -141,6 +159,7 @@ type journal struct {
 	rest   int // where the line begins that is not parsed yet
 	events []event
 	odd    []string
+	ends   bool // the process has ended by itself, and may have printed why
 }
 
 func (j *journal) Write(p []byte) (int, error) {
@@ -217,8 +236,12 @@ func (j *journal) check(t testing.TB, name string) {
 		}
 	}
 	// A data race, a crash, and anything else that a program did not log but print.
-	if len(j.odd) > 0 {
-		t.Errorf("the log of %s has lines that are no events:\n%s", name, strings.Join(j.odd, "\n"))
+	odd := j.odd
+	if j.ends && len(odd) > 0 && !strings.Contains(odd[len(odd)-1], "goroutine") {
+		odd = odd[:len(odd)-1]
+	}
+	if len(odd) > 0 {
+		t.Errorf("the log of %s has lines that are no events:\n%s", name, strings.Join(odd, "\n"))
 	}
 }
 
