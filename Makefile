@@ -21,7 +21,7 @@ setup: ## install PostgreSQL, openssl and a C compiler from the distribution, if
 build: ## bin/pgmtls-proxy and bin/pgmtls, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/pgmtls-proxy ./cmd/pgmtls
 
-demo: setup ## see it work with real psql and PostgreSQL; ONCE=1 ends by itself
+demo: setup ## a tour of both programs with real psql and PostgreSQL; ONCE=1 ends by itself
 	@go build -buildvcs=false -o .demo/demo ./demo
 	@.demo/demo
 

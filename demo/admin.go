@@ -61,6 +61,24 @@ func (d *demo) status(ctx context.Context) (status, error) {
 	return s, nil
 }
 
+// alone waits until one session is left: psql may end a moment before the proxy knows.
+func (d *demo) alone(ctx context.Context) (now status, err error) {
+	err = until(ctx, func(ctx context.Context) error {
+		if now, err = d.status(ctx); err != nil {
+			return err
+		}
+		count := 0
+		for _, n := range now.Sessions {
+			count += n
+		}
+		if count != 1 {
+			return fmt.Errorf("the proxy has %d sessions, not 1", count)
+		}
+		return nil
+	})
+	return now, err
+}
+
 // metrics gives those lines of GET /metrics that begin with one of the names and are not at zero.
 func (d *demo) metrics(ctx context.Context, names ...string) ([]string, error) {
 	text, err := d.get(ctx, "/metrics")

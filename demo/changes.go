@@ -49,8 +49,9 @@ func deleteRule(ctx context.Context, d *demo) (verdict string, err error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = d.must(ctx, "pgmtls ip-rules delete shop --cidr 127.0.0.1/32 --dry-run", "would end 1 session")
-	if err := errors.Join(err, app.lives()); err != nil {
+	_, err = d.alone(ctx)
+	_, dryErr := d.must(ctx, "pgmtls ip-rules delete shop --cidr 127.0.0.1/32 --dry-run", "would end 1 session")
+	if err := errors.Join(err, dryErr, app.lives()); err != nil {
 		return "", errors.Join(err, app.close())
 	}
 	deleted, err := d.must(ctx, "pgmtls ip-rules delete shop --cidr 127.0.0.1/32 --wait")

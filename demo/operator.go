@@ -64,7 +64,7 @@ func lookAsOperator(ctx context.Context, d *demo) (verdict string, err error) {
 	defer func() { err = errors.Join(err, app.close()) }()
 
 	_, err = d.must(ctx, "pgmtls databases", "archive", "Operational")
-	now, statusErr := d.status(ctx)
+	now, statusErr := d.alone(ctx)
 	if err := errors.Join(err, statusErr); err != nil {
 		return "", err
 	}

@@ -32,7 +32,7 @@ func (d *demo) setUp(ctx context.Context) error {
 	if err := d.startPostgres(ctx); err != nil {
 		return err
 	}
-	d.show.say("the programs, built from this repository (the first time, this takes a minute or two) ...")
+	d.show.say("the programs, built from this repository (the first time this takes some minutes) ...")
 	if err := d.makeFiles(ctx); err != nil {
 		return err
 	}
