@@ -1,10 +1,12 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -42,6 +44,31 @@ func BenchmarkGet(b *testing.B) {
 	s := fresh(b)
 	ctx := b.Context()
 	put(b, s, "database", strings.Repeat("x", 4096))
+	for b.Loop() {
+		if _, err := s.Get(ctx, "database"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// A read must not wait for the disk that commits of others keep busy.
+func BenchmarkGetBesideCommits(b *testing.B) {
+	s := fresh(b)
+	put(b, s, "database", strings.Repeat("x", 4096))
+	ctx, cancel := context.WithCancel(b.Context())
+	var committing sync.WaitGroup
+	defer committing.Wait()
+	defer cancel()
+	for range 4 {
+		committing.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := s.Commit(ctx, new(Tx).Put("other", make([]byte, 4096))); err != nil && ctx.Err() == nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
 	for b.Loop() {
 		if _, err := s.Get(ctx, "database"); err != nil {
 			b.Fatal(err)

@@ -77,7 +77,7 @@ func quiet(t testing.TB) zerolog.Logger {
 func withoutHaste(text string) string {
 	var rest strings.Builder
 	for line := range strings.Lines(text) {
-		if !slices.ContainsFunc([]string{"took too long", "slow fdatasync", "on time"}, func(haste string) bool {
+		if !slices.ContainsFunc([]string{"took too long", "slow fdatasync", "on time", "cannot campaign"}, func(haste string) bool {
 			return strings.Contains(line, haste)
 		}) {
 			rest.WriteString(line)

@@ -20,6 +20,9 @@ var beside = []remark{
 	{"Failed to detect storage schema version. Please wait till wal snapshot before upgrading cluster.", ""},
 	{"Failed to detect schema version", "missing term information"},
 	{"failed to update storage version", "cannot detect storage schema version: missing term information"},
+	// It was closed in that second.
+	{"failed to update cluster version", "context canceled"},
+	{"failed to update cluster version", "etcdserver: request cancelled"},
 }
 
 // zapLogger hands warnings and errors of etcd on to another logger. What etcd tells beyond them is about itself, and

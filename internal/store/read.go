@@ -30,7 +30,7 @@ func (s *Store) Get(ctx context.Context, key string) (Item, error) {
 		return Item{}, s.wrap(err, "get %q", key)
 	}
 	defer end()
-	answer, err := s.client.Get(ctx, key)
+	answer, err := s.client.Get(ctx, key, s.read...)
 	if err == nil && len(answer.Kvs) == 0 {
 		err = ErrNotFound
 	}
@@ -162,7 +162,8 @@ func (s *Store) scan(ctx context.Context, what scan) (*clientv3.GetResponse, err
 	if from == "" {
 		from = "\x00" // the first key that there can be
 	}
-	return s.client.Get(ctx, from, append(what.options, clientv3.WithRange(end))...)
+	options := append(what.options, clientv3.WithRange(end))
+	return s.client.Get(ctx, from, append(options, s.read...)...)
 }
 
 // next is the first key after another one.

@@ -72,6 +72,7 @@ type Options struct {
 type Store struct {
 	client   *clientv3.Client
 	embedded *embedded // nil: a cluster
+	read     []clientv3.OpOption
 	log      zerolog.Logger
 
 	ctx   context.Context // ends with Close
