@@ -64,8 +64,11 @@ func (d *Dispatcher) follow(ctx context.Context, change space.Change) {
 	}
 	d.mu.Lock()
 	for at, r := range d.routes {
+		if at.database != db.ID {
+			continue
+		}
 		p, stays := wanted[at]
-		if at.database == db.ID && (!stays || p.PolicyDir != r.at.PolicyDir || p.Admin != r.at.Admin) {
+		if !stays || p.PolicyDir != r.at.PolicyDir || p.Admin != r.at.Admin {
 			r.stop()
 			delete(d.routes, at)
 			d.mu.Unlock()
