@@ -129,7 +129,8 @@ func rotateCA(ctx context.Context, d *demo) (verdict string, err error) {
 	if err != nil {
 		return "", err
 	}
-	err = d.letIn(ctx, "")
+	// The command has not waited: the proxy may not trust the new CA yet.
+	err = errors.Join(d.letIn(ctx, ""), d.comes(ctx, "pgmtls certificates get shop --id "+id, "ready"))
 	_, downloadErr := d.must(ctx, "pgmtls certificates download shop --id "+id+" --dir client --force", "root.crt")
 	_, showErr := d.must(ctx, "pgmtls ca show demo", "retiring")
 	return "the old certificate and the new one come in, and the session lives on",
