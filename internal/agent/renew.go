@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/api"
+	"pgmtls-proxy/internal/apiclient"
 )
 
 const (
@@ -59,6 +60,7 @@ func (a *agent) renewNow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.confirm(client)
 	next, err := accept(answer, key)
 	switch {
 	case err != nil:
@@ -68,7 +70,7 @@ func (a *agent) renewNow(ctx context.Context) error {
 	case !next.RenewAt.After(time.Now()):
 		return errors.New("the control plane's certificate is old already; are the clocks right?")
 	}
-	if err := a.become(func(self *identity) { self.Next, self.ControlCA = &next, answer.ControlCA }); err != nil {
+	if err := a.become(next, answer.ControlCA); err != nil {
 		return err
 	}
 	a.log.Info().Time("certificate_until", next.ExpiresAt).Msg("the agent's certificate was renewed")
@@ -81,23 +83,27 @@ func (a *agent) renewNow(ctx context.Context) error {
 	return nil
 }
 
-// confirm drops the certificate before the one in use, which has worked.
-func (a *agent) confirm() {
+// confirm drops the certificate before the one in use, if it is that one which has worked, and not the one before.
+func (a *agent) confirm(worked *apiclient.Client) {
 	a.mu.Lock()
-	renewed := a.self.Next != nil
-	a.mu.Unlock()
-	if !renewed {
+	defer a.mu.Unlock()
+	if a.client != worked || a.self.Next == nil {
 		return
 	}
-	if err := a.become(func(self *identity) { self.Current, self.Next = *self.Next, nil }); err != nil {
+	a.self.Current, a.self.Next = *a.self.Next, nil
+	if err := a.state.save(identityFile, a.self); err != nil {
 		a.log.Error().Err(err).Msg("the new certificate works, but that could not be kept")
 	}
 }
 
-// withdraw goes back to the certificate before the one in use, if there is one.
-func (a *agent) withdraw() bool {
+// withdraw goes back to the certificate before the one in use, if that one was not taken. It reports whether there is
+// another to try than the one that was not taken.
+func (a *agent) withdraw(refused *apiclient.Client) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.client != refused {
+		return true
+	}
 	if a.self.Next == nil {
 		return false
 	}
@@ -115,12 +121,13 @@ func (a *agent) withdraw() bool {
 	return true
 }
 
-// become changes who the agent is, keeps that, and makes a client that shows it.
-func (a *agent) become(change func(*identity)) error {
+// become keeps a renewed certificate, and makes a client that shows it. It is kept before it is shown: once it was used,
+// the one before is good for nothing.
+func (a *agent) become(next certificate, controlCA string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	self := a.self
-	change(&self)
+	self.Next, self.ControlCA = &next, controlCA
 	client, err := self.client(a.options)
 	if err != nil {
 		return err

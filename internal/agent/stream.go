@@ -39,7 +39,7 @@ func (a *agent) follow(ctx context.Context) error {
 		case errors.Is(err, errRenewed):
 			continue
 		case isEnd(err) || a.hasEnded(err):
-			if a.withdraw() {
+			if a.withdraw(s.client) {
 				continue
 			}
 			a.log.Error().Err(err).Msg("the control plane lets this agent in no more; the proxy goes on with the policy that it has")
@@ -79,6 +79,8 @@ type session struct {
 	complete  bool   // the policy is wanted, whichever the agent has had
 	connected func() // the stream is there
 	policy    bool   // a policy came
+
+	client *apiclient.Client // shows one certificate, which another may have replaced meanwhile
 }
 
 // run reads the stream to its end, which is an error.
@@ -88,12 +90,13 @@ func (s *session) run(ctx context.Context) error {
 	defer cancel(nil)
 	slow := time.AfterFunc(a.options.lineWithin, func() { cancel(errSlow) })
 	defer slow.Stop()
-	client, has := a.connection(func() { cancel(errRenewed) })
+	var has apiclient.Has
+	s.client, has = a.connection(func() { cancel(errRenewed) })
 	if s.complete {
 		has = apiclient.Has{} // its bytes are needed, to put right what somebody edits
 	}
 	began := false
-	for line, err := range client.Stream(ctx, has) {
+	for line, err := range s.client.Stream(ctx, has) {
 		if err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
@@ -118,7 +121,7 @@ func (s *session) run(ctx context.Context) error {
 // begin is called with the first line: the certificate that was shown works.
 func (s *session) begin() {
 	a := s.agent
-	a.confirm()
+	a.confirm(s.client)
 	s.connected()
 	a.ready()
 	a.route.Repeat() // the control plane may be one that was restored, and not know
