@@ -139,6 +139,9 @@ func loadControl(path, dataDir, listen string) (*config.Control, error) {
 		}
 		return config.LoadControl(path)
 	}
+	if dataDir == "" { // a variable that is not set, and the keys would lie about in the working directory
+		return nil, errors.New("--config or --data-dir is empty; name the file, or the directory")
+	}
 	dataDir, err := filepath.Abs(dataDir)
 	if err != nil {
 		return nil, err

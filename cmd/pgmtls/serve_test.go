@@ -199,6 +199,8 @@ func TestUsageErrorsSayWhatIsMissing(t *testing.T) {
 		want string
 	}{
 		{[]string{"serve"}, "data-dir"},
+		{[]string{"serve", "--data-dir", ""}, "--data-dir is empty"},
+		{[]string{"serve", "--config", ""}, "--config or"},
 		{[]string{"serve", "--config", "/does/not/exist.yaml"}, "/does/not/exist.yaml"},
 		{[]string{"serve", "--data-dir", "x", "--listen", "nowhere"}, "listen"},
 		{[]string{"agent", "--database", "orders"}, "control"},
