@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"golang.org/x/sys/unix"
@@ -59,10 +58,6 @@ func (s *Store) embed(ctx context.Context, options Options) error {
 	}
 	s.embedded = &embedded{server: server, lock: lock}
 	s.client = v3client.New(server.Server)
-	// A read of the last commit asks the raft loop for its number, and waits there for whatever is being synced to disk.
-	// That is for members that may be behind. What this one has not applied was never acknowledged, so it answers at
-	// once with what it has. Open's own read, the first one, waits: at a start the log is applied again.
-	s.read = []clientv3.OpOption{clientv3.WithSerializable()}
 	return nil
 }
 

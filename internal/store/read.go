@@ -30,7 +30,7 @@ func (s *Store) Get(ctx context.Context, key string) (Item, error) {
 		return Item{}, s.wrap(err, "get %q", key)
 	}
 	defer end()
-	answer, err := s.client.Get(ctx, key, s.read...)
+	answer, err := s.query(ctx, key)
 	if err == nil && len(answer.Kvs) == 0 {
 		err = ErrNotFound
 	}
@@ -162,8 +162,24 @@ func (s *Store) scan(ctx context.Context, what scan) (*clientv3.GetResponse, err
 	if from == "" {
 		from = "\x00" // the first key that there can be
 	}
-	options := append(what.options, clientv3.WithRange(end))
-	return s.client.Get(ctx, from, append(options, s.read...)...)
+	return s.query(ctx, from, append(what.options, clientv3.WithRange(end))...)
+}
+
+// query reads as of the last commit anywhere.
+//
+// For that etcd asks its raft loop for the number of the last commit, and waits there for whatever is being synced to disk.
+// That is for members that may be behind. The one inside this process has applied whatever it has acknowledged, so it
+// answers at once with what it has. It tells watches of a change just before that can be read, though: then it waits too.
+// So does Open's own read, the first one: at a start the log is applied again.
+func (s *Store) query(ctx context.Context, key string, options ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	if s.embedded != nil {
+		told := s.told.Load()
+		answer, err := s.client.Get(ctx, key, slices.Concat(options, []clientv3.OpOption{clientv3.WithSerializable()})...)
+		if err != nil || answer.Header.Revision >= told {
+			return answer, err
+		}
+	}
+	return s.client.Get(ctx, key, options...)
 }
 
 // next is the first key after another one.

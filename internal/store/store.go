@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -71,8 +72,8 @@ type Options struct {
 // ends with its ctx, or with an error after ten seconds.
 type Store struct {
 	client   *clientv3.Client
-	embedded *embedded // nil: a cluster
-	read     []clientv3.OpOption
+	embedded *embedded    // nil: a cluster
+	told     atomic.Int64 // the last revision that a Watch has given
 	log      zerolog.Logger
 
 	ctx   context.Context // ends with Close
