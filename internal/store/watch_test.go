@@ -214,3 +214,41 @@ func TestWatchThatWasCutOffTooLongIsToldSo(t *testing.T) {
 		t.Errorf("told %d times", told)
 	}
 }
+
+// Who is told of a change reads it: a policy that is made from what was there before would never be made again.
+func TestReadAfterAnEventHasTheChange(t *testing.T) {
+	const changes = 2000
+	s := fresh(t)
+	start := put(t, s, "databases/1", "")
+	var changing sync.WaitGroup
+	defer changing.Wait()
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	changing.Go(func() {
+		for range changes {
+			if _, err := s.Commit(ctx, new(Tx).Put("databases/1", nil)); err != nil && ctx.Err() == nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	n := 0
+	for events, err := range s.Watch(ctx, "databases/", start) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := events[len(events)-1].Revision
+		item, err := s.Get(ctx, "databases/1")
+		if err != nil || item.Revision < told {
+			t.Fatalf("told of revision %d, read %d, %v", told, item.Revision, err)
+		}
+		items, revision, err := s.List(ctx, "databases/")
+		if err != nil || revision < told || items[0].Revision < told {
+			t.Fatalf("told of revision %d, listed %d at %d, %v", told, items[0].Revision, revision, err)
+		}
+		if n += len(events); n == changes {
+			return
+		}
+	}
+	t.Errorf("told of %d changes", n)
+}
