@@ -85,7 +85,7 @@ func TestAnOlderGenerationIsNeverDelivered(t *testing.T) {
 	s.lies(t, 5)
 	must(t, stop())
 	must(t, os.RemoveAll(s.PolicyDir)) // nothing but the agent's own memory is left
-	s.Admin.Address += ".again" // its reports can be told from those of before
+	s.Admin.Address += ".again"        // its reports can be told from those of before
 	c.offer(press.policy(t, 4))
 	stop = s.start(t)
 	c.told(t, "of what it has had", func(r delivery.Report) bool {
