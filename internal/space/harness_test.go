@@ -23,14 +23,14 @@ import (
 // world is a registry on a real store, with a clock that stands until it is moved.
 type world struct {
 	*Registry
-	t   *testing.T
+	t   testing.TB
 	ctx context.Context
 	at  time.Time
 }
 
 var admin = Actor{Name: "admin", Address: "127.0.0.1", RequestID: "r-1"}
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
