@@ -191,55 +191,6 @@ func TestURLIsEnoughForAShell(t *testing.T) {
 	}
 }
 
-func TestCARotationCutsNobodyOff(t *testing.T) {
-	t.Parallel()
-	l := newLife(t)
-	l.letIn(t, "shop")
-	before := l.download(t, l.shop, "shop", "")
-	live := before.converse(t)
-	var list []struct {
-		ID, State string
-		Users     []struct {
-			Database string
-			Sessions int
-		}
-	}
-	// Who uses it is told when the proxies are looked at, some seconds later.
-	eventually(t, func() error {
-		l.read(t, &list, "ca")
-		if len(list) != 1 || list[0].State != "active" || list[0].Users[len(list[0].Users)-2].Sessions != 1 {
-			return errNotYet(list)
-		}
-		return nil
-	})
-	old := list[0].ID
-	l.do(t, "ca", "rotate", "default")
-	says(t, l.do(t, "ca"), "retiring")
-	live.goesOn(t)
-	before.comesIn(t)
-
-	// The successor was issued by itself.
-	var certificates []struct{ ID, Status, Successor string }
-	eventually(t, func() error {
-		l.read(t, &certificates, "certificates", "shop")
-		if len(certificates) != 2 || certificates[0].Successor != certificates[1].ID || certificates[1].Status != "ready" {
-			return errNotYet(certificates)
-		}
-		return nil
-	})
-	after := l.download(t, l.shop, "shop", certificates[1].ID)
-	after.comesIn(t)
-	openssl(t, "verify", "-x509_strict", "-CAfile", after.files+"root.crt", after.files+"postgresql.crt")
-	l.refuses(t, "--force", "ca", "retire", "default", "--id", old)
-	live.goesOn(t)
-
-	l.do(t, "ca", "retire", "default", "--id", old, "--force", "--confirm", "default")
-	l.inForce(t, "shop")
-	live.wasEnded(t, "")
-	after.comesIn(t) // also by the server certificate of the new one
-	says(t, l.do(t, "ca"), "active", "retired")
-}
-
 func TestDestroyedMeansNobodyGetsIn(t *testing.T) {
 	t.Parallel()
 	l := newLife(t)

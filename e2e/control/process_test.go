@@ -247,3 +247,11 @@ func (j *journal) check(t testing.TB, name string) {
 
 // errNotYet is what was seen in place of what is waited for.
 func errNotYet(seen any) error { return fmt.Errorf("got %+v", seen) }
+
+// errUnless is for conditions that have nothing else to show.
+func errUnless(ok bool, what string) error {
+	if ok {
+		return nil
+	}
+	return fmt.Errorf("no %s", what)
+}
