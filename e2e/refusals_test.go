@@ -97,7 +97,7 @@ func refusedClients(t *testing.T) []refusedClient {
 			detailOf("deep") + ` has more CAs above it than "CN=Flat" allows (path length).`, "Use a client certificate that was issued for this database."}},
 		{name: "another's user", client: "other", policy: func(p *policy) { p.Identities = []identity{{SubjectCN: "app", Users: []string{"postgres"}}} },
 			want: told{"user_not_allowed", "28000", `certificate authentication failed for user "postgres"`,
-				`Client certificate "CN=other" (serial ` + pki.serial("other") + ") is not for this user.", "Connect as a user that this client certificate is for."}},
+				`Client certificate "CN=other" (serial ` + pki.serial("other") + ") is not for this database.", "Use a client certificate that was issued for this database."}},
 		{name: "too many sessions", client: "app", config: limits("sessions", 1), before: occupy,
 			want: told{"too_many_sessions", "53300", "sorry, too many clients already", "", "Try again later."}},
 		{name: "too many sessions from here", client: "app", config: limits("sessions_per_address", 1), before: occupy,

@@ -97,10 +97,9 @@ func (d *Dispatcher) follow(ctx context.Context, change space.Change) {
 
 // offer renders the policy of a database, and gives it to the routes that lack it.
 func (d *Dispatcher) offer(ctx context.Context, db space.Database, behind []*running) {
-	policy, err := d.Registry.Policy(ctx, db.ID)
+	policy, err := d.policy(ctx, db)
 	if err != nil {
 		if ctx.Err() == nil {
-			// The document's next change, or the next start, tries again; so does the retry below.
 			d.Log.Error().Err(err).Str("database", db.Name).Msg("the policy can't be made; trying again")
 			d.group.Go(func() { d.retry(ctx, db, behind) })
 		}
@@ -110,6 +109,15 @@ func (d *Dispatcher) offer(ctx context.Context, db space.Database, behind []*run
 		r.offered = policy.Generation
 		r.route.Offer(policy)
 	}
+}
+
+// policy gives the policy of a document, or a later one. Of an earlier one nobody would hear again.
+func (d *Dispatcher) policy(ctx context.Context, db space.Database) (delivery.Policy, error) {
+	policy, err := d.Registry.Policy(ctx, db.ID)
+	if err == nil && policy.Generation < db.Generation {
+		err = fmt.Errorf("generation %d was told of, and the store has %d", db.Generation, policy.Generation)
+	}
+	return policy, err
 }
 
 // retry offers again after a while, for as long as the routes run.
@@ -122,7 +130,7 @@ func (d *Dispatcher) retry(ctx context.Context, db space.Database, behind []*run
 			return
 		case <-time.After(time.Second):
 		}
-		policy, err := d.Registry.Policy(ctx, db.ID)
+		policy, err := d.policy(ctx, db)
 		if err != nil {
 			continue
 		}

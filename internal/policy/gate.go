@@ -134,8 +134,14 @@ func (s *Snapshot) mapUser(identity *tlsconf.Identity, user string) *refusal.Ref
 		Reason:  refusal.UserNotAllowed,
 		Message: fmt.Sprintf("certificate authentication failed for user \"%s\"", name(user)),
 	}
-	if identity != nil {
+	if identity == nil {
+		return refused
+	}
+	if slices.ContainsFunc(s.identities, func(entry config.Identity) bool { return names(&entry, identity) }) {
 		refused.Detail = fmt.Sprintf("Client certificate \"%s\" (serial %s) is not for this user.", identity.Subject, identity.Serial)
+	} else {
+		refused.Detail = fmt.Sprintf("Client certificate \"%s\" (serial %s) is not for this database.", identity.Subject, identity.Serial)
+		refused.Hint = "Use a client certificate that was issued for this database."
 	}
 	return refused
 }

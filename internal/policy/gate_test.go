@@ -155,7 +155,7 @@ func TestGate(t *testing.T) {
 
 func TestRefusalsSayWhatWasSeenAndWhatToDo(t *testing.T) {
 	p := newPKI(t)
-	s := p.build(t, required+threeRules+"identities: [{subject_cn: somebody, users: [else]}]\n")
+	s := p.build(t, required+threeRules+"identities: [{subject_cn: app, users: [else]}]\n")
 	for _, row := range []struct {
 		q    Request
 		want refusal.Response
@@ -195,8 +195,8 @@ func TestCertificateOfAnotherDatabaseIsToldThatItFailed(t *testing.T) {
 		}
 		want := refusal.Response{SQLState: "28000",
 			Message: `certificate authentication failed for user "app"`,
-			Detail:  `Client certificate "CN=app" (serial ` + serialOf(pair) + `) is not for this user.`,
-			Hint:    "Connect as a user that this client certificate is for."}
+			Detail:  `Client certificate "CN=app" (serial ` + serialOf(pair) + `) is not for this database.`,
+			Hint:    "Use a client certificate that was issued for this database."}
 		if got := refused.Response(""); got != want {
 			t.Errorf("got  %+v\nwant %+v", got, want)
 		}

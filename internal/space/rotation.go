@@ -28,7 +28,7 @@ type CAUser struct {
 	Certificate Certificate `json:"certificate,omitzero"`  // of a client
 	Sessions    int         `json:"sessions"`              // live ones, at the last report
 	LastSeen    time.Time   `json:"last_seen,omitzero"`    // when it last let somebody in
-	Replaced    bool        `json:"replaced"`              // there is a successor, and nobody was seen with the old one since
+	Replaced    bool        `json:"replaced"`              // its successor was seen in use, and it was not seen after that
 	SuccessorAt time.Time   `json:"successor_at,omitzero"` // when the successor was made
 }
 
@@ -131,7 +131,7 @@ func gone(err error) bool {
 }
 
 // RetireCA takes an authority out of every policy: the certificates that it issued are let in no more. Unless forced,
-// that is refused while somebody uses one.
+// that is refused as long as the successor of one was not seen in its place.
 func (r *Registry) RetireCA(ctx context.Context, by Actor, space, id string, force bool) (Authority, error) {
 	var retired Authority
 	err := r.attempt(ctx, func() error {
@@ -194,7 +194,7 @@ func (r *Registry) refuseUsed(ctx context.Context, space, id string) error {
 	if len(used) > 5 {
 		used, rest = used[:5], fmt.Sprintf(" and %d more", len(used)-5)
 	}
-	return refuse(Conflict, "authority %s is still used by %s%s; let their owners download the successors, or force it", id, strings.Join(used, ", "), rest)
+	return refuse(Conflict, "authority %s is still used, as far as the proxies have seen, by %s%s; let their owners change to the successors, delete what nobody uses, or force it", id, strings.Join(used, ", "), rest)
 }
 
 // CAUsers gives every certificate that hangs on an authority, by database.
@@ -222,7 +222,8 @@ func (r *Registry) CAUsers(ctx context.Context, space, id string) ([]CAUser, err
 			user := CAUser{Database: db.Name, DatabaseID: db.ID, Certificate: cert, Sessions: seen.Sessions, LastSeen: seen.LastSeen}
 			if successor := db.certificate(cert.Successor); successor != nil {
 				user.SuccessorAt = successor.CreatedAt
-				user.Replaced = seen.Sessions == 0 && seen.LastSeen.Before(successor.CreatedAt)
+				// Not to have been seen proves nothing: a client may come once a month. Its successor in use does.
+				user.Replaced = seen.Sessions == 0 && seen.LastSeen.Before(usage[successor.Serial].LastSeen)
 			}
 			users = append(users, user)
 		}

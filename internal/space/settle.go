@@ -2,7 +2,7 @@ package space
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -183,23 +183,41 @@ func (a Acknowledgement) same(b Acknowledgement) bool {
 		a.AppliedAt.Equal(b.AppliedAt) && a.InForceAt.Equal(b.InForceAt) && maps.Equal(a.SessionsEnded, b.SessionsEnded)
 }
 
-// putUsage keeps which certificates a proxy saw, if that has changed.
-func (r *Registry) putUsage(ctx context.Context, key string, usage map[string]delivery.Usage) error {
-	const most = 2000 // certificates; a proxy has some 100
-	if len(usage) > most {
-		return refuse(InvalidParams, "a report of %d certificates; at most %d are taken", len(usage), most)
+// maxUsage is how many certificates' use is kept of one proxy. A database has some 50.
+const maxUsage = 2000
+
+// putUsage keeps which certificates a proxy saw, if that has changed. A proxy forgets when it starts; what it saw before
+// stays known here.
+func (r *Registry) putUsage(ctx context.Context, key string, seen map[string]delivery.Usage) error {
+	if len(seen) > maxUsage/2 {
+		return refuse(InvalidParams, "a report of %d certificates; at most %d are taken", len(seen), maxUsage/2)
 	}
-	text, err := json.Marshal(usage)
-	if err != nil {
+	return r.attempt(ctx, func() error {
+		before, revision, err := get[map[string]delivery.Usage](ctx, r, keyUsage+key)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		usage := maps.Clone(seen)
+		for serial, old := range before {
+			now, again := usage[serial]
+			if !again && len(usage) < maxUsage {
+				usage[serial] = delivery.Usage{LastSeen: old.LastSeen}
+			} else if again && now.LastSeen.Before(old.LastSeen) {
+				now.LastSeen = old.LastSeen
+				usage[serial] = now
+			}
+		}
+		if maps.Equal(usage, before) {
+			return nil
+		}
+		tx := new(store.Tx)
+		tx.If(keyUsage+key, revision)
+		if err := putDocument(tx, keyUsage+key, usage); err != nil {
+			return err
+		}
+		_, err = r.store.Commit(ctx, tx)
 		return err
-	}
-	if item, err := r.store.Get(ctx, keyUsage+key); err == nil && string(item.Value) == string(text) {
-		return nil
-	}
-	tx := new(store.Tx)
-	tx.Put(keyUsage+key, text)
-	_, err = r.store.Commit(ctx, tx)
-	return err
+	})
 }
 
 // bounded is a text of a proxy's, fit to be kept.

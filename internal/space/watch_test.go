@@ -95,7 +95,7 @@ func TestQuestionIsAnsweredByWhoeverDelivers(t *testing.T) {
 	}
 	cancel()
 	<-ended
-	short, stop := context.WithTimeout(w.ctx, 50*time.Millisecond)
+	short, stop := context.WithTimeout(w.ctx, time.Second)
 	defer stop()
 	_, err = w.Ask(short, db.ID, "edge", Question{Policy: without})
 	refused(t, err, Unavailable, "did not answer")

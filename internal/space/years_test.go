@@ -156,7 +156,16 @@ func TestCARotationOverlapsUntilTheOldOneIsRetired(t *testing.T) {
 	w.says(db, "edge", delivery.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation, Certificates: seen})
 	_, err = w.RetireCA(w.ctx, admin, "acme", old.ID, false)
 	refused(t, err, Conflict, cert.Name+" of orders")
-	seen[cert.Serial] = delivery.Usage{LastSeen: w.at.Add(-time.Minute)}
+	// The proxy starts again and forgets; nobody came since. That proves nothing.
+	w.says(db, "edge", delivery.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation,
+		Certificates: map[string]delivery.Usage{"00": {}}})
+	_, err = w.RetireCA(w.ctx, admin, "acme", old.ID, false)
+	refused(t, err, Conflict, cert.Name+" of orders")
+	// Then somebody comes with its successor, for both databases.
+	other := w.is("other")
+	w.says(other, "edge", delivery.Report{Applied: other.Generation, InForce: other.Generation,
+		Certificates: map[string]delivery.Usage{w.certificate("other", other.Certificates[0].Successor).Serial: {LastSeen: w.at}}})
+	seen = map[string]delivery.Usage{successor.Serial: {Sessions: 1, LastSeen: w.at.Add(time.Hour)}}
 	w.says(db, "edge", delivery.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation, Certificates: seen})
 	users, err := w.CAUsers(w.ctx, "acme", old.ID)
 	if err != nil || len(users) != 4 || !users[0].Replaced || !users[1].Server {
