@@ -4,6 +4,7 @@ import (
 	"context"
 	"log"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -107,11 +108,19 @@ func (s *Server) Handler() http.Handler { return s.handler }
 func (s *Server) HTTP() *http.Server {
 	return &http.Server{
 		Handler:           s.handler,
-		ErrorLog:          log.New(s.log.With().Str("part", "http").Logger(), "", 0),
+		ErrorLog:          log.New(warnings{s.log}, "", 0),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}
+}
+
+// warnings takes what net/http says of connections: of handshakes that failed, most of all.
+type warnings struct{ log zerolog.Logger }
+
+func (w warnings) Write(text []byte) (int, error) {
+	w.log.Warn().Msg(strings.TrimSpace(string(text)))
+	return len(text), nil
 }
 
 // Run tells the open streams what changes, until ctx ends, and ends them then: whoever shuts the HTTP server down would
