@@ -174,12 +174,31 @@ func (j *journal) Write(p []byte) (int, error) {
 		line := j.all[j.rest : j.rest+end]
 		j.rest += end + 1
 		var e event
-		if json.Unmarshal(line, &e) == nil {
+		if json.Unmarshal(line, &e) == nil && !doubled(line) {
 			j.events = append(j.events, e)
 		} else {
 			j.odd = append(j.odd, string(line))
 		}
 	}
+}
+
+// doubled reports whether an event has a field twice, of which readers show one or the other.
+func doubled(line []byte) bool {
+	decoder := json.NewDecoder(bytes.NewReader(line))
+	if _, err := decoder.Token(); err != nil { // the brace
+		return true
+	}
+	seen := map[string]bool{}
+	for decoder.More() {
+		name, err := decoder.Token()
+		field, ok := name.(string)
+		var value json.RawMessage
+		if err != nil || !ok || seen[field] || decoder.Decode(&value) != nil {
+			return true
+		}
+		seen[field] = true
+	}
+	return false
 }
 
 // find gives the first event with a message, nil if there is none yet.
@@ -235,7 +254,7 @@ func (j *journal) check(t testing.TB, name string) {
 			t.Errorf("%s panicked: %v", name, e)
 		}
 	}
-	// A data race, a crash, and anything else that a program did not log but print.
+	// A data race, a crash, and anything else that a program did not log as one event.
 	odd := j.odd
 	if j.ends && len(odd) > 0 && !strings.Contains(odd[len(odd)-1], "goroutine") {
 		odd = odd[:len(odd)-1]

@@ -1,12 +1,17 @@
 package control
 
 import (
+	"bufio"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The way to begin of docs/control-plane.md, in which nobody makes a directory, and the proxy runs before there is
@@ -71,4 +76,57 @@ func TestDaemonStopsInTime(t *testing.T) {
 	}
 	p.start(t)
 	p.do(t, "databases")
+}
+
+// Whoever follows the events is told of each change once, in its order, also over a restart of who follows.
+func TestEventsCanBeFollowed(t *testing.T) {
+	t.Parallel()
+	p, _, w := newShop(t)
+	w.gets(t, http.StatusCreated, "POST "+endpointPath, "", nil)
+	w.polled(t, endpointPath, "status", "Operational")
+	var trail struct{ Records []fields }
+	w.gets(t, http.StatusOK, "GET /v1/audit?limit=1", "", &trail)
+	last := trail.Records[0].text("id")
+	for i := range 4 {
+		w.rule(t, fmt.Sprintf("198.51.100.%d/32", i), "")
+	}
+	var heard []string
+	for range 2 { // the second time from where the first has stopped
+		last, heard = p.hear(t, last, heard, len(heard)+2)
+	}
+	if want := "198.51.100.0/32 198.51.100.1/32 198.51.100.2/32 198.51.100.3/32"; strings.Join(heard, " ") != want {
+		t.Errorf("heard %q, want %s", heard, want)
+	}
+}
+
+// hear follows the events behind one with the command line until it has heard of so many rules that were created.
+func (p *plane) hear(t testing.TB, after string, heard []string, until int) (string, []string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), pgmtlsPath, "events", "--json", "--database", "shop", "--after", after)
+	command.Env = append(os.Environ(), raceOptions, "PGMTLS_CONFIG="+p.client)
+	command.Cancel = func() error { return command.Process.Signal(syscall.SIGINT) }
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop := time.AfterFunc(patience, func() { command.Process.Kill() })
+	defer stop.Stop()
+	lines := bufio.NewScanner(out)
+	for len(heard) < until && lines.Scan() {
+		record := decoded(t, lines.Bytes())
+		after = record.text("id")
+		if detail, ok := record["detail"].(map[string]any); ok && record.text("action") == "ip_rule.create" {
+			heard = append(heard, fmt.Sprint(detail["cidr"]))
+		}
+	}
+	command.Process.Signal(syscall.SIGINT)
+	io.Copy(io.Discard, out)
+	command.Wait() // by the signal, or with 0
+	if len(heard) < until {
+		t.Fatalf("heard only %q: %v", heard, lines.Err())
+	}
+	return after, heard
 }
