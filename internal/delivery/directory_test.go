@@ -181,3 +181,17 @@ func TestWhatHasEndedPublishesNothing(t *testing.T) {
 		t.Error("it made the directory")
 	}
 }
+
+// The first policy makes the directory. That it is not there before is nobody's doing.
+func TestADirectoryThatIsStillToBeMadeHasNotDrifted(t *testing.T) {
+	c := &Courier{Database: "db", Dir: filepath.Join(t.TempDir(), "policy")}
+	if onDisk, drift := c.drift(); onDisk != 0 || drift != "" {
+		t.Errorf("got generation %d, drift %q", onDisk, drift)
+	}
+	if err := os.WriteFile(c.Dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, drift := c.drift(); drift == "" {
+		t.Error("a file where the directory should be is no drift")
+	}
+}

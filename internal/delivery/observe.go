@@ -33,7 +33,13 @@ func (c *Courier) Observe(ctx context.Context) (Report, error) {
 const maxDrift = 5
 
 func (c *Courier) drift() (onDisk int64, text string) {
+	c.mu.Lock()
+	newest, latest := c.newest, c.latest // never changed in place
+	c.mu.Unlock()
 	dir, err := openDirectory(c.Dir)
+	if latest == nil && errors.Is(err, fs.ErrNotExist) {
+		return 0, "" // the first policy makes it
+	}
 	if err != nil {
 		return 0, clean(err.Error(), maxErrorText)
 	}
@@ -42,9 +48,6 @@ func (c *Courier) drift() (onDisk int64, text string) {
 	if !there.foreign(c.Database) {
 		onDisk = there.generation
 	}
-	c.mu.Lock()
-	newest, latest := c.newest, c.latest // never changed in place
-	c.mu.Unlock()
 	var found []string
 	if latest != nil {
 		found = dir.differences(latest)

@@ -1,9 +1,9 @@
-// Package testpki is a throwaway certificate authority for tests and for the demo.
+// Package testpki is a throwaway certificate authority for tests and benchmarks.
 //
 // It makes good certificates in one line and, on purpose, every kind of bad one: weak keys, no purpose, expired,
 // signed with SHA-1, a CA certificate as a leaf, a leaf that issues another leaf. It is not the authority of the
-// control plane: nothing here keeps state, numbers serials or protects a key, and no program but the demo
-// may import it. Private keys are PKCS #8 in PEM.
+// control plane: nothing here keeps state, numbers serials or protects a key, and no program may
+// import it. Private keys are PKCS #8 in PEM.
 //
 // [Client] and [Server] give templates that the proxy accepts; everything else starts from a bare [Template], whose
 // zero values mean that the certificate has no such extension.
