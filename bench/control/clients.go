@@ -86,3 +86,9 @@ func makeTokens(ctx context.Context, url string, ca []byte, first string) ([]str
 func (c *clients) one() *apiclient.Client {
 	return c.all[c.next.Add(1)%uint64(len(c.all))]
 }
+
+func (c *clients) closeIdle() {
+	for _, client := range c.all {
+		client.CloseIdle()
+	}
+}

@@ -58,3 +58,15 @@ func TestSizeOfTheStoreTellsItsDatabaseApart(t *testing.T) {
 		t.Errorf("got %d and %d bytes, %v", all, database, err)
 	}
 }
+
+func TestMachineIsBusyWhileATestRuns(t *testing.T) {
+	before, err := busy()
+	if err != nil || before <= 0 {
+		t.Fatalf("got %s, %v", before, err)
+	}
+	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); {
+	}
+	if after, err := busy(); err != nil || after <= before {
+		t.Errorf("after 50 ms of work it is %s, and was %s, %v", after, before, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +44,21 @@ func colonValue(file, name string) string {
 		}
 	}
 	return "unknown"
+}
+
+// busy is the time that all processors of the machine have worked since its start, for anybody (proc_stat(5)).
+func busy() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	var user, nice, system, idle, iowait, irq, softirq int64
+	if _, err := fmt.Sscanf(line, "cpu %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &iowait, &irq, &softirq); err != nil {
+		return 0, fmt.Errorf("read /proc/stat: %w", err)
+	}
+	const tick = time.Second / 100 // USER_HZ
+	return time.Duration(user+nice+system+irq+softirq) * tick, nil
 }
 
 // fileSystem names what the store is on: on tmpfs nothing is ever written to a disk.

@@ -121,6 +121,7 @@ func measureMany(ctx context.Context, b *bench) error {
 		CPU:         report.Seconds(after.daemon.cpu - before.daemon.cpu),
 		ProxiesCPU:  report.Seconds(after.proxies - before.proxies),
 		ClientsCPU:  report.Seconds(after.clients - before.clients),
+		OthersCPU:   report.Seconds(after.busy - before.busy - after.own() + before.own()),
 		Resident:    report.MiB(after.daemon.resident),
 		Peak:        report.MiB(after.daemon.peak),
 		StoreBefore: before.store,
@@ -153,8 +154,12 @@ func (c *counted) add(to *report.Latencies, took time.Duration, err error) {
 type observed struct {
 	daemon           usage
 	proxies, clients time.Duration
+	busy             time.Duration // the machine
 	store            report.Store
 }
+
+// own is what the run itself has used.
+func (o observed) own() time.Duration { return o.daemon.cpu + o.proxies + o.clients }
 
 func (b *bench) observe() (o observed, err error) {
 	if o.daemon, err = usageOf(b.daemon); err != nil {
@@ -170,6 +175,9 @@ func (b *bench) observe() (o observed, err error) {
 		return o, fmt.Errorf("read the CPU time of the bench: %w", err)
 	}
 	o.clients = time.Duration(own.Utime.Nano() + own.Stime.Nano())
+	if o.busy, err = busy(); err != nil {
+		return o, err
+	}
 	all, database, err := b.storeSize()
 	o.store = report.Store{All: report.MiB(all), Database: report.MiB(database)}
 	return o, err

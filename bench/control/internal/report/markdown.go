@@ -64,7 +64,8 @@ func (r *Results) needs(text *strings.Builder) {
 	fmt.Fprintf(text, "| resident MiB | %.0f | %.0f |\n| at most so far | %.0f | %.0f |\n", r.Rest.Resident, m.Resident, r.Rest.Peak, m.Peak)
 	fmt.Fprintf(text, "| store on disk, MiB, before → after | | %.1f → %.1f |\n| of it the database's file | | %.1f → %.1f |\n",
 		m.StoreBefore.All, m.StoreAfter.All, m.StoreBefore.Database, m.StoreAfter.Database)
-	fmt.Fprintf(text, "\nMeanwhile the proxies, real ones and stand-ins, used %.2f CPU seconds, the clients %.2f.\n", m.ProxiesCPU, m.ClientsCPU)
+	fmt.Fprintf(text, "\nMeanwhile the proxies, real ones and stand-ins, used %.2f CPU seconds, the clients %.2f. What else ran on the machine used %.2f, of %.0f that its %d cores had.\n",
+		m.ProxiesCPU, m.ClientsCPU, m.OthersCPU, m.Took*float64(r.Machine.Cores), r.Machine.Cores)
 }
 
 func (r *Results) starts(text *strings.Builder) {

@@ -74,6 +74,7 @@ type Many struct {
 	CPU        float64 `json:"cpu_s"`         // of the daemon
 	ProxiesCPU float64 `json:"proxies_cpu_s"` // of the proxies, real ones and stand-ins
 	ClientsCPU float64 `json:"clients_cpu_s"`
+	OthersCPU  float64 `json:"others_cpu_s"` // of whatever else runs on the machine
 	Resident   float64 `json:"resident_mib"` // of the daemon at the end
 	Peak       float64 `json:"peak_mib"`     // since its start
 
