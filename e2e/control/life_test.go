@@ -54,7 +54,7 @@ func TestRulesByCommandLine(t *testing.T) {
 	other := l.download(t, l.books, "books", "")
 	other.comesIn(t)
 	other.front = l.shop
-	other.staysOut(t, "certificate") // it is of the same CA, and of another database
+	other.staysOut(t, "is not for this database") // it is of the same CA
 	says(t, l.do(t, "proxies", "shop"), "beside", "in force", l.shop.PolicyDir)
 
 	l.refuses(t, "host bits", "ip-rules", "create", "shop", "--cidr", "10.0.0.1/8")
