@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,8 @@ type follower struct {
 	hangs bool // answers never
 	holds bool // a session keeps what is new from being in force
 	asked int
+	blank bool  // it has not looked at its directory yet
+	stale bool  // it refused what was there before the last change
 	edits bool  // somebody edits the directory whenever it answers
 	use   []int // sessions per certificate
 }
@@ -61,8 +64,11 @@ func (f *follower) fetch(ctx context.Context) (*status, error) {
 			LastSeen time.Time `json:"last_seen"`
 		}{fmt.Sprintf("%02x", i+1), sessions, time.Now()})
 	}
+	if f.stale {
+		s.Reload.CheckedAt, s.Reload.Error = time.Time{}, "refused before"
+	}
 	d, err := openDirectory(f.dir)
-	if err != nil {
+	if err != nil || f.blank {
 		return s, nil
 	}
 	defer d.close()
@@ -164,8 +170,10 @@ func TestOffersThatKeepComingDoNotPutTheAnswerOff(t *testing.T) {
 
 func TestAFailureIsReportedOnceAndTriedAgain(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
+		var log bytes.Buffer
+		j.Log = zerolog.New(&log).Level(zerolog.InfoLevel)
 		must(t, os.Chmod(j.follower.dir, 0o775))
-		defer travel(t, j.Route)()
+		stop := travel(t, j.Route)
 		j.offer(t, 1)
 		synctest.Wait()
 		expectLast(t, j, "at once", func(r Report) bool { return strings.Contains(r.Error, "chmod 0750") })
@@ -176,6 +184,10 @@ func TestAFailureIsReportedOnceAndTriedAgain(t *testing.T) {
 		must(t, os.Chmod(j.follower.dir, 0o755))
 		pass(t, lastPublishGap+time.Second)
 		expectLast(t, j, "put right", func(r Report) bool { return r.Error == "" && r.InForce == 1 })
+		stop()
+		if lines := strings.Count(log.String(), "\n"); lines != 1 {
+			t.Errorf("%d lines are logged:\n%s", lines, &log)
+		}
 	})
 }
 
@@ -283,6 +295,58 @@ func TestAProxyThatComesBackIsNoticedSoon(t *testing.T) {
 	})
 }
 
+func TestAProxyThatComesBackIsNoticedSoonAlsoWithoutAnOffer(t *testing.T) {
+	inTime(t, func(t *testing.T, j *journey) {
+		defer travel(t, j.Route)()
+		j.offer(t, 1)
+		pass(t, time.Second)
+		j.follower.set(func(f *follower) { f.down = true })
+		pass(t, 30*time.Second)
+		j.follower.set(func(f *follower) { f.down, f.blank = false, true })
+		pass(t, 1500*time.Millisecond)
+		expectLast(t, j, "back:", func(r Report) bool { return r.Error == "" && r.Applied == 0 })
+		j.follower.set(func(f *follower) { f.blank = false })
+		pass(t, 300*time.Millisecond) // it is waited for again
+		expectLast(t, j, "in force again:", func(r Report) bool { return r.InForce == 1 })
+	})
+}
+
+func TestARefusalOfWhatWasReplacedIsNotReported(t *testing.T) {
+	inTime(t, func(t *testing.T, j *journey) {
+		j.follower.set(func(f *follower) { f.stale, f.holds = true, true })
+		j.offer(t, 1)
+		defer travel(t, j.Route)()
+		pass(t, 20*time.Second)
+		for _, r := range j.told.all() {
+			if r.Error != "" {
+				t.Errorf("reported: %+v", r)
+			}
+		}
+	})
+}
+
+func TestAPolicyStandsThoughWhatItReplacedCanNotBeRemoved(t *testing.T) {
+	c := &Courier{Database: database, Dir: t.TempDir()}
+	s := newSpace(t)
+	publish(t, c, s.policy(t, edition{Generation: 2}))
+	if !c.stands(2) || c.stands(1) || c.stands(3) {
+		t.Errorf("of generations 1, 2, 3 stand %t, %t, %t", c.stands(1), c.stands(2), c.stands(3))
+	}
+	must(t, os.Chmod(filepath.Join(c.Dir, PolicyFile), 0o600))
+	if c.stands(2) {
+		t.Error("what was edited stands")
+	}
+}
+
+func TestTheSameFailureHasTheSameText(t *testing.T) {
+	text := func(name string) string {
+		return failureText(fmt.Errorf("write server.crt: openat .pgmtls-%s.tmp: no space left on device", name))
+	}
+	if a, b := text("0123456789abcdef"), text("fedcba9876543210"); a != b || !strings.Contains(a, "no space left") {
+		t.Errorf("%q and %q", a, b)
+	}
+}
+
 func TestAnIdleRouteCostsNextToNothing(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
 		j.follower.set(func(f *follower) { f.use = []int{1, 0} })
@@ -300,6 +364,22 @@ func TestAnIdleRouteCostsNextToNothing(t *testing.T) {
 		pass(t, useEvery+11*time.Second)
 		if n := len(j.told.all()); n == before || j.told.last().Certificates["02"].Sessions != 1 {
 			t.Errorf("who has come into use is not reported: %+v", j.told.last())
+		}
+	})
+}
+
+func TestUseThatComesAndGoesIsReportedOnceAMinute(t *testing.T) {
+	inTime(t, func(t *testing.T, j *journey) {
+		defer travel(t, j.Route)()
+		j.offer(t, 1)
+		pass(t, time.Second)
+		before := len(j.told.all())
+		for i := range 60 {
+			j.follower.set(func(f *follower) { f.use = []int{i % 2} })
+			pass(t, 10*time.Second)
+		}
+		if n := len(j.told.all()) - before; n < 5 || n > 10 {
+			t.Errorf("%d reports in ten minutes", n)
 		}
 	})
 }
