@@ -130,6 +130,27 @@ func TestAnAgentCatchesUpAfterTheControlPlaneWasAway(t *testing.T) {
 	}
 }
 
+func TestAControlPlaneThatComesBackIsToldWhatTheProxyHas(t *testing.T) {
+	c, press := newControl(t), newPress(t)
+	s := newSite(t, c)
+	s.start(t)
+	c.offer(press.policy(t, 1))
+	s.lies(t, 1)
+	c.told(t, "of generation 1", func(r delivery.Report) bool { return r.OnDisk == 1 })
+	eventually(t, func() error { // no report is on its way
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if last := c.reports[len(c.reports)-1]; last.Error == "" {
+			return errors.New("the proxy that is down is not reported")
+		}
+		return nil
+	})
+	c.gate.set(true)
+	c.set(func(c *control) { c.reports = nil }) // restored, so to say
+	c.gate.set(false)
+	c.told(t, "of what it has", func(r delivery.Report) bool { return r.OnDisk == 1 })
+}
+
 func TestAQuestionIsAnswered(t *testing.T) {
 	c, press := newControl(t), newPress(t)
 	s := newSite(t, c)

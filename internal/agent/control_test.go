@@ -31,6 +31,7 @@ type control struct {
 	URL    string
 	CAFile string
 	ca     *testpki.CA
+	other  *testpki.CA // what it says that is to be trusted too
 	gate   *gate
 
 	mu       sync.Mutex
@@ -94,7 +95,7 @@ const theToken = "pgmtls_00000000_token"
 func newControl(t *testing.T) *control {
 	t.Helper()
 	ca := testpki.MustCA(t, "control")
-	c := &control{ca: ca, changed: make(chan struct{}), tokens: []string{theToken}, life: time.Hour, CAFile: filepath.Join(t.TempDir(), "ca.pem")}
+	c := &control{ca: ca, other: testpki.MustCA(t, "the next control"), changed: make(chan struct{}), tokens: []string{theToken}, life: time.Hour, CAFile: filepath.Join(t.TempDir(), "ca.pem")}
 	must(t, testpki.WriteFile(c.CAFile, ca.PEM(), 0o644))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -198,7 +199,7 @@ func (c *control) certify(w http.ResponseWriter, r *http.Request) string {
 	}
 	w.WriteHeader(http.StatusCreated)
 	_ = json.NewEncoder(w).Encode(api.Certified{
-		Agent: "agent-1", Database: database, Proxy: "edge", Certificate: string(encode("CERTIFICATE", der)), ControlCA: string(c.ca.PEM()),
+		Agent: "agent-1", Database: database, Proxy: "edge", Certificate: string(encode("CERTIFICATE", der)), ControlCA: string(c.other.PEM()),
 		RenewAt: time.Now().Add(c.life), ExpiresAt: template.NotAfter,
 	}) // nobody may be there to read it
 	return serial.String()

@@ -106,4 +106,7 @@ func TestAnAgentIsNotStartedForAnotherDatabase(t *testing.T) {
 		s.Database = name
 		must(t, s.start(t)())
 	}
+	if strings.Contains(s.log.String(), "new token") {
+		t.Errorf("the token that it enrolled with is tried again:\n%s", s.log)
+	}
 }

@@ -79,6 +79,43 @@ func TestACertificateThatDoesNotWorkIsGivenUp(t *testing.T) {
 	}
 }
 
+func TestACertificateIsJudgedByWhatShowedIt(t *testing.T) {
+	c := newControl(t)
+	s := newSite(t, c)
+	ready := make(chan struct{})
+	s.Ready = func() { close(ready) }
+	stop := s.start(t)
+	<-ready
+	must(t, stop())
+	kept, err := openState(s.StateDir)
+	must(t, err)
+	defer kept.close()
+	self := s.kept(t)
+	a, err := newAgent(s.Options, kept, self)
+	must(t, err)
+	before := a.client
+	must(t, a.become(self.Current, self.ControlCA))
+	a.confirm(before) // a stream that was opened with the one before says nothing
+	if a.self.Next == nil {
+		t.Error("the one before has confirmed the new one")
+	}
+	if !a.withdraw(before) || a.self.Next == nil {
+		t.Error("the one before has taken the new one with it")
+	}
+	after := a.client
+	if !a.withdraw(after) || a.self.Next != nil || s.kept(t).Next != nil {
+		t.Error("the new one is not given up")
+	}
+	if a.withdraw(a.client) {
+		t.Error("there is another one to try")
+	}
+	must(t, a.become(self.Current, self.ControlCA))
+	a.confirm(a.client)
+	if a.self.Next != nil || s.kept(t).Next != nil {
+		t.Error("the new one is not confirmed")
+	}
+}
+
 func TestARenewalThatWasNotUsedIsUsedByTheNextStart(t *testing.T) {
 	c, press := newControl(t), newPress(t)
 	s := newSite(t, c)
