@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 )
 
 // wreck is a plane with two proxies of one database, one beside the daemon and one with an agent, all of which are
@@ -93,11 +95,36 @@ func (w *wreck) round(t *testing.T, n int) {
 	if n < len(victims) {
 		victim = n // each at least once
 	}
+	var writes <-chan fsnotify.Event // of the directory that the victim delivers to; nil: the moment is any
+	name := []string{"client-crl-", "policy.yaml"}[w.random.IntN(2)]
+	if inTheAct := w.random.IntN(2) == 0; inTheAct && victim < 2 {
+		watcher, err := fsnotify.NewWatcher()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer watcher.Close()
+		if err := watcher.Add([]*front{w.beside, w.edge}[victim].PolicyDir); err != nil {
+			t.Fatal(err)
+		}
+		writes = watcher.Events
+	}
 	var killing sync.WaitGroup
 	killing.Go(func() {
 		timer := time.NewTimer(delay)
 		defer timer.Stop()
 		<-timer.C
+		limit := time.NewTimer(time.Second)
+		defer limit.Stop()
+		for writes != nil {
+			select {
+			case e := <-writes:
+				if e.Has(fsnotify.Create) && strings.HasPrefix(filepath.Base(e.Name), name) {
+					writes = nil // in the middle of a policy of several files, if they had another order
+				}
+			case <-limit.C:
+				writes = nil
+			}
+		}
 		victims[victim].kill(t)
 	})
 	for range changesPerKill {
@@ -142,12 +169,12 @@ func (w *wreck) change(t *testing.T) bool {
 	}
 	rules, certificates := live(w.rules), live(w.certificates)
 	switch chance := w.random.IntN(100); {
-	case chance < 10 && len(certificates) < 20:
+	case chance < 20 && len(certificates) < 20:
 		w.made++
 		return w.create(t, certsPath, fmt.Sprintf(`{"name": "n%d"}`, w.made), &object{fmt.Sprintf("n%d", w.made), is})
-	case chance < 15 && len(certificates) > 0:
+	case chance < 35 && len(certificates) > 0:
 		return w.remove(t, w.certificates, certificates[w.random.IntN(len(certificates))])
-	case chance < 50 && len(rules) > 0 || len(rules) > 40:
+	case chance < 60 && len(rules) > 0 || len(rules) > 40:
 		return w.remove(t, w.rules, rules[w.random.IntN(len(rules))])
 	}
 	w.made++
