@@ -321,3 +321,20 @@ func TestAuditTellsWhoDidWhatAndFromWhere(t *testing.T) {
 		t.Errorf("%d older records, %v; want %d", len(older), err, len(got)-2)
 	}
 }
+
+func TestOfTooManyCertificatesTheLastSeenAreKept(t *testing.T) {
+	w := newWorld(t)
+	db := w.operational("orders")
+	seen := make(map[string]delivery.Usage)
+	for n := range maxUsage + 100 {
+		seen[fmt.Sprintf("%04x", n)] = delivery.Usage{LastSeen: w.at.Add(time.Duration(n) * time.Second)}
+	}
+	for range 2 { // the second report adds nothing and drops nothing
+		w.says(db, "edge", delivery.Report{Applied: db.Generation, InForce: db.Generation, Certificates: seen})
+		kept, err := w.usage(w.ctx, db.ID)
+		_, oldest := kept[fmt.Sprintf("%04x", 100)]
+		if _, older := kept[fmt.Sprintf("%04x", 99)]; err != nil || len(kept) != maxUsage || !oldest || older {
+			t.Errorf("%d are kept, %v", len(kept), err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package space
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -189,9 +190,6 @@ const maxUsage = 2000
 // putUsage keeps which certificates a proxy saw, if that has changed. A proxy forgets when it starts; what it saw before
 // stays known here.
 func (r *Registry) putUsage(ctx context.Context, key string, seen map[string]delivery.Usage) error {
-	if len(seen) > maxUsage/2 {
-		return refuse(InvalidParams, "a report of %d certificates; at most %d are taken", len(seen), maxUsage/2)
-	}
 	return r.attempt(ctx, func() error {
 		before, revision, err := get[map[string]delivery.Usage](ctx, r, keyUsage+key)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -199,14 +197,13 @@ func (r *Registry) putUsage(ctx context.Context, key string, seen map[string]del
 		}
 		usage := maps.Clone(seen)
 		for serial, old := range before {
-			now, again := usage[serial]
-			if !again && len(usage) < maxUsage {
-				usage[serial] = delivery.Usage{LastSeen: old.LastSeen}
-			} else if again && now.LastSeen.Before(old.LastSeen) {
+			now := usage[serial]
+			if now.LastSeen.Before(old.LastSeen) {
 				now.LastSeen = old.LastSeen
-				usage[serial] = now
 			}
+			usage[serial] = now
 		}
+		forgetUsage(usage)
 		if maps.Equal(usage, before) {
 			return nil
 		}
@@ -218,6 +215,19 @@ func (r *Registry) putUsage(ctx context.Context, key string, seen map[string]del
 		_, err = r.store.Commit(ctx, tx)
 		return err
 	})
+}
+
+// forgetUsage keeps the certificates that were seen last, when there are more than can be kept.
+func forgetUsage(usage map[string]delivery.Usage) {
+	if len(usage) <= maxUsage {
+		return
+	}
+	serials := slices.SortedFunc(maps.Keys(usage), func(a, b string) int {
+		return cmp.Or(usage[b].LastSeen.Compare(usage[a].LastSeen), cmp.Compare(a, b))
+	})
+	for _, serial := range serials[maxUsage:] {
+		delete(usage, serial)
+	}
 }
 
 // bounded is a text of a proxy's, fit to be kept.
