@@ -3,4 +3,4 @@
 package control
 
 // killedChanges is how many changes [TestKillsLoseNothingThatWasAcknowledged] makes.
-const killedChanges = 5000
+const killedChanges = 2000

@@ -33,6 +33,7 @@ type wreck struct {
 	doubtful            map[string]bool    // names of objects whose creation is in doubt
 	made                int                // objects that were asked for
 	changes, doubts     int                // how many there were
+	several             bool               // changes are to be of certificates, whose policies have several new files
 	policies            map[string]string  // the bytes of policy.yaml, by generation
 }
 
@@ -108,6 +109,7 @@ func (w *wreck) round(t *testing.T, n int) {
 		}
 		writes = watcher.Events
 	}
+	w.several = writes != nil
 	var killing sync.WaitGroup
 	killing.Go(func() {
 		timer := time.NewTimer(delay)
@@ -168,7 +170,11 @@ func (w *wreck) change(t *testing.T) bool {
 		return paths
 	}
 	rules, certificates := live(w.rules), live(w.certificates)
-	switch chance := w.random.IntN(100); {
+	chance := w.random.IntN(100)
+	if w.several {
+		chance %= 35
+	}
+	switch {
 	case chance < 20 && len(certificates) < 20:
 		w.made++
 		return w.create(t, certsPath, fmt.Sprintf(`{"name": "n%d"}`, w.made), &object{fmt.Sprintf("n%d", w.made), is})
