@@ -1,14 +1,9 @@
 package apiserver
 
 import (
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
-
 	"pgmtls-proxy/internal/api"
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/delivery"
 	"pgmtls-proxy/internal/space"
 )
 
@@ -34,7 +29,7 @@ func (c *call) newProxy(asks api.NewProxy) (space.NewProxy, error) {
 	if err != nil {
 		return space.NewProxy{}, invalid("admin: %s", err)
 	}
-	dir, err := under(c.server.roots, asks.PolicyDir)
+	dir, err := delivery.Below(c.server.roots, asks.PolicyDir)
 	if err != nil {
 		return space.NewProxy{}, invalid("policy_dir: %s", err)
 	}
@@ -58,50 +53,4 @@ func (c *call) unused(dir string) error {
 		}
 	}
 	return nil
-}
-
-// under gives the directory without symbolic links, if it is below one of the roots.
-func under(roots []string, dir string) (string, error) {
-	if !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) || len(dir) > 4096 {
-		return "", errors.New("it must be an absolute path")
-	}
-	real, err := resolved(filepath.Clean(dir))
-	if err != nil {
-		return "", err
-	}
-	for _, root := range roots {
-		realRoot, err := filepath.EvalSymlinks(root)
-		if err != nil {
-			continue // a root that does not exist has nothing below it
-		}
-		if inside, err := filepath.Rel(realRoot, real); err == nil && filepath.IsLocal(inside) && inside != "." {
-			return real, nil
-		}
-	}
-	if len(roots) == 0 {
-		return "", errors.New("this daemon has no policy_roots, so it writes no policies itself; let an agent deliver")
-	}
-	return "", errors.New("it must be below one of the daemon's policy_roots (" + strings.Join(roots, ", ") + "), symbolic links followed")
-}
-
-// resolved follows symbolic links. The last part of the path need not exist yet.
-func resolved(dir string) (string, error) {
-	real, err := filepath.EvalSymlinks(dir)
-	if err == nil {
-		if info, err := os.Stat(real); err != nil || !info.IsDir() {
-			return "", errors.New("it is no directory")
-		}
-		return real, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", errors.New("it can't be looked at from here")
-	}
-	if _, err := os.Lstat(dir); err == nil {
-		return "", errors.New("it is a symbolic link to nothing")
-	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
-	if err != nil {
-		return "", errors.New("the directory that it is in does not exist; make it first")
-	}
-	return filepath.Join(parent, filepath.Base(dir)), nil
 }

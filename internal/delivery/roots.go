@@ -2,44 +2,56 @@ package delivery
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 )
 
-// CheckRoots refuses a policy directory that is not below one of the roots, symbolic links resolved. Whoever may name
-// a directory through the API must not be able to have the daemon write anywhere else. The directory need not exist.
-func CheckRoots(dir string, roots []string) error {
-	if !filepath.IsAbs(dir) {
-		return fmt.Errorf("policy directory %q is not an absolute path", dir)
+// Below gives a policy directory without symbolic links, if it is below one of the roots. Whoever may name a directory
+// through the API must not be able to have the daemon write anywhere else, perhaps as root. The directory itself need not
+// exist yet. The error says what to do, and is for whoever named it.
+func Below(roots []string, dir string) (string, error) {
+	if !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) || len(dir) > 4096 {
+		return "", errors.New("it must be an absolute path")
 	}
-	resolved, err := resolve(filepath.Clean(dir))
+	real, err := resolved(filepath.Clean(dir))
 	if err != nil {
-		return fmt.Errorf("policy directory %q: %w", dir, err)
+		return "", err
 	}
 	for _, root := range roots {
-		base, err := resolve(filepath.Clean(root))
-		if err == nil && strings.HasPrefix(resolved, strings.TrimSuffix(base, "/")+"/") {
-			return nil
+		realRoot, err := filepath.EvalSymlinks(root)
+		if err != nil {
+			continue // a root that does not exist has nothing below it
+		}
+		if inside, err := filepath.Rel(realRoot, real); err == nil && filepath.IsLocal(inside) && inside != "." {
+			return real, nil
 		}
 	}
-	return fmt.Errorf("policy directory %q is not below %s; use one that is, or add its parent to policy_roots of this node", dir, strings.Join(roots, " or "))
+	if len(roots) == 0 {
+		return "", errors.New("this daemon has no policy_roots, so it writes no policies itself; let an agent deliver")
+	}
+	return "", errors.New("it must be below one of the daemon's policy_roots (" + strings.Join(roots, ", ") + "), symbolic links followed")
 }
 
-// resolve follows the symbolic links of a path as far as it exists.
-func resolve(path string) (string, error) {
-	resolved, err := filepath.EvalSymlinks(path)
+// resolved follows symbolic links. The last part of the path need not exist yet.
+func resolved(dir string) (string, error) {
+	real, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		if info, err := os.Stat(real); err != nil || !info.IsDir() {
+			return "", errors.New("it is no directory")
+		}
+		return real, nil
+	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return resolved, err
+		return "", errors.New("it can't be looked at from here")
 	}
-	parent, name := filepath.Split(path)
-	parent = filepath.Clean(parent)
-	if parent == path {
-		return "", err
+	if _, err := os.Lstat(dir); err == nil {
+		return "", errors.New("it is a symbolic link to nothing")
 	}
-	if parent, err = resolve(parent); err != nil {
-		return "", err
+	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	if err != nil {
+		return "", errors.New("the directory that it is in does not exist; make it first")
 	}
-	return filepath.Join(parent, name), nil
+	return filepath.Join(parent, filepath.Base(dir)), nil
 }

@@ -151,8 +151,9 @@ func (d *Dispatcher) start(ctx context.Context, db space.Database, p space.Proxy
 	if err == nil {
 		err = admin.CheckLocal()
 	}
+	dir := p.PolicyDir
 	if err == nil {
-		err = delivery.CheckRoots(p.PolicyDir, d.Roots)
+		dir, err = delivery.Below(d.Roots, p.PolicyDir)
 	}
 	if err != nil {
 		log.Error().Err(err).Msg("no policy is delivered to the proxy")
@@ -163,7 +164,7 @@ func (d *Dispatcher) start(ctx context.Context, db space.Database, p space.Proxy
 	}
 	ctx, stop := context.WithCancel(ctx)
 	r := &running{at: p, stop: stop, done: make(chan struct{}), route: &delivery.Route{
-		Courier: &delivery.Courier{Database: db.ID, Dir: p.PolicyDir, Admin: admin},
+		Courier: &delivery.Courier{Database: db.ID, Dir: dir, Admin: admin},
 		Report:  report,
 		Log:     log,
 	}}
