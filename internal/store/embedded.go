@@ -22,8 +22,9 @@ const (
 
 	// quota is the largest size of the database, the largest that etcd recommends.
 	quota = 8 << 30
-	// history is how long changes are kept for those who watch.
-	history = "1h"
+	// history is how long changes are kept for those who watch. Whoever was away for longer lists again. Fifty changes a second
+	// of large documents write some gigabytes an hour.
+	history = "10m"
 
 	// etcd keeps the last changes in memory until it writes a snapshot, and some longer for members that lag. Here
 	// there is none that could.
