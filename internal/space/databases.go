@@ -40,7 +40,7 @@ const (
 	MaxHosts        = 32
 	MaxProxies      = 64
 	MaxCertificates = 50  // that are not disabled; one transaction can end them all
-	maxDisabled     = 200 // that are still listed
+	maxDisabled     = 100 // that are still listed; each change writes the whole document
 	maxDescription  = 256 // bytes, as in policy.yaml
 )
 
