@@ -18,28 +18,27 @@ import (
 // the time at which it should be called again if nothing changes before; call it at least every few minutes, since
 // changes may bring that forward. One caller at a time suffices ([store.Store.Lead]); several do no harm.
 //
-// What fails for one database does not keep the others waiting: the error tells of all.
+// What fails for one database or one authority does not keep the others waiting: the error tells of all.
 func (r *Registry) Due(ctx context.Context) (next time.Time, err error) {
-	var problems []error
 	now := r.now()
 	next = now.Add(time.Hour)
+	soon := now.Add(time.Minute)
 	trusted, err := r.dueAuthorities(ctx, now)
-	if err != nil {
-		return now.Add(time.Minute), err
-	}
+	problems := []error{err}
 	databases, err := r.Databases(ctx)
 	if err != nil {
-		return now.Add(time.Minute), err
+		return soon, err
 	}
 	for _, db := range databases {
 		at := r.dueAt(&db, trusted[db.Space])
 		if !at.After(now) {
 			changed, err := r.catchUp(ctx, db.ID)
-			if err != nil && !gone(err) {
+			switch at = r.dueAt(&changed, trusted[db.Space]); {
+			case err != nil && !gone(err):
 				problems = append(problems, fmt.Errorf("database %s: %w", db.Name, err))
-			}
-			if at = r.dueAt(&changed, trusted[db.Space]); !at.After(now) {
-				at = now.Add(time.Minute) // what it waits for is not there yet
+				at = soon
+			case !at.IsZero() && !at.After(now):
+				at = soon // what it waits for is not there yet
 			}
 		}
 		if !at.IsZero() && at.Before(next) {
@@ -63,17 +62,20 @@ func (r *Registry) catchUp(ctx context.Context, id string) (Database, error) {
 	}
 }
 
-// dueAuthorities signs revocation lists anew, and warns of authorities that end. It gives the authorities by space.
+// dueAuthorities signs revocation lists anew, and warns of authorities that end. It gives the authorities by space, those
+// too for which that failed.
 func (r *Registry) dueAuthorities(ctx context.Context, now time.Time) (map[string][]Authority, error) {
 	spaces, err := r.Spaces(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var problems []error
 	bySpace := make(map[string][]Authority)
 	for _, space := range spaces {
 		list, err := r.Authorities(ctx, space)
 		if err != nil {
-			return nil, err
+			problems = append(problems, err)
+			continue
 		}
 		for i := range list {
 			a := &list[i]
@@ -81,12 +83,12 @@ func (r *Registry) dueAuthorities(ctx context.Context, now time.Time) (map[strin
 				continue
 			}
 			if err := r.dueAuthority(ctx, now, a); err != nil && !errors.Is(err, store.ErrConflict) {
-				return nil, fmt.Errorf("authority %s of space %s: %w", a.ID, space, err)
+				problems = append(problems, fmt.Errorf("authority %s of space %s: %w", a.ID, space, err))
 			}
 		}
 		bySpace[space] = list
 	}
-	return bySpace, nil
+	return bySpace, errors.Join(problems...)
 }
 
 // caWarning is how long before its end an authority's end is told: the client certificates that it issues are getting

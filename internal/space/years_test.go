@@ -207,6 +207,26 @@ func TestDaemonThatDiesInARotationIsFollowedUp(t *testing.T) {
 	}
 }
 
+func TestAuthorityWhoseKeyIsLostHoldsUpNobodyElse(t *testing.T) {
+	w := newWorld(t)
+	w.operational("orders")
+	_, err := w.CreateDatabase(w.ctx, admin, NewDatabase{Name: "far", Space: "zoo", Hosts: []string{"far.example.com"}, Proxies: []NewProxy{{Name: "edge"}}})
+	w.done(nil, err)
+	w.done(w.EnableMTLS(w.ctx, admin, "far"))
+	far := w.acknowledged("far")
+	lost := w.authorities()[0]
+	w.done(w.store.Commit(w.ctx, new(store.Tx).Delete(keySigners+lost.ID)))
+
+	w.at = w.at.Add(16 * day) // both revocation lists are half over
+	next, err := w.Due(w.ctx)
+	if err == nil || !strings.Contains(err.Error(), lost.ID) {
+		t.Errorf("next due at %s, error %v", next, err)
+	}
+	if got := w.is("far").Trust[0]; !got.NextUpdate.After(far.Trust[0].NextUpdate) {
+		t.Errorf("the list of the other space is still %+v", got)
+	}
+}
+
 func TestImportedAuthoritySignsAndIsTrustedAlone(t *testing.T) {
 	w := newWorld(t)
 	ca, err := w.makeCA("acme")
