@@ -20,6 +20,7 @@ import (
 	"pgmtls-proxy/internal/authority"
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/dispatch"
+	"pgmtls-proxy/internal/durable"
 	"pgmtls-proxy/internal/notify"
 	"pgmtls-proxy/internal/space"
 	"pgmtls-proxy/internal/store"
@@ -173,14 +174,14 @@ func (d *daemon) prepare(ctx context.Context, bound []net.Listener, newToken boo
 		}
 		d.log.Warn().Str("file", filepath.Join(dir, adminTokenFile)).Str("token", token.Name).Msg("another token for everything was made; revoke those that are lost")
 	}
-	if err := writeWhole(filepath.Join(dir, controlCAFile), []byte(d.access.Control.CertificatePEM()), 0o644); err != nil {
+	if err := durable.Replace(filepath.Join(dir, controlCAFile), []byte(d.access.Control.CertificatePEM()), 0o644); err != nil {
 		return fmt.Errorf("write the control CA: %w", err)
 	}
 	settings := fmt.Sprintf("# written by pgmtls serve at each start\nurl: %q\ntoken_file: %q\n", d.url(bound[0].Addr()), adminTokenFile)
 	if !d.config.PlainHTTP && d.own == nil {
 		settings += fmt.Sprintf("ca: %q\n", controlCAFile)
 	}
-	return writeWhole(filepath.Join(dir, clientFile), []byte(settings), 0o644)
+	return durable.Replace(filepath.Join(dir, clientFile), []byte(settings), 0o644)
 }
 
 // url is where commands on this machine find the API.

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/durable"
 	"pgmtls-proxy/internal/seal"
 	"pgmtls-proxy/internal/store"
 )
@@ -58,32 +59,7 @@ func writeOnce(path string, text []byte) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	return syncDirectory(filepath.Dir(path))
-}
-
-func syncDirectory(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-// writeWhole replaces a file by rename, so that a reader never sees half of it.
-func writeWhole(path string, text []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return durable.SyncDirectory(filepath.Dir(path))
 }
 
 // line reads a file with one secret in one line; an empty path gives none.

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
+	"pgmtls-proxy/internal/durable"
 	"pgmtls-proxy/internal/space"
 	"pgmtls-proxy/internal/store"
 )
@@ -60,21 +60,9 @@ func (t *Tokens) Recover(ctx context.Context, file string) (Token, error) {
 	return token, nil
 }
 
-// writeToken replaces the file as a whole.
+// writeToken replaces the file as a whole, for its owner only.
 func writeToken(file, presented string) error {
-	temporary, err := os.CreateTemp(filepath.Dir(file), ".admin-token-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = temporary.WriteString(presented + "\n")
-	err = errors.Join(err, temporary.Sync(), temporary.Close())
-	if err == nil {
-		err = os.Rename(temporary.Name(), file)
-	}
-	if err != nil {
-		os.Remove(temporary.Name())
-	}
-	return err
+	return durable.Replace(file, []byte(presented+"\n"), 0o600)
 }
 
 // dropToken removes the file if the token in it is the one that never became good.

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"pgmtls-proxy/internal/durable"
 )
 
 // The files of a state directory. They are replaced as a whole: a process that is killed leaves the old one or the new.
@@ -103,18 +105,7 @@ func (s *state) save(name string, value any) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(s.path, "."+name+"-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("keep the agent's state: %w", err)
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(s.path, name))
-	}
-	if err != nil {
-		return fmt.Errorf("keep the agent's state: %w", errors.Join(err, os.Remove(f.Name())))
-	}
-	if err := s.dir.Sync(); err != nil {
+	if err := durable.Replace(filepath.Join(s.path, name), append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("keep the agent's state: %w", err)
 	}
 	return nil

@@ -37,17 +37,18 @@ var table = map[string]room{
 
 	// The control plane: the other program, which writes the files that the proxy reads.
 	"seal":      {nil, "it encrypts bytes for whoever keeps them"},
-	"store":     {nil, "it keeps bytes under keys; what they mean is space's to know"},
+	"durable":   {nil, "it writes files, whatever is in them"},
+	"store":     {[]string{"durable"}, "it keeps bytes under keys; what they mean is space's to know"},
 	"authority": {nil, "X.509 and nothing else: what is issued to whom, and until when, is space's to know"},
 	"notify":    {nil, "it tells people; about what, it is told"},
 	"delivery":  {[]string{"config"}, controlPlane},
 	"space":     {[]string{"config", "allowlist", "authority", "seal", "store", "delivery"}, controlPlane},
 	"dispatch":  {[]string{"config", "seal", "store", "delivery", "space"}, controlPlane},
-	"access":    {[]string{"authority", "seal", "store", "space"}, controlPlane},
+	"access":    {[]string{"durable", "authority", "seal", "store", "space"}, controlPlane},
 	"api":       {[]string{"delivery"}, "the words of the API are for its clients too, which must not get the daemon with them"},
 	"apiserver": {[]string{"api", "config", "allowlist", "authority", "seal", "store", "delivery", "space", "access"}, controlPlane},
 	"apiclient": {[]string{"api", "delivery"}, "a client knows the API and nothing behind it"},
-	"agent":     {[]string{"config", "api", "apiclient", "delivery"}, "an agent knows the API and its proxy's directory"},
+	"agent":     {[]string{"durable", "config", "api", "apiclient", "delivery"}, "an agent knows the API and its proxy's directory"},
 	"cli":       {[]string{"config", "authority", "api", "apiclient"}, "commands are clients of the API"},
 
 	// For tests, benchmarks and the demo.
@@ -65,7 +66,7 @@ var forTests = []string{"testpki", "pgtest"}
 var commands = map[string]room{
 	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "pgwire", "allowlist", "tlsconf", "backend", "config", "policy", "relay", "session", "listener", "takeover", "metrics", "admin"},
 		"the proxy lives without the control plane"},
-	"cmd/pgmtls": {[]string{"config", "allowlist", "authority", "seal", "store", "notify", "delivery", "dispatch", "space", "access", "api", "apiserver", "apiclient", "agent", "cli"}, controlPlane},
+	"cmd/pgmtls": {[]string{"config", "allowlist", "authority", "durable", "seal", "store", "notify", "delivery", "dispatch", "space", "access", "api", "apiserver", "apiclient", "agent", "cli"}, controlPlane},
 }
 
 // free are directories, with all below them, that may import anything: the demo plays operator, client and

@@ -15,6 +15,8 @@ import (
 	"go.etcd.io/etcd/etcdutl/v3/snapshot"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"pgmtls-proxy/internal/durable"
 )
 
 // sector divides the size of a database. A snapshot is one, and then its SHA-256.
@@ -91,7 +93,7 @@ func RestoreSnapshot(ctx context.Context, file, dataDir string) error {
 	if err := unix.Rename(made, dataDir); err != nil {
 		return fmt.Errorf("restore snapshot: rename %s to %s: %w", made, dataDir, err)
 	}
-	return syncDirectory(filepath.Dir(dataDir))
+	return durable.SyncDirectory(filepath.Dir(dataDir))
 }
 
 // leap is how far the revision jumps with a restore. What was committed after the snapshot had revisions too, also after
@@ -132,16 +134,6 @@ func checkEmpty(dir string) error {
 		return errors.New("directory is not empty; move it away first, and keep it until the new one works")
 	}
 	return nil
-}
-
-// syncDirectory makes a rename in a directory last.
-func syncDirectory(dir string) error {
-	file, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	return file.Sync()
 }
 
 // digest is told a snapshot, and compares its end with the hash of the rest.
