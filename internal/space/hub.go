@@ -2,11 +2,14 @@ package space
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/store"
 )
 
 // Hub watches all databases once for many followers: a thousand agents at one daemon cost one watch of the store.
@@ -37,25 +40,39 @@ func NewHub(r *Registry, log zerolog.Logger) *Hub {
 // Run watches until ctx ends. When the store is away, followers keep what they have until it is back.
 func (h *Hub) Run(ctx context.Context) error {
 	for {
-		seen := make(map[string]bool)
-		for change, err := range h.registry.Watch(ctx) {
-			if err != nil {
-				h.log.Warn().Err(err).Msg("watching the databases was interrupted; trying again")
-				break
-			}
-			if change.Listed {
-				h.dropUnseen(seen)
-				continue
-			}
-			seen[change.Database.ID] = true
-			h.take(change)
+		err := h.watch(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, store.ErrCompacted):
+			continue
 		}
+		h.log.Warn().Err(err).Msg("watching the databases was interrupted; trying again")
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// watch takes the list of databases and what changes after it, until that ends.
+func (h *Hub) watch(ctx context.Context) error {
+	listed := make(map[string]bool)
+	for change, err := range h.registry.Watch(ctx) {
+		switch {
+		case err != nil:
+			return err
+		case change.Listed:
+			h.dropUnlisted(listed)
+			listed = nil
+			continue
+		case listed != nil:
+			listed[change.Database.ID] = true
+		}
+		h.take(change)
+	}
+	return nil
 }
 
 // take keeps a database as it is now, and wakes whoever follows it.
@@ -88,12 +105,12 @@ func (f *follower) tell(id string) {
 	}
 }
 
-// dropUnseen forgets the databases that a complete list did not have.
-func (h *Hub) dropUnseen(seen map[string]bool) {
+// dropUnlisted forgets the databases that a complete list did not have.
+func (h *Hub) dropUnlisted(listed map[string]bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id := range h.databases {
-		if !seen[id] {
+		if !listed[id] {
 			delete(h.databases, id)
 			h.wake(id)
 		}

@@ -58,6 +58,34 @@ func TestFollowersSeeEveryDatabaseAndEveryChange(t *testing.T) {
 	}
 }
 
+// As after a compaction, or when the store was away: the new list says what is gone.
+func TestDatabaseThatWasDeletedWhileNobodyWatchedIsGone(t *testing.T) {
+	w := newWorld(t)
+	gone, stays := w.database("gone"), w.database("stays")
+	hub := NewHub(w.Registry, w.log)
+	watch := func(until func(Change) bool) {
+		t.Helper()
+		ctx, cancel := context.WithCancel(w.ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- hub.Run(ctx) }()
+		for change := range hub.FollowAll(ctx) {
+			if until(change) {
+				break
+			}
+		}
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the hub ended with %v", err)
+		}
+	}
+	watch(func(change Change) bool { return change.Database.ID == gone.ID })
+	w.done(nil, w.DeleteDatabase(w.ctx, admin, "gone"))
+	watch(func(change Change) bool { return change.Database.ID == gone.ID && change.Deleted })
+	if len(hub.databases) != 1 || hub.databases[stays.ID].Name != "stays" {
+		t.Errorf("the hub has %+v", hub.databases)
+	}
+}
+
 func TestQuestionIsAnsweredByWhoeverDelivers(t *testing.T) {
 	w := newWorld(t)
 	db := w.operational("orders")
