@@ -95,50 +95,48 @@ func (d *Dispatcher) follow(ctx context.Context, change space.Change) {
 	}
 }
 
-// offer renders the policy of a database, and gives it to the routes that lack it.
+// offer gives the policy of a database to the routes that lack it: at once, or as soon as it can be made, for as long as
+// they run.
 func (d *Dispatcher) offer(ctx context.Context, db space.Database, behind []*running) {
-	policy, err := d.policy(ctx, db)
-	if err != nil {
-		if ctx.Err() == nil {
-			d.Log.Error().Err(err).Str("database", db.Name).Msg("the policy can't be made; trying again")
-			d.group.Go(func() { d.retry(ctx, db, behind) })
-		}
+	if d.offered(ctx, db, behind) {
 		return
 	}
-	for _, r := range behind {
-		r.offered = policy.Generation
-		r.route.Offer(policy)
-	}
+	d.group.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-behind[0].done:
+				return
+			case <-time.After(time.Second):
+			}
+			if d.offered(ctx, db, behind) {
+				return
+			}
+		}
+	})
 }
 
-// policy gives the policy of a document, or a later one. Of an earlier one nobody would hear again.
-func (d *Dispatcher) policy(ctx context.Context, db space.Database) (delivery.Policy, error) {
+// offered renders the policy of a document, or a later one, and offers it. An earlier one is none: nobody would hear of
+// the right one again.
+func (d *Dispatcher) offered(ctx context.Context, db space.Database, behind []*running) bool {
 	policy, err := d.Registry.Policy(ctx, db.ID)
 	if err == nil && policy.Generation < db.Generation {
 		err = fmt.Errorf("generation %d was told of, and the store has %d", db.Generation, policy.Generation)
 	}
-	return policy, err
-}
-
-// retry offers again after a while, for as long as the routes run.
-func (d *Dispatcher) retry(ctx context.Context, db space.Database, behind []*running) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-behind[0].done:
-			return
-		case <-time.After(time.Second):
+	if err != nil {
+		if ctx.Err() == nil {
+			d.Log.Error().Err(err).Str("database", db.Name).Msg("the policy can't be made; trying again")
 		}
-		policy, err := d.policy(ctx, db)
-		if err != nil {
-			continue
-		}
-		for _, r := range behind {
-			r.route.Offer(policy)
-		}
-		return
+		return false
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range behind {
+		r.offered = max(r.offered, policy.Generation)
+		r.route.Offer(policy)
+	}
+	return true
 }
 
 // start begins a route. One that can't be is told to the registry, where its status shows it.
