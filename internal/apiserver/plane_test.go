@@ -32,16 +32,17 @@ import (
 
 // plane is a control plane on a real store, served over TLS on loopback.
 type plane struct {
-	t        *testing.T
-	store    *store.Store
-	registry *space.Registry
-	access   *access.Access
-	server   *Server
-	url      string
-	roots    *x509.CertPool
-	dirs     string // the policy root
-	log      *logged
-	plain    *http.Client // without a certificate
+	t         *testing.T
+	store     *store.Store
+	databases *space.Hub
+	registry  *space.Registry
+	access    *access.Access
+	server    *Server
+	url       string
+	roots     *x509.CertPool
+	dirs      string // the policy root
+	log       *logged
+	plain     *http.Client // without a certificate
 
 	admin, reader string // tokens
 }
@@ -82,7 +83,8 @@ func newPlane(t *testing.T, change func(*Options)) *plane {
 		t.Fatal(err)
 	}
 	p.dirs = t.TempDir()
-	options := Options{Registry: p.registry, Access: p.access, Store: p.store, Log: logger, Version: "v1.2.3",
+	p.databases = space.NewHub(p.registry, logger)
+	options := Options{Registry: p.registry, Hub: p.databases, Access: p.access, Store: p.store, Log: logger, Version: "v1.2.3",
 		Node: "here", PolicyRoots: []string{p.dirs}, Rate: 1e6, Burst: 1e6}
 	if change != nil {
 		change(&options)
@@ -98,6 +100,7 @@ func newPlane(t *testing.T, change func(*Options)) *plane {
 func (p *plane) serve() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
+	running.Go(func() { p.databases.Run(ctx) }) // its error is that of ctx
 	running.Go(func() { p.server.Run(ctx) })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"log"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,7 +19,7 @@ import (
 // Options make a [Server]. Those without a zero value in their comment are needed.
 type Options struct {
 	Registry *space.Registry
-	Hub      *space.Hub // of the registry, which its owner runs; nil: the server has its own
+	Hub      *space.Hub // of the registry; whoever made it runs it
 	Access   *access.Access
 	Store    *store.Store // for snapshots and health
 	Log      zerolog.Logger
@@ -51,7 +50,6 @@ type Server struct {
 	beat     time.Duration // between heartbeats of streams
 
 	databases *space.Hub
-	ownHub    bool // databases is run by Run
 	hub       *hub
 	counts    *counts
 	callers   *limiters
@@ -91,9 +89,6 @@ func New(o Options) *Server {
 		saving:   make(chan struct{}, 1),
 		events:   make(chan struct{}, maxEventStreams),
 	}
-	if s.databases == nil {
-		s.databases, s.ownHub = space.NewHub(o.Registry, o.Log), true
-	}
 	s.counts = newCounts(o.Metrics, controlState{registry: o.Registry, store: o.Store, leading: o.Leading, now: o.Now})
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.handler = s.build(o.Metrics)
@@ -127,10 +122,5 @@ func (w warnings) Write(text []byte) (int, error) {
 // wait for them. It must run as long as requests are served, and once.
 func (s *Server) Run(ctx context.Context) {
 	defer s.endStreams()
-	var running sync.WaitGroup
-	defer running.Wait()
-	if s.ownHub {
-		running.Go(func() { s.databases.Run(ctx) }) // its error is that of ctx
-	}
 	s.hub.run(ctx, s.databases, s.registry, s.log)
 }
