@@ -4,107 +4,21 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
+	"pgmtls-proxy/internal/etcdtest"
 )
 
-// member is one node of an etcd on loopback that is nobody's but the test's.
-type member struct {
-	client string // URL
-	server *embed.Etcd
-	down   sync.Once
-}
-
-// kill ends a member as a process would end that is killed: it hands nothing over.
-func (m *member) kill() {
-	m.down.Do(func() {
-		m.server.Server.HardStop()
-		m.server.Close()
-	})
-}
-
-// newCluster starts three members. Ports that were free may be taken: it tries again then.
-func newCluster(t *testing.T) []*member {
-	t.Helper()
-	for range 5 {
-		if members := tryCluster(t); members != nil {
-			return members
-		}
-	}
-	t.Fatal("no cluster came up: others took its ports five times")
-	return nil
-}
-
-func tryCluster(t *testing.T) (members []*member) {
-	t.Helper()
-	const size = 3
-	addresses := freeAddresses(t, 2*size)
-	var initial []string
-	for i := range size {
-		initial = append(initial, fmt.Sprintf("n%d=http://%s", i, addresses[i]))
-	}
-	for i := range size {
-		config := embed.NewConfig()
-		config.Name = fmt.Sprintf("n%d", i)
-		config.Dir = filepath.Join(t.TempDir(), config.Name)
-		config.ListenPeerUrls = []url.URL{{Scheme: "http", Host: addresses[i]}}
-		config.AdvertisePeerUrls = config.ListenPeerUrls
-		config.ListenClientUrls = []url.URL{{Scheme: "http", Host: addresses[size+i]}}
-		config.AdvertiseClientUrls = config.ListenClientUrls
-		config.InitialCluster = strings.Join(initial, ",")
-		config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-		config.UnsafeNoFsync = true // no disk is pulled here
-		server, err := embed.StartEtcd(config)
-		if err != nil {
-			t.Logf("start %s: %v", config.Name, err)
-			for _, m := range members {
-				m.kill()
-			}
-			return nil
-		}
-		m := &member{client: "http://" + addresses[size+i], server: server}
-		t.Cleanup(m.kill)
-		members = append(members, m)
-	}
-	for _, m := range members {
-		select {
-		case <-m.server.Server.ReadyNotify():
-		case <-time.After(patience):
-			t.Fatal("the cluster did not become ready")
-		}
-	}
-	return members
-}
-
-// freeAddresses finds ports that nobody has. They may be taken again before they are used.
-func freeAddresses(t *testing.T, n int) (addresses []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses
-}
-
 // newDaemons starts two daemons side by side on one cluster. The first one has the token.
-func newDaemons(t *testing.T, members []*member) [2]*plane {
+func newDaemons(t *testing.T, members []*etcdtest.Node) [2]*plane {
 	t.Helper()
 	var endpoints []string
 	for _, m := range members {
-		endpoints = append(endpoints, m.client)
+		endpoints = append(endpoints, "http://"+m.Client)
 	}
 	key := make([]byte, 32)
 	rand.Read(key)
@@ -121,7 +35,7 @@ const leads = "this daemon renews what ends"
 // Two daemons work as one. When one is killed, the other goes on and leads, and agents and clients go to it.
 func TestOtherDaemonGoesOn(t *testing.T) {
 	t.Parallel()
-	members := newCluster(t)
+	members := etcdtest.Cluster(t)
 	daemons := newDaemons(t, members)
 	token := daemons[0].admin(t)
 	var asks [2]*web
@@ -176,7 +90,7 @@ func TestOtherDaemonGoesOn(t *testing.T) {
 	live.goesOn(t)
 
 	// One of three members is killed, and later the daemon comes back.
-	members[0].kill()
+	members[0].Kill()
 	other.rule(t, "198.51.100.3/32", "Authorized")
 	daemons[first].start(t)
 	again := daemons[first].web(t, token)

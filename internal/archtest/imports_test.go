@@ -54,13 +54,14 @@ var table = map[string]room{
 	// For tests, benchmarks and the demo.
 	"testpki":  {nil, "every package's tests may use it, so it must be below all of them"},
 	"pgtest":   {nil, "every package's tests may use it, so it must be below all of them"},
+	"etcdtest": {nil, "it starts etcd, whatever is kept in it"},
 	"archtest": {nil, "it reads the others as text"},
 }
 
 const controlPlane = "the two programs share files, not code: of the data plane only config and allowlist may be used"
 
 // forTests are packages that no product code may import, and every test may.
-var forTests = []string{"testpki", "pgtest"}
+var forTests = []string{"testpki", "pgtest", "etcdtest"}
 
 // commands are the programs, with what each puts together. Their tests are held to the same.
 var commands = map[string]room{

@@ -5,107 +5,17 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
+	"pgmtls-proxy/internal/etcdtest"
 )
 
-// node is one member of a cluster on loopback.
-type node struct {
-	client string // host and port
-	server *embed.Etcd
-	down   sync.Once
-}
-
-// kill ends a node as a process would end that is killed: it hands nothing over.
-func (n *node) kill() {
-	n.down.Do(func() {
-		n.server.Server.HardStop()
-		n.server.Close()
-	})
-}
-
-// cluster starts three members.
-func cluster(t *testing.T) []*node {
-	t.Helper()
-	for range 5 {
-		if nodes := tryCluster(t); nodes != nil {
-			return nodes
-		}
-	}
-	t.Fatal("no cluster came up: others took its ports five times")
-	return nil
-}
-
-// tryCluster gives nil if somebody else has taken a port that was free.
-func tryCluster(t *testing.T) []*node {
-	t.Helper()
-	const size = 3
-	addresses := free(t, 2*size)
-	var initial []string
-	for i := range size {
-		initial = append(initial, fmt.Sprintf("n%d=http://%s", i, addresses[i]))
-	}
-	var nodes []*node
-	for i := range size {
-		config := embed.NewConfig()
-		config.Name = fmt.Sprintf("n%d", i)
-		config.Dir = filepath.Join(t.TempDir(), config.Name)
-		config.ListenPeerUrls = []url.URL{{Scheme: "http", Host: addresses[i]}}
-		config.AdvertisePeerUrls = config.ListenPeerUrls
-		config.ListenClientUrls = []url.URL{{Scheme: "http", Host: addresses[size+i]}}
-		config.AdvertiseClientUrls = config.ListenClientUrls
-		config.InitialCluster = strings.Join(initial, ",")
-		config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-		// No disk is pulled here, and six of these write at once.
-		config.UnsafeNoFsync = true
-		server, err := embed.StartEtcd(config)
-		if err != nil {
-			t.Logf("start %s: %v", config.Name, err)
-			for _, n := range nodes {
-				n.kill()
-			}
-			return nil
-		}
-		n := &node{client: addresses[size+i], server: server}
-		t.Cleanup(n.kill)
-		nodes = append(nodes, n)
-	}
-	for _, n := range nodes {
-		select {
-		case <-n.server.Server.ReadyNotify():
-		case <-within(t).Done():
-			t.Fatal("the cluster did not become ready")
-		}
-	}
-	return nodes
-}
-
-// free finds ports that nobody has. They may be taken again before they are used.
-func free(t *testing.T, n int) []string {
-	t.Helper()
-	var addresses []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses
-}
-
-func endpoints(nodes []*node) []string {
+func endpoints(nodes []*etcdtest.Node) []string {
 	var urls []string
 	for _, n := range nodes {
-		urls = append(urls, "http://"+n.client)
+		urls = append(urls, "http://"+n.Client)
 	}
 	return urls
 }
@@ -204,7 +114,7 @@ func (w *wire) cuts() int {
 }
 
 func TestClusterThatDoesNotAnswerIsNamed(t *testing.T) {
-	address := free(t, 1)[0]
+	address := etcdtest.Free(t, 1)[0]
 	_, err := Open(within(t), Options{Endpoints: []string{"http://" + address}, DialTimeout: 300 * time.Millisecond})
 	says(t, err, address)
 	says(t, err, "see that etcd runs there")
@@ -226,7 +136,7 @@ func TestMemberThatIsSilentDoesNotHoldUpTheOthers(t *testing.T) {
 	}
 	defer silent.Close()
 	options := Options{
-		Endpoints:   []string{"https://" + silent.Addr().String(), "http://" + free(t, 1)[0]},
+		Endpoints:   []string{"https://" + silent.Addr().String(), "http://" + etcdtest.Free(t, 1)[0]},
 		DialTimeout: 300 * time.Millisecond,
 	}
 	_, err = Open(within(t), options)
@@ -241,7 +151,7 @@ func TestStoreNeedsAPlace(t *testing.T) {
 }
 
 func TestStoreGoesOnWithTwoOfThreeNodes(t *testing.T) {
-	nodes := cluster(t)
+	nodes := etcdtest.Cluster(t)
 	s := open(t, Options{Endpoints: endpoints(nodes)})
 	ctx := within(t)
 	put(t, s, "a", "1")
@@ -252,7 +162,7 @@ func TestStoreGoesOnWithTwoOfThreeNodes(t *testing.T) {
 	if err != nil || before.Revision == 0 || before.Size == 0 || before.Version == "" {
 		t.Errorf("%+v, %v", before, err)
 	}
-	leader(t, nodes).kill()
+	leader(t, nodes).Kill()
 
 	// What is sent while the others elect a new leader may fail; it must not for long.
 	for {
@@ -276,10 +186,10 @@ func TestStoreGoesOnWithTwoOfThreeNodes(t *testing.T) {
 }
 
 // leader gives the node that leads the cluster.
-func leader(t *testing.T, nodes []*node) *node {
+func leader(t *testing.T, nodes []*etcdtest.Node) *etcdtest.Node {
 	t.Helper()
 	for _, n := range nodes {
-		if n.server.Server.Leader() == n.server.Server.MemberID() {
+		if n.Server.Server.Leader() == n.Server.Server.MemberID() {
 			return n
 		}
 	}

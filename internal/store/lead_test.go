@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/etcdtest"
 )
 
 // candidate is one daemon that takes part in an election.
@@ -64,7 +66,7 @@ func arrives[T any](t *testing.T, from <-chan T, what string) T {
 }
 
 func TestLeadershipMovesWhenAStoreIsClosedAndWhenANodeIsKilled(t *testing.T) {
-	nodes := cluster(t)
+	nodes := etcdtest.Cluster(t)
 	var leading leaders
 	one := stand(t, open(t, Options{Endpoints: endpoints(nodes)}), "one", &leading)
 	arrives(t, one.elected, "the first election")
@@ -84,7 +86,7 @@ func TestLeadershipMovesWhenAStoreIsClosedAndWhenANodeIsKilled(t *testing.T) {
 		t.Errorf("%d leaders at once", leading.most)
 	}
 
-	leader(t, nodes).kill()
+	leader(t, nodes).Kill()
 	third := stand(t, open(t, Options{Endpoints: endpoints(nodes), DialTimeout: patience}), "third", &leading)
 	other.cancel()
 	wants(t, arrives(t, other.ended, "the end of Lead"), context.Canceled)
@@ -98,8 +100,8 @@ func TestLeadershipMovesWhenAStoreIsClosedAndWhenANodeIsKilled(t *testing.T) {
 
 // A leader that etcd can't hear must stop, since the others elect another one.
 func TestLeaderThatIsCutOffStopsAndStandsAgain(t *testing.T) {
-	nodes := cluster(t)
-	wire := forward(t, nodes[0].client)
+	nodes := etcdtest.Cluster(t)
+	wire := forward(t, nodes[0].Client)
 	var leading leaders
 	one := stand(t, open(t, Options{Endpoints: []string{wire.url()}}), "one", &leading)
 	arrives(t, one.elected, "the first election")

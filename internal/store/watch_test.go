@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"pgmtls-proxy/internal/etcdtest"
 )
 
 func TestWatchTellsWhatWasDoneToAKey(t *testing.T) {
@@ -135,8 +137,8 @@ func TestWatchEndsWithItsStore(t *testing.T) {
 
 // Each commit is of two keys, so an event that is lost, doubled or torn from its transaction shows.
 func TestDisconnectsLoseAndDoubleNoEvent(t *testing.T) {
-	nodes := cluster(t)
-	wire := forward(t, nodes[0].client)
+	nodes := etcdtest.Cluster(t)
+	wire := forward(t, nodes[0].Client)
 	watcher := open(t, Options{Endpoints: []string{wire.url()}})
 	writer := open(t, Options{Endpoints: endpoints(nodes)})
 	start := put(t, writer, "start", "")
@@ -188,8 +190,8 @@ func TestDisconnectsLoseAndDoubleNoEvent(t *testing.T) {
 }
 
 func TestWatchThatWasCutOffTooLongIsToldSo(t *testing.T) {
-	nodes := cluster(t)
-	wire := forward(t, nodes[0].client)
+	nodes := etcdtest.Cluster(t)
+	wire := forward(t, nodes[0].Client)
 	watcher := open(t, Options{Endpoints: []string{wire.url()}})
 	writer := open(t, Options{Endpoints: endpoints(nodes)})
 	start := put(t, writer, "a", "0")
