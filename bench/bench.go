@@ -17,7 +17,7 @@ import (
 	"pgmtls-proxy/bench/internal/peers"
 	"pgmtls-proxy/bench/internal/proc"
 	"pgmtls-proxy/bench/internal/report"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // bench is one run.

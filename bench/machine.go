@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pgmtls-proxy/bench/internal/report"
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // machine describes where this runs. What can't be found out is "unknown".

@@ -14,7 +14,7 @@ import (
 	"pgmtls-proxy/bench/internal/dummy"
 	"pgmtls-proxy/bench/internal/load"
 	"pgmtls-proxy/bench/internal/report"
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // measureWithPostgres measures pgbench and COPY, through every proxy and with PostgreSQL's own TLS.

@@ -14,7 +14,7 @@ import (
 	"pgmtls-proxy/bench/internal/load"
 	"pgmtls-proxy/bench/internal/peers"
 	"pgmtls-proxy/bench/internal/proc"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // scene says in front of what, and how, proxies are started. The zero value is the dummy database and ECDSA.

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // environmentFile is what a shell reads before it can follow the demo by hand.

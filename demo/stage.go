@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // demo is one run: what it has started, and what later steps need of earlier ones.

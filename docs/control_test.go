@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"pgmtls-proxy/internal/access"
-	"pgmtls-proxy/internal/api"
+	"pgmtls-proxy/internal/control/access"
+	"pgmtls-proxy/internal/control/api"
 )
 
 // sources parses the product's files of some packages.
@@ -19,7 +19,7 @@ func sources(t *testing.T, packages ...string) []*ast.File {
 	t.Helper()
 	var files []*ast.File
 	for _, name := range packages {
-		paths, err := filepath.Glob("../internal/" + name + "/*.go")
+		paths, err := filepath.Glob("../internal/control/" + name + "/*.go")
 		if err != nil || len(paths) == 0 {
 			t.Fatalf("no files of %s: %v", name, err)
 		}
@@ -42,7 +42,7 @@ var actionPattern = regexp.MustCompile(`^(agent|ca|certificate|crl|database|ip_r
 
 func TestEveryActionOfTheAuditTrailIsExplained(t *testing.T) {
 	var real []string
-	for _, file := range sources(t, "space", "access", "apiserver") {
+	for _, file := range sources(t, "registry", "access", "apiserver") {
 		ast.Inspect(file, func(node ast.Node) bool {
 			switch node := node.(type) {
 			case *ast.GenDecl:
@@ -105,7 +105,7 @@ func TestTableOfScopesIsWhatIsDecided(t *testing.T) {
 // The names of the daemon's series stand in one file, those of the state without their beginning.
 func TestEverySeriesOfTheControlPlaneIsExplained(t *testing.T) {
 	var real []string
-	text := read(t, "../internal/apiserver/metrics.go")
+	text := read(t, "../internal/control/apiserver/metrics.go")
 	for _, match := range regexp.MustCompile(`Name: "(pgmtls_\w+)"`).FindAllStringSubmatch(text, -1) {
 		real = append(real, match[1])
 	}

@@ -5,13 +5,14 @@ package docs_test
 
 import (
 	"encoding/json"
+	"flag"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"maps"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
@@ -168,55 +169,58 @@ func TestSampleOfTheLogHasKnownFields(t *testing.T) {
 	}
 }
 
-// Planned packages have a row in the table of archtest before they exist; here they have none.
-func TestRoomsAreThoseOfTheImportTable(t *testing.T) {
-	var documented []string
+var update = flag.Bool("update", false, "write what can be read off the code into the documents")
+
+func TestRoomsAreThoseOfTheTree(t *testing.T) {
+	real := map[string]string{}
+	for name, imports := range packagesOfInternal(t) {
+		real[name] = "-"
+		if len(imports) > 0 {
+			real[name] = "`" + strings.Join(imports, "`, `") + "`"
+		}
+	}
+	if *update {
+		row := regexp.MustCompile("(?m)^(\\| `([a-z0-9/]+)` \\| .* \\| )[^|]*( \\|)$")
+		before, rest, _ := strings.Cut(read(t, "architecture.md"), "<!-- imports -->")
+		table, after, _ := strings.Cut(rest, "<!-- end of imports -->")
+		table = row.ReplaceAllStringFunc(table, func(line string) string {
+			parts := row.FindStringSubmatch(line)
+			return parts[1] + real[parts[2]] + parts[3]
+		})
+		if err := os.WriteFile("architecture.md", []byte(before+"<!-- imports -->"+table+"<!-- end of imports -->"+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var documented, wanted []string
 	for _, cells := range rows(t, "architecture.md", "imports", "end of imports") {
 		documented = append(documented, cells[0]+": "+cells[2])
 	}
-	var real []string
-	for name, may := range importTable(t) {
-		if _, err := os.Stat(filepath.Join("..", "internal", name)); err != nil {
-			continue
-		}
-		imports := "-"
-		if len(may) > 0 {
-			imports = strings.Join(may, ", ")
-		}
-		real = append(real, name+": "+imports)
+	for name, imports := range real {
+		wanted = append(wanted, name+": "+strings.ReplaceAll(imports, "`", ""))
 	}
-	same(t, "architecture.md", documented, real)
+	same(t, "architecture.md", documented, wanted)
 }
 
-// importTable reads the variable table of archtest: a package's name, and which others it may import.
-func importTable(t *testing.T) map[string][]string {
+// packagesOfInternal lists the packages below internal, each with those that its product code imports.
+func packagesOfInternal(t *testing.T) map[string][]string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "../internal/archtest/imports_test.go", nil, 0)
+	const prefix = "pgmtls-proxy/internal/"
+	output, err := exec.Command("go", "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "../internal/...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := map[string][]string{}
-	ast.Inspect(file, func(node ast.Node) bool {
-		spec, ok := node.(*ast.ValueSpec)
-		if !ok || spec.Names[0].Name != "table" {
-			return true
-		}
-		for _, element := range spec.Values[0].(*ast.CompositeLit).Elts {
-			row := element.(*ast.KeyValueExpr)
-			name := unquote(t, row.Key.(*ast.BasicLit))
-			table[name] = nil
-			if list, ok := row.Value.(*ast.CompositeLit).Elts[0].(*ast.CompositeLit); ok {
-				for _, imported := range list.Elts {
-					table[name] = append(table[name], unquote(t, imported.(*ast.BasicLit)))
-				}
+	packages := map[string][]string{}
+	for line := range strings.Lines(string(output)) {
+		words := strings.Fields(line)
+		name := strings.TrimPrefix(words[0], prefix)
+		packages[name] = nil
+		for _, imported := range words[1:] {
+			if inner, ok := strings.CutPrefix(imported, prefix); ok {
+				packages[name] = append(packages[name], inner)
 			}
 		}
-		return false
-	})
-	if len(table) == 0 {
-		t.Fatal("archtest has no variable named table any more")
 	}
-	return table
+	return packages
 }
 
 // The first line of an example says which file it is.

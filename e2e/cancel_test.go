@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // cancelled is what psql prints of a query that was.

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"testing"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 func TestServerCertificateIsChosenByName(t *testing.T) {

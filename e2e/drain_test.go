@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // drained is an options' config with a drain of its own.

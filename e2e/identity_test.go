@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // whoAmI is a query for what the server knows of the client.

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // imageUser is the user and the group of the image (Dockerfile).

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 func limited(limits map[string]any) options {

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // Clients that ask for a gigabyte each and then read nothing: what they don't take stays in the sockets and in PostgreSQL,

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // errand is a program that runs beside the test.

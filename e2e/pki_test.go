@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // Names in the server certificates. All of them are reached at 127.0.0.1: psql is given hostaddr with host.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // policy is policy.yaml, written as JSON, as a control plane would.

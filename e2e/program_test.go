@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // configured makes a directory with proxy.yaml and a policy, for commands that serve nothing.

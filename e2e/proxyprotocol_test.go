@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // behindLoopback lets connections from this machine announce whom they speak for, and lets the clients in that they announce. The

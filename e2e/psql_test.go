@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // postgres is the server of all tests that need no other: reached by its unix socket, by TCP, and by TLS with

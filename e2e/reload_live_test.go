@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"testing"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // keep leaves sessions alone that the policy would not let in any more.

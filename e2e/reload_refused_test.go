@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // mistake is what an operator may do wrong to a policy that is in force.

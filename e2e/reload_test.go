@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // promised is how soon new connections follow a change (docs/operations.md).

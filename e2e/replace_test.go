@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // replacement is a way in which somebody may replace the policy.

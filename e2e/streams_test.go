@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"testing"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // rows are lines of text of about the size, with ids before them.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // libpq is the distribution's psql with the client library of a later PostgreSQL.

@@ -15,7 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // toldError is a refusal that a visitor could read.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"pgmtls-proxy/internal/api"
-	"pgmtls-proxy/internal/apiclient"
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/apiclient"
 )
 
 // tokens is how many clients take turns: the daemon allows each of them 50 requests a second.

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pgmtls-proxy/bench/control/internal/report"
-	"pgmtls-proxy/internal/api"
+	"pgmtls-proxy/internal/control/api"
 )
 
 const (

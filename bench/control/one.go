@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/bench/control/internal/report"
-	"pgmtls-proxy/internal/api"
+	"pgmtls-proxy/internal/control/api"
 )
 
 // pollAlone is how long a client waits between two questions when there is no other.

@@ -16,7 +16,7 @@ import (
 
 	"pgmtls-proxy/bench/control/internal/standin"
 	"pgmtls-proxy/bench/internal/proc"
-	"pgmtls-proxy/internal/api"
+	"pgmtls-proxy/internal/control/api"
 )
 
 // What a run in a directory has for its stand-ins: a file with their names, and the socket on which they tell how far the

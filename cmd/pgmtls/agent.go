@@ -9,8 +9,8 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
-	"pgmtls-proxy/internal/agent"
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/agent"
 )
 
 // enrolTokenVariable has the one-time token itself, for who does not want a file.

@@ -15,15 +15,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
 
-	"pgmtls-proxy/internal/access"
-	"pgmtls-proxy/internal/apiserver"
-	"pgmtls-proxy/internal/authority"
+	"pgmtls-proxy/internal/atomicfile"
 	"pgmtls-proxy/internal/config"
-	"pgmtls-proxy/internal/dispatch"
-	"pgmtls-proxy/internal/durable"
-	"pgmtls-proxy/internal/notify"
-	"pgmtls-proxy/internal/space"
-	"pgmtls-proxy/internal/store"
+	"pgmtls-proxy/internal/control/access"
+	"pgmtls-proxy/internal/control/apiserver"
+	"pgmtls-proxy/internal/control/authority"
+	"pgmtls-proxy/internal/control/dispatch"
+	"pgmtls-proxy/internal/control/notify"
+	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/store"
 )
 
 // daemon is the running program.
@@ -31,8 +31,8 @@ type daemon struct {
 	config     *config.Control
 	log        zerolog.Logger
 	store      *store.Store
-	registry   *space.Registry
-	hub        *space.Hub
+	registry   *registry.Registry
+	hub        *registry.Hub
 	access     *access.Access
 	server     *apiserver.Server
 	dispatcher *dispatch.Dispatcher
@@ -80,14 +80,14 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 	if err != nil {
 		return nil, err
 	}
-	d.registry = space.New(space.Options{
+	d.registry = registry.New(registry.Options{
 		Store: d.store, Ring: ring, Log: log.With().Str("part", "space").Logger(), AuditKeep: cfg.AuditKeep,
-		Lifetimes: space.Lifetimes{
+		Lifetimes: registry.Lifetimes{
 			ClientMonths: cfg.ClientCertificates.ValidityMonths, ClientRenewBefore: cfg.ClientCertificates.RenewBefore,
 			Server: cfg.ServerCertificates.Validity, ServerRenewBefore: cfg.ServerCertificates.RenewBefore, CRL: cfg.CRLValidity,
 		},
 	})
-	d.hub = space.NewHub(d.registry, log.With().Str("part", "space").Logger())
+	d.hub = registry.NewHub(d.registry, log.With().Str("part", "space").Logger())
 	if d.access, err = access.Open(ctx, access.Options{Store: d.store, Ring: ring, Names: apiNames(cfg)}); err != nil {
 		return nil, err
 	}
@@ -168,20 +168,20 @@ func (d *daemon) prepare(ctx context.Context, bound []net.Listener, newToken boo
 		if err != nil {
 			return fmt.Errorf("make another token: %w", err)
 		}
-		record := space.Record{Action: "token.create", Object: token.ID, Detail: map[string]string{"name": token.Name, "scope": string(token.Kind)}}
-		if err := d.registry.Note(ctx, space.System, record); err != nil {
+		record := registry.Record{Action: "token.create", Object: token.ID, Detail: map[string]string{"name": token.Name, "scope": string(token.Kind)}}
+		if err := d.registry.Note(ctx, registry.System, record); err != nil {
 			return fmt.Errorf("record another token: %w", err)
 		}
 		d.log.Warn().Str("file", filepath.Join(dir, adminTokenFile)).Str("token", token.Name).Msg("another token for everything was made; revoke those that are lost")
 	}
-	if err := durable.Replace(filepath.Join(dir, controlCAFile), []byte(d.access.Control.CertificatePEM()), 0o644); err != nil {
+	if err := atomicfile.Replace(filepath.Join(dir, controlCAFile), []byte(d.access.Control.CertificatePEM()), 0o644); err != nil {
 		return fmt.Errorf("write the control CA: %w", err)
 	}
 	settings := fmt.Sprintf("# written by pgmtls serve at each start\nurl: %q\ntoken_file: %q\n", d.url(bound[0].Addr()), adminTokenFile)
 	if !d.config.PlainHTTP && d.own == nil {
 		settings += fmt.Sprintf("ca: %q\n", controlCAFile)
 	}
-	return durable.Replace(filepath.Join(dir, clientFile), []byte(settings), 0o644)
+	return atomicfile.Replace(filepath.Join(dir, clientFile), []byte(settings), 0o644)
 }
 
 // url is where commands on this machine find the API.

@@ -13,9 +13,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"pgmtls-proxy/internal/cli"
 	"pgmtls-proxy/internal/config"
-	"pgmtls-proxy/internal/store"
+	"pgmtls-proxy/internal/control/cli"
+	"pgmtls-proxy/internal/control/store"
 )
 
 // Exit codes, as the documentation promises them.

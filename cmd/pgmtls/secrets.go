@@ -12,10 +12,10 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"pgmtls-proxy/internal/atomicfile"
 	"pgmtls-proxy/internal/config"
-	"pgmtls-proxy/internal/durable"
-	"pgmtls-proxy/internal/seal"
-	"pgmtls-proxy/internal/store"
+	"pgmtls-proxy/internal/control/seal"
+	"pgmtls-proxy/internal/control/store"
 )
 
 // masterKeyVariable has the master keys themselves, for who keeps them in a secret store and not in a file.
@@ -59,7 +59,7 @@ func writeOnce(path string, text []byte) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	return durable.SyncDirectory(filepath.Dir(path))
+	return atomicfile.SyncDirectory(filepath.Dir(path))
 }
 
 // line reads a file with one secret in one line; an empty path gives none.

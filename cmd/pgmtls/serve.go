@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pgmtls-proxy/internal/config"
-	"pgmtls-proxy/internal/store"
+	"pgmtls-proxy/internal/control/store"
 )
 
 // stopWithin bounds how long the daemon waits for requests when it is told to stop.

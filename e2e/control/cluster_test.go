@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/etcdtest"
+	"pgmtls-proxy/internal/testkit/etcdtest"
 )
 
 // newDaemons starts two daemons side by side on one cluster. The first one has the token.

@@ -23,7 +23,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // The programs under test, built with the race detector once for all tests.

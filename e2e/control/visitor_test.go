@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/pgtest"
+	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
 // program runs any program to its end.

@@ -19,7 +19,7 @@ import (
 	"pgmtls-proxy/internal/metrics"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/session"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // program is what the endpoint shows, without its data plane's listener.

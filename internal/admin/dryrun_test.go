@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // eventually waits for what another goroutine does.

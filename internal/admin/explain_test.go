@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // post asks with a body, and wants the status code.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // Whatever is asked, the answer is one of those that are documented, and a yes only to who has a good certificate.

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 func TestNoSessionsAreAnEmptyList(t *testing.T) {

@@ -20,15 +20,15 @@ func TestRulesCatchTheirOffences(t *testing.T) {
 		{"session may know the relay", "internal/session/x.go", `package session; import _ "pgmtls-proxy/internal/relay"`, ""},
 		{"packages below a room are the room's", "internal/relay/loop/x.go", `package loop; import _ "pgmtls-proxy/internal/policy"`, "the hot path"},
 		{"config imports nothing", "internal/config/x.go", `package config; import _ "pgmtls-proxy/internal/refusal"`, "control plane"},
-		{"control plane stays out of the data plane", "internal/space/x.go", `package space; import _ "pgmtls-proxy/internal/tlsconf"`, "the two programs share files"},
-		{"control plane reads config", "internal/space/x.go", `package space; import _ "pgmtls-proxy/internal/config"`, ""},
-		{"the proxy stays out of the control plane", "cmd/pgmtls-proxy/main.go", `package main; import _ "pgmtls-proxy/internal/authority"`, "lives without the control plane"},
+		{"control plane stays out of the data plane", "internal/control/registry/x.go", `package registry; import _ "pgmtls-proxy/internal/tlsconf"`, "the two programs share files"},
+		{"control plane reads config", "internal/control/registry/x.go", `package registry; import _ "pgmtls-proxy/internal/config"`, ""},
+		{"the proxy stays out of the control plane", "cmd/pgmtls-proxy/main.go", `package main; import _ "pgmtls-proxy/internal/control/authority"`, "lives without the control plane"},
 		{"a package without a row", "internal/helpers/x.go", `package helpers`, "no row in the import table"},
 		{"an unknown command", "cmd/other/x.go", `package main; import _ "pgmtls-proxy/internal/config"`, "lists no command"},
-		{"tests may use pgtest", "internal/relay/x_test.go", `package relay_test; import _ "pgmtls-proxy/internal/pgtest"; import _ "pgmtls-proxy/internal/relay"`, ""},
+		{"tests may use pgtest", "internal/relay/x_test.go", `package relay_test; import _ "pgmtls-proxy/internal/testkit/pgtest"; import _ "pgmtls-proxy/internal/relay"`, ""},
 		{"tests keep the table too", "internal/relay/x_test.go", `package relay_test; import _ "pgmtls-proxy/internal/session"`, "the hot path"},
-		{"the product never holds test certificates", "internal/session/x.go", `package session; import _ "pgmtls-proxy/internal/testpki"`, "never be in the product"},
-		{"the demo may import anything", "demo/x.go", `package main; import _ "pgmtls-proxy/internal/testpki"`, ""},
+		{"the product never holds test certificates", "internal/session/x.go", `package session; import _ "pgmtls-proxy/internal/testkit/testpki"`, "never be in the product"},
+		{"the demo may import anything", "demo/x.go", `package main; import _ "pgmtls-proxy/internal/testkit/testpki"`, ""},
 		{"zerolog's global logger", "internal/session/x.go", `package session; import _ "github.com/rs/zerolog/log"`, "global logger"},
 		{"the old math/rand", "internal/session/x.go", `package session; import _ "math/rand"`, "math/rand/v2"},
 		{"the new math/rand", "internal/session/x.go", `package session; import _ "math/rand/v2"`, ""},
@@ -64,6 +64,13 @@ func TestRulesCatchTheirOffences(t *testing.T) {
 			expect(t, got, test.want)
 		})
 	}
+}
+
+func TestUnusedPermissionsAreFound(t *testing.T) {
+	file := given(t, "internal/relay/x.go", `package relay; import _ "pgmtls-proxy/internal/pgwire"`)
+	row := func(may ...string) map[string]room { return map[string]room{"relay": {may: may}} }
+	report(t, unusedPermissions([]*source{file}, row("pgwire")))
+	expect(t, unusedPermissions([]*source{file}, row("pgwire", "sockopt")), "relay may import sockopt and does not")
 }
 
 func TestPackageCommentRuleCatchesItsOffences(t *testing.T) {

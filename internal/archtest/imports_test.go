@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ type room struct {
 }
 
 // table holds which internal package may import which. Bytes flow listener -> session -> relay, rules flow
-// config -> policy -> session, and nothing points back.
+// config -> policy -> session, and nothing points back. A package below a room belongs to the room.
 var table = map[string]room{
 	"refusal":    {nil, "everything that can refuse imports it; what it imported would be everywhere"},
 	"sockopt":    {nil, "it sets options of sockets, whatever they carry"},
@@ -28,47 +29,44 @@ var table = map[string]room{
 	"backend":    {[]string{"refusal", "pgwire", "sockopt"}, "it reaches PostgreSQL for whoever asks"},
 	"config":     {nil, "text to values: the control plane uses it too, and must not get the data plane with it"},
 	"policy":     {[]string{"config", "allowlist", "tlsconf", "backend", "refusal", "sockopt"}, "the snapshot does not know who reads it"},
-	"relay":      {[]string{"pgwire", "sockopt"}, "the hot path moves bytes; who and why was decided before"},
+	"relay":      {[]string{"pgwire"}, "the hot path moves bytes; who and why was decided before"},
 	"session":    {[]string{"pgwire", "proxyproto", "policy", "tlsconf", "relay", "metrics", "refusal"}, "the script of one connection; it is started by the listener's owner and watched by admin"},
 	"listener":   {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
 	"takeover":   {nil, "it hands sockets on, whatever is served on them"},
 	"metrics":    {[]string{"refusal"}, "counts are told to it; it asks nobody"},
 	"admin":      {[]string{"refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
 
-	// The control plane: the other program, which writes the files that the proxy reads.
-	"seal":      {nil, "it encrypts bytes for whoever keeps them"},
-	"durable":   {nil, "it writes files, whatever is in them"},
-	"store":     {[]string{"durable"}, "it keeps bytes under keys; what they mean is space's to know"},
-	"authority": {nil, "X.509 and nothing else: what is issued to whom, and until when, is space's to know"},
-	"notify":    {nil, "it tells people; about what, it is told"},
-	"delivery":  {[]string{"config"}, controlPlane},
-	"space":     {[]string{"config", "allowlist", "authority", "seal", "store", "delivery"}, controlPlane},
-	"dispatch":  {[]string{"config", "seal", "store", "delivery", "space"}, controlPlane},
-	"access":    {[]string{"durable", "authority", "seal", "store", "space"}, controlPlane},
-	"api":       {[]string{"delivery"}, "the words of the API are for its clients too, which must not get the daemon with them"},
-	"apiserver": {[]string{"api", "config", "allowlist", "authority", "seal", "store", "delivery", "space", "access"}, controlPlane},
-	"apiclient": {[]string{"api", "delivery"}, "a client knows the API and nothing behind it"},
-	"agent":     {[]string{"durable", "config", "api", "apiclient", "delivery"}, "an agent knows the API and its proxy's directory"},
-	"cli":       {[]string{"config", "authority", "api", "apiclient"}, "commands are clients of the API"},
+	// The floor that both programs stand on.
+	"atomicfile": {nil, "it writes files, whatever is in them"},
+
+	// The other program, which writes the files that the proxy reads. Its own order is in controlLayers.
+	"control": {[]string{"config", "atomicfile"}, "the two programs share files, not code: of the data plane only config may be used"},
 
 	// For tests, benchmarks and the demo.
-	"testpki":  {nil, "every package's tests may use it, so it must be below all of them"},
-	"pgtest":   {nil, "every package's tests may use it, so it must be below all of them"},
-	"etcdtest": {nil, "it starts etcd, whatever is kept in it"},
+	"testkit":  {nil, "every package's tests may use it, so it must be below all of them"},
 	"archtest": {nil, "it reads the others as text"},
 }
 
-const controlPlane = "the two programs share files, not code: of the data plane only config and allowlist may be used"
-
-// forTests are packages that no product code may import, and every test may.
-var forTests = []string{"testpki", "pgtest", "etcdtest"}
-
-// commands are the programs, with what each puts together. Their tests are held to the same.
-var commands = map[string]room{
-	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "pgwire", "allowlist", "tlsconf", "backend", "config", "policy", "relay", "session", "listener", "takeover", "metrics", "admin"},
-		"the proxy lives without the control plane"},
-	"cmd/pgmtls": {[]string{"config", "allowlist", "authority", "durable", "seal", "store", "notify", "delivery", "dispatch", "space", "access", "api", "apiserver", "apiclient", "agent", "cli"}, controlPlane},
+// controlLayers orders the packages of internal/control: a package may import those of the lines above its own.
+var controlLayers = [][]string{
+	{"seal", "store", "authority", "notify", "policysync"},
+	{"registry", "api"},
+	{"access", "dispatch", "apiclient"},
+	{"apiserver", "agent", "cli"},
 }
+
+// forTests are rooms that no product code may import, and every test may.
+var forTests = []string{"testkit"}
+
+// commands are the programs, with the rooms that each puts together. Their tests are held to the same.
+var commands = map[string]room{
+	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "tlsconf", "backend", "config", "policy", "relay", "session", "listener", "takeover", "metrics", "admin"},
+		"the proxy lives without the control plane"},
+	"cmd/pgmtls": {[]string{"config", "atomicfile", "control"}, "the control plane links nothing of the data plane"},
+}
+
+// sharedFloor are the packages that both programs link.
+var sharedFloor = []string{"config"}
 
 // free are directories, with all below them, that may import anything: the demo plays operator, client and
 // database, the benchmarks measure all of it, and the tests of deploy and docs read their files as the programs would.
@@ -106,13 +104,97 @@ func importComplaints(sources []*source) []string {
 				complaints = append(complaints, file.complain(spec.Pos(), "must not import %s: %s", inner, why))
 			}
 		}
-		if name, ok := internalName(file.dir()); ok {
+		if name, ok := roomOf(file.dir()); ok {
 			if _, known := table[name]; !known {
 				complaints = append(complaints, file.complain(file.syntax.Package, "package %s has no row in the import table of internal/archtest", name))
 			}
 		}
+		if name, ok := controlName(file.dir()); ok && layerOf(name) < 0 {
+			complaints = append(complaints, file.complain(file.syntax.Package, "package %s has no place in controlLayers of internal/archtest", name))
+		}
 	}
 	return complaints
+}
+
+// A permission that nobody uses is a door that stands open: the next import through it is seen by no one.
+func TestEveryAllowedImportIsUsed(t *testing.T) {
+	report(t, unusedPermissions(tree(t), table, commands))
+}
+
+func unusedPermissions(sources []*source, tables ...map[string]room) []string {
+	used := map[string]bool{} // "importer imported"
+	for _, file := range sources {
+		for _, spec := range file.syntax.Imports {
+			inner, _ := strings.CutPrefix(importPath(spec), module+"/")
+			if imported, ok := roomOf(inner); ok {
+				used[owner(file.dir())+" "+imported] = true
+			}
+		}
+	}
+	var complaints []string
+	for _, rows := range tables {
+		for name, row := range rows {
+			for _, may := range row.may {
+				if !used[name+" "+may] {
+					complaints = append(complaints, "internal/archtest: "+name+" may import "+may+" and does not: take the permission away")
+				}
+			}
+		}
+	}
+	slices.Sort(complaints)
+	return complaints
+}
+
+// owner is the key of the row that a directory is held to: a room's name, or a command's path.
+func owner(dir string) string {
+	if name, ok := roomOf(dir); ok {
+		return name
+	}
+	for command := range commands {
+		if within(dir, command) {
+			return command
+		}
+	}
+	return dir
+}
+
+// What both programs link is decided, not grown: a package that comes into the second program through a third one
+// shows here.
+func TestBothProgramsLinkOnlyTheSharedFloor(t *testing.T) {
+	proxy, control := linked(t, "./cmd/pgmtls-proxy"), linked(t, "./cmd/pgmtls")
+	var shared []string
+	for _, name := range proxy {
+		if slices.Contains(control, name) {
+			shared = append(shared, name)
+		}
+	}
+	if !slices.Equal(shared, sharedFloor) {
+		t.Errorf("both programs link %q, want the shared floor %q", shared, sharedFloor)
+	}
+	for _, name := range proxy {
+		if within(name, "control") || within(name, "testkit") {
+			t.Errorf("the proxy links internal/%s", name)
+		}
+	}
+}
+
+// linked lists the packages of internal that a command consists of, sorted.
+func linked(t *testing.T, command string) []string {
+	t.Helper()
+	list := exec.Command("go", "list", "-deps", command)
+	list.Dir = root
+	output, err := list.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", list, err)
+	}
+	var names []string
+	for line := range strings.Lines(string(output)) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), module+"/internal/"); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func forbiddenImport(imported string) (why string, ok bool) {
@@ -130,18 +212,20 @@ func refused(file *source, imported string) string {
 	if imported == dir || slices.ContainsFunc(free, func(parent string) bool { return within(dir, parent) }) {
 		return "" // a test of the package from outside, or a free directory
 	}
-	name, ok := internalName(imported)
+	name, ok := roomOf(imported)
 	if !ok {
 		return "only internal packages are there to be imported"
 	}
 	if slices.Contains(forTests, name) {
-		if file.test {
+		if file.test || within(dir, "internal/"+name) {
 			return ""
 		}
 		return "it is for tests and the demo, and must never be in the product"
 	}
-	if importer, ok := internalName(dir); ok {
-		// A package below a room belongs to the room.
+	if importer, ok := roomOf(dir); ok {
+		if importer == "control" && name == "control" {
+			return refusedInControl(dir, imported)
+		}
 		if importer == name || slices.Contains(table[importer].may, name) {
 			return ""
 		}
@@ -158,11 +242,33 @@ func refused(file *source, imported string) string {
 	return "internal/archtest lists no command in this directory"
 }
 
-// internalName reads "session" from internal/session and from what is below it.
-func internalName(dir string) (string, bool) {
+// refusedInControl gives the reason for which one package of the control plane may not import another.
+func refusedInControl(dir, imported string) string {
+	importer, _ := controlName(dir)
+	name, _ := controlName(imported)
+	if importer == name || layerOf(name) >= 0 && layerOf(name) < layerOf(importer) {
+		return ""
+	}
+	return "it stands in no line above " + importer + " in controlLayers of internal/archtest"
+}
+
+// roomOf reads "session" from internal/session and from what is below it.
+func roomOf(dir string) (string, bool) {
 	name, ok := strings.CutPrefix(dir, "internal/")
 	name, _, _ = strings.Cut(name, "/")
 	return name, ok
+}
+
+// controlName reads "store" from internal/control/store and from what is below it.
+func controlName(dir string) (string, bool) {
+	name, ok := strings.CutPrefix(dir, "internal/control/")
+	name, _, _ = strings.Cut(name, "/")
+	return name, ok
+}
+
+// layerOf is the line of controlLayers that names a package, -1 for none.
+func layerOf(name string) int {
+	return slices.IndexFunc(controlLayers, func(line []string) bool { return slices.Contains(line, name) })
 }
 
 func within(dir, parent string) bool {

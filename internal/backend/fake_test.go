@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // pki is the server's side and the client's side of one CA.

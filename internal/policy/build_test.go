@@ -10,7 +10,7 @@ import (
 
 	"pgmtls-proxy/internal/backend"
 	"pgmtls-proxy/internal/config"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // The three ways to ask for client certificates.

@@ -4,7 +4,7 @@ import (
 	"reflect"
 	"testing"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 func TestChangesAreInTheWordsOfThePolicy(t *testing.T) {

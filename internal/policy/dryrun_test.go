@@ -11,7 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/backend"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // directory writes the files of a policy, and gives the keeper of them after its first look.

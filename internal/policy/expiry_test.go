@@ -9,7 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // heard are the warnings of one check, each as its level and message.

@@ -8,7 +8,7 @@ import (
 
 	"pgmtls-proxy/internal/backend"
 	"pgmtls-proxy/internal/refusal"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // results are the steps by their names.

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/refusal"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // Addresses of the tests: the first two are in a rule, the third is in one that has expired, the last in none.

@@ -14,7 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/backend"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // kept is a keeper that is given what was read, and what it does and says.

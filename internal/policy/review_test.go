@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/backend"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // rebuild builds the policy that replaces another.

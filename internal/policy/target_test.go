@@ -9,7 +9,7 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/sockopt"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // referred is a file of the directory as proxy.yaml's line refers to it.

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/pgwire"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // link is a running relay with a hand on both ends.

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"pgmtls-proxy/internal/pgwire"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // recorder keeps what is read through it.

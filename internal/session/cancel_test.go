@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/pgwire"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // asked sends a CancelRequest and expects the end of the connection without a word.

@@ -10,7 +10,7 @@ import (
 
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/refusal"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // explained is what the policy in force says to what a connection asked.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 	"pgmtls-proxy/internal/tlsconf"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"pgmtls-proxy/internal/pgwire"
 	"pgmtls-proxy/internal/policy"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // Every opening order that leads into TLS is served, and what reaches the server is the startup packet, byte for byte.

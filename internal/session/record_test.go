@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 
 	"pgmtls-proxy/internal/refusal"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // hostile is what a client writes into every field that it can choose, behind a mark: control characters, an escape

@@ -18,7 +18,7 @@ import (
 
 	"pgmtls-proxy/internal/pgwire"
 	"pgmtls-proxy/internal/relay"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // gate is a world on real sockets: clients over TCP, PostgreSQL on a unix socket.

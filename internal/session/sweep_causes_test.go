@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // inhabitants are sessions of different grounds.

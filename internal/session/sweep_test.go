@@ -12,7 +12,7 @@ import (
 	"pgmtls-proxy/internal/pgwire"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/refusal"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // sweeping starts the sweep, and lets the keeper tell it of changes.

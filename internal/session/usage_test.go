@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 func TestRecentForgetsWhatWasTouchedLongestAgo(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 
 	"pgmtls-proxy/internal/metrics"
 	"pgmtls-proxy/internal/policy"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // pki is the space of all tests: certificates that are good by the real clock and by the fake one, which starts in the

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 func TestBackendModesVerifyWhatTheySay(t *testing.T) {

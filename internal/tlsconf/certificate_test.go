@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 func TestServerCertificateNamesTheFileAndTheFault(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/refusal"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // A client can send intermediates that are all candidates for all others, to make the proxy compute: threat 36.

@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode"
 
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 func FuzzParseServerCertificate(f *testing.F) {

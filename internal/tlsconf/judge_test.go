@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/refusal"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // ok stands for no refusal.

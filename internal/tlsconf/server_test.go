@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/refusal"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // gate is a space's CA, a public CA, and the proxy's certificates from both.

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/refusal"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // der gives the first PEM block's bytes.

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/refusal"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // A verdict that is remembered must end when a fresh one would.

@@ -15,7 +15,7 @@ import (
 	"strconv"
 
 	"pgmtls-proxy/bench/internal/proc"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // Database and User are what every session asks for, and what PgBouncer is told to ask for.

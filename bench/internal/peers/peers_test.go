@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"pgmtls-proxy/internal/config"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 func site(t *testing.T) Site {

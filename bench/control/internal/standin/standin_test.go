@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/config"
-	"pgmtls-proxy/internal/delivery"
-	"pgmtls-proxy/internal/testpki"
+	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // The control plane's own courier brings policies, and takes the stand-ins' word for what is in force.
@@ -45,14 +45,14 @@ func TestCourierTakesAStandInForAProxy(t *testing.T) {
 	began := time.Now()
 	policies := newPolicies(t)
 	for i, place := range places[:2] {
-		courier := delivery.Courier{Database: "orders", Dir: place.Dir, Admin: config.Address{Network: "unix", Address: place.Socket}}
+		courier := policysync.Courier{Database: "orders", Dir: place.Dir, Admin: config.Address{Network: "unix", Address: place.Socket}}
 		for generation := range int64(3) {
 			before := time.Now()
 			if _, err := courier.Publish(ctx, policies.of(generation+1)); err != nil {
 				t.Fatal(err)
 			}
-			var last delivery.Report
-			if err := courier.Await(ctx, generation+1, func(r delivery.Report) { last = r }); err != nil {
+			var last policysync.Report
+			if err := courier.Await(ctx, generation+1, func(r policysync.Report) { last = r }); err != nil {
 				t.Fatalf("stand-in %d, generation %d: %v", i, generation+1, err)
 			}
 			if last.InForce != generation+1 || last.AppliedAt.Sub(before) < quiet {
@@ -103,13 +103,13 @@ func newPolicies(t *testing.T) policies {
 	return policies{ca, ca.MustIssue(t, testpki.Server("db.example.com"))}
 }
 
-func (p policies) of(generation int64) delivery.Policy {
-	ca := delivery.FileName("client-ca", "pem", p.ca.PEM())
-	crt, key := delivery.FileName("server", "crt", p.server.CertPEM), delivery.FileName("server", "key", p.server.KeyPEM)
-	text := delivery.Header("orders", generation) + fmt.Sprintf(
+func (p policies) of(generation int64) policysync.Policy {
+	ca := policysync.FileName("client-ca", "pem", p.ca.PEM())
+	crt, key := policysync.FileName("server", "crt", p.server.CertPEM), policysync.FileName("server", "key", p.server.KeyPEM)
+	text := policysync.Header("orders", generation) + fmt.Sprintf(
 		"generation: %q\nclient_ca: [%s]\ncertificates: [{cert: %s, key: %s}]\nip_rules: [{id: office, cidr: 192.0.2.%d/32}]\n", fmt.Sprint(generation), ca, crt, key, generation)
-	return delivery.Policy{Database: "orders", Generation: generation, Files: map[string][]byte{
-		delivery.PolicyFile: []byte(text), ca: p.ca.PEM(), crt: p.server.CertPEM, key: p.server.KeyPEM}}
+	return policysync.Policy{Database: "orders", Generation: generation, Files: map[string][]byte{
+		policysync.PolicyFile: []byte(text), ca: p.ca.PEM(), crt: p.server.CertPEM, key: p.server.KeyPEM}}
 }
 
 func asked(t *testing.T, socket string, since time.Time) (answer Asked) {

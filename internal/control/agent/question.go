@@ -1,0 +1,48 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"pgmtls-proxy/internal/control/api"
+)
+
+const (
+	maxAnswers   = 16               // questions that are answered at the same time; the control plane has no more wait
+	answerWithin = 15 * time.Second // whoever asks waits no longer
+)
+
+// ask begins to answer a question. One too many is not answered: it is asked again, or nobody waits.
+func (a *agent) ask(ctx context.Context, q api.Question) {
+	select {
+	case a.asking <- struct{}{}:
+	default:
+		a.log.Warn().Msg("too many questions; one is not answered")
+		return
+	}
+	a.answers.Go(func() {
+		defer func() { <-a.asking }()
+		ctx, cancel := context.WithTimeout(ctx, answerWithin)
+		defer cancel()
+		effect, err := a.route.Answer(ctx, q.Policy)
+		if err != nil {
+			a.answer(ctx, q.ID, api.Answer{Error: cut(err.Error(), maxSaid)})
+			return
+		}
+		a.answer(ctx, q.ID, api.Answer{Effect: &effect})
+	})
+}
+
+func (a *agent) answer(ctx context.Context, question string, answer api.Answer) {
+	a.mu.Lock()
+	client := a.client
+	a.mu.Unlock()
+	err := client.Answer(ctx, question, answer)
+	if refused, ok := errors.AsType[*api.Error](err); ok && refused.ID == api.NotFound {
+		return // nobody waits any more
+	}
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn().Err(err).Msg("an answer got lost")
+	}
+}

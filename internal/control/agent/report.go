@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policysync"
+)
+
+// Bounds of what the control plane takes in a report.
+const (
+	maxCertificates = 1000
+	maxReasons      = 64
+	maxName         = 64  // bytes of a reason, or of a serial
+	maxVersion      = 128 // bytes
+	maxSaid         = 4096
+)
+
+// report tells the control plane what the proxy says.
+func (a *agent) report(ctx context.Context, r policysync.Report) error {
+	a.mu.Lock()
+	client := a.client
+	if a.behind {
+		// The proxy's directory may be empty, and the generation has been given out all the same.
+		r.OnDisk = max(r.OnDisk, a.newest.Generation)
+	}
+	if a.rejected != "" {
+		r.Error = strings.TrimSuffix(a.rejected+"; "+r.Error, "; ")
+	}
+	a.mu.Unlock()
+	err := client.Report(ctx, bounded(r))
+	if refused, ok := errors.AsType[*api.Error](err); ok && refused.ID == api.InvalidParams {
+		a.log.Error().Err(err).Msg("the control plane does not take a report")
+		return nil // the next one may be another
+	}
+	return err
+}
+
+// bounded takes out of a report what would be refused.
+func bounded(r policysync.Report) policysync.Report {
+	r.Error, r.Drift, r.ProxyVersion = cut(r.Error, maxSaid), cut(r.Drift, maxSaid), cut(r.ProxyVersion, maxVersion)
+	r.Ended = maps.Clone(r.Ended)
+	maps.DeleteFunc(r.Ended, func(reason string, _ int) bool { return len(reason) > maxName })
+	if len(r.Ended) > maxReasons {
+		r.Ended = nil
+	}
+	if len(r.Certificates) > maxCertificates { // those that were seen last count
+		serials := slices.SortedFunc(maps.Keys(r.Certificates), func(x, y string) int {
+			return cmp.Or(r.Certificates[y].LastSeen.Compare(r.Certificates[x].LastSeen), cmp.Compare(x, y))
+		})
+		seen := make(map[string]policysync.Usage, maxCertificates)
+		for _, serial := range serials[:maxCertificates] {
+			seen[serial] = r.Certificates[serial]
+		}
+		r.Certificates = seen
+	}
+	return r
+}
+
+// cut shortens a text to at most so many bytes.
+func cut(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && text[limit]&0xc0 == 0x80 { // not within a rune
+		limit--
+	}
+	return text[:limit]
+}

@@ -1,0 +1,207 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/testkit/testpki"
+)
+
+// database is the one of the tests.
+const database = "0a1b2c3d-0000-4000-8000-000000000001"
+
+// patience is how long a test waits for what should happen at once. Nothing waits it out when all is well.
+const patience = 30 * time.Second
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until the condition gives nil, and fails the test with its last error when it doesn't.
+func eventually(t testing.TB, condition func() error) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := condition()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline.C:
+			t.Fatalf("after %v: %v", patience, err)
+		case <-tick.C:
+		}
+	}
+}
+
+// press makes policies.
+type press struct {
+	ca     *testpki.CA
+	server *testpki.Pair
+}
+
+func newPress(t testing.TB) *press {
+	ca := testpki.MustCA(t, "space")
+	return &press{ca, ca.MustIssue(t, testpki.Server("db.example.com"))}
+}
+
+// policy is one of a generation, whose rule has the generation in it.
+func (s *press) policy(t testing.TB, generation int64) policysync.Policy {
+	t.Helper()
+	ca := policysync.FileName("client-ca", "pem", s.ca.PEM())
+	crt, key := policysync.FileName("server", "crt", s.server.CertPEM), policysync.FileName("server", "key", s.server.KeyPEM)
+	text, err := json.Marshal(map[string]any{
+		"generation":   fmt.Sprint(generation),
+		"client_ca":    []string{ca},
+		"certificates": []any{map[string]any{"cert": crt, "key": key}},
+		"ip_rules":     []any{map[string]any{"id": fmt.Sprintf("rule-%d", generation), "cidr": "127.0.0.0/8"}},
+	})
+	must(t, err)
+	return policysync.Policy{Database: database, Generation: generation, Files: map[string][]byte{
+		policysync.PolicyFile: append([]byte(policysync.Header(database, generation)), text...),
+		ca:                    s.ca.PEM(), crt: s.server.CertPEM, key: s.server.KeyPEM,
+	}}
+}
+
+// logged keeps what an agent logs.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// site is where an agent runs.
+type site struct {
+	Options
+	log *logged
+}
+
+func newSite(t *testing.T, c *control) *site {
+	dir := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(dir, "policy"), 0o750))
+	l := &logged{}
+	return &site{Options{
+		Database: database, Control: c.URL, CAFile: c.CAFile, Token: theToken,
+		PolicyDir: filepath.Join(dir, "policy"), StateDir: filepath.Join(dir, "state"),
+		Admin:        config.Address{Network: "unix", Address: filepath.Join(dir, "nobody.sock")},
+		ObserveEvery: 50 * time.Millisecond, Log: zerolog.New(l),
+	}, l}
+}
+
+// start runs an agent until it is stopped. Stop gives what Run gave.
+func (s *site) start(t *testing.T) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, s.Options) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+	t.Cleanup(func() {
+		if err := stop(); err != nil && !errors.Is(err, ErrRefused) {
+			t.Errorf("the agent ended with %v", err)
+		}
+		if t.Failed() {
+			t.Logf("the agent logged:\n%s", s.log)
+		}
+	})
+	return stop
+}
+
+// run runs an agent that ends by itself.
+func (s *site) run(t *testing.T) error {
+	t.Helper()
+	ctx := soon(t)
+	err := Run(ctx, s.Options)
+	if ctx.Err() != nil {
+		t.Errorf("the agent does not end; it logged:\n%s", s.log)
+	}
+	return err
+}
+
+// lies waits until a generation lies in the policy directory, whole.
+func (s *site) lies(t *testing.T, generation int64) {
+	t.Helper()
+	eventually(t, func() error {
+		if got, err := readWhole(s.PolicyDir); err != nil || got != generation {
+			return fmt.Errorf("generation %d lies there, want %d: %w", got, generation, err)
+		}
+		return nil
+	})
+}
+
+// readWhole reads a directory as a reader without locks would: it takes what it found when policy.yaml is still the same
+// behind it. The generation is 0 when there is none.
+func readWhole(dir string) (generation int64, err error) {
+	for range 1000 {
+		first, err := os.ReadFile(filepath.Join(dir, policysync.PolicyFile))
+		if errors.Is(err, fs.ErrNotExist) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		p, wrong := readPolicy(dir, first)
+		again, err := os.ReadFile(filepath.Join(dir, policysync.PolicyFile))
+		if err != nil {
+			return 0, err
+		}
+		if bytes.Equal(first, again) {
+			return p.Generation, wrong
+		}
+	}
+	return 0, errors.New("policy.yaml keeps changing")
+}
+
+func readPolicy(dir string, text []byte) (policysync.Policy, error) {
+	p := policysync.Policy{Files: map[string][]byte{policysync.PolicyFile: text}}
+	p.Database, p.Generation, _ = policysync.ParseHeader(text)
+	parsed, err := config.ParsePolicy(policysync.PolicyFile, text)
+	if err != nil {
+		return p, err
+	}
+	names := []string{}
+	for _, f := range append(parsed.ClientCA, parsed.ClientCRL...) {
+		names = append(names, f.Path)
+	}
+	for _, pair := range parsed.Certificates {
+		names = append(names, pair.Cert.Path, pair.Key.Path)
+	}
+	for _, name := range names {
+		if p.Files[name], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
+			return p, err
+		}
+	}
+	return p, p.Check()
+}

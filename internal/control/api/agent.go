@@ -1,0 +1,67 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"pgmtls-proxy/internal/control/policysync"
+)
+
+// Certify asks for an agent's client certificate: with the one-time token as Bearer to enrol, with the present
+// certificate to renew it.
+type Certify struct {
+	CSR string `json:"csr"` // PKCS #10 in PEM; its subject does not count
+}
+
+// Certified is the certificate. A renewed one replaces the one before as soon as it was used.
+type Certified struct {
+	Agent       string    `json:"agent"`    // id
+	Database    string    `json:"database"` // id
+	Proxy       string    `json:"proxy"`
+	Certificate string    `json:"certificate"` // PEM
+	ControlCA   string    `json:"control_ca"`  // PEM: what to trust from now on
+	RenewAt     time.Time `json:"renew_at"`
+	ExpiresAt   time.Time `json:"expires_at"`
+}
+
+// StreamLine is one line of the agents' stream. Exactly one field is there. A line that a newer server sends and that
+// has none of them is to be skipped.
+type StreamLine struct {
+	Policy    *policysync.Policy `json:"policy,omitempty"`
+	Question  *Question          `json:"question,omitempty"`
+	Heartbeat *Heartbeat         `json:"heartbeat,omitempty"`
+}
+
+// Question asks what a policy would do. The answer goes to /v1/agent/answers/{id}.
+type Question struct {
+	ID     string            `json:"id"`
+	Policy policysync.Policy `json:"policy"`
+}
+
+// Answer is the agent's. Exactly one field is there.
+type Answer struct {
+	Effect *policysync.Effect `json:"effect,omitempty"`
+	Error  string             `json:"error,omitempty"`
+}
+
+// Heartbeat comes every [HeartbeatEvery], whatever else does.
+type Heartbeat struct {
+	At time.Time `json:"at"`
+}
+
+const (
+	HeartbeatEvery = 10 * time.Second // on both streams; on the event stream it is a comment
+	SilenceBound   = 35 * time.Second // with no line for so long a client takes the stream for dead
+)
+
+// Digest tells two policies apart: the SHA-256 of [policysync.PolicyFile], in hex. That file names all others by what is
+// in them. Empty without it.
+func Digest(policy policysync.Policy) string {
+	text, ok := policy.Files[policysync.PolicyFile]
+	if !ok {
+		return ""
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}

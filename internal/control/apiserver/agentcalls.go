@@ -1,0 +1,120 @@
+package apiserver
+
+import (
+	"net/http"
+
+	"pgmtls-proxy/internal/control/access"
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/registry"
+)
+
+func enrollAgent(c *call) error {
+	var body api.Certify
+	if err := c.read(&body); err != nil {
+		return err
+	}
+	if err := c.stillThere(); err != nil {
+		return err
+	}
+	certified, err := c.server.access.Agents.Enrol(c.ctx(), c.caller, []byte(body.CSR))
+	if err != nil {
+		return err
+	}
+	return c.answerCertified("agent.enrol", certified)
+}
+
+func renewAgent(c *call) error {
+	var body api.Certify
+	if err := c.read(&body); err != nil {
+		return err
+	}
+	certified, err := c.server.access.Agents.Renew(c.ctx(), c.caller, []byte(body.CSR))
+	if err != nil {
+		return err
+	}
+	return c.answerCertified("agent.renew", certified)
+}
+
+func (c *call) answerCertified(action string, certified access.Certified) error {
+	agent := certified.Agent
+	c.note(registry.Record{Action: action, Database: agent.Database, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
+	return c.answer(http.StatusCreated, api.Certified{Agent: agent.ID, Database: agent.Database, Proxy: agent.Proxy,
+		Certificate: certified.CertificatePEM, ControlCA: c.server.access.Control.CertificatePEM(),
+		RenewAt: utc(certified.RenewAt), ExpiresAt: utc(certified.ExpiresAt)})
+}
+
+// takeReport passes on what a proxy says of itself. For which proxy it speaks, the agent's certificate says.
+func takeReport(c *call) error {
+	var report policysync.Report
+	if err := c.read(&report); err != nil {
+		return err
+	}
+	if err := checkReport(report); err != nil {
+		return err
+	}
+	if err := c.stillThere(); err != nil {
+		return err
+	}
+	if err := c.server.registry.Acknowledge(c.ctx(), c.caller.Database, c.caller.Proxy, report); err != nil {
+		return err
+	}
+	return c.done()
+}
+
+// Bounds of what a report may put into the database's document.
+const (
+	maxReasons      = 64
+	maxCertificates = 1000
+	maxSaid         = 4096
+)
+
+func checkReport(r policysync.Report) error {
+	switch {
+	case r.Applied < 0 || r.InForce < 0 || r.Kept < 0:
+		return invalid("a report counts from 0")
+	case len(r.Ended) > maxReasons:
+		return invalid("sessions_ended has more than %d reasons", maxReasons)
+	case len(r.Certificates) > maxCertificates:
+		return invalid("certificates has more than %d serials; leave those out that nobody uses", maxCertificates)
+	case len(r.Error) > maxSaid || len(r.Drift) > maxSaid || len(r.ProxyVersion) > 128:
+		return invalid("error and drift have at most %d bytes, proxy_version 128", maxSaid)
+	}
+	for reason, n := range r.Ended {
+		if n < 0 || len(reason) > 64 {
+			return invalid("sessions_ended has what is no reason")
+		}
+	}
+	for serial, usage := range r.Certificates {
+		if usage.Sessions < 0 || len(serial) > 64 {
+			return invalid("certificates has what is no serial")
+		}
+	}
+	return nil
+}
+
+// takeAnswer passes on the answer to a question, if it is one that this agent was asked.
+func takeAnswer(c *call) error {
+	var body api.Answer
+	if err := c.read(&body); err != nil {
+		return err
+	}
+	if (body.Effect == nil) == (body.Error == "") {
+		return invalid("an answer has an effect, or an error")
+	}
+	if len(body.Error) > maxSaid {
+		return invalid("error has at most %d bytes", maxSaid)
+	}
+	id := c.r.PathValue("question")
+	if !c.server.hub.answered(id, c.caller.Database, c.caller.Proxy) {
+		return notFound("nobody waits for an answer to this question any more")
+	}
+	answer := registry.Answer{Error: body.Error}
+	if body.Effect != nil {
+		answer.Effect = *body.Effect
+	}
+	if err := c.server.registry.Reply(c.ctx(), id, answer); err != nil {
+		return err
+	}
+	return c.done()
+}

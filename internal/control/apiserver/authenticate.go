@@ -1,0 +1,48 @@
+package apiserver
+
+import (
+	"net/http"
+	"strings"
+
+	"pgmtls-proxy/internal/control/access"
+	"pgmtls-proxy/internal/control/api"
+)
+
+// authenticate finds out who asks: whoever shows a token, as Bearer or as the password of Basic with an empty user, is
+// its holder, also where there is a client certificate; else the agent whose certificate it is.
+func (c *call) authenticate() (access.Caller, error) {
+	shows := c.r.Header.Values("Authorization")
+	switch {
+	case len(shows) > 1:
+		return access.Caller{}, unauthorized("there is more than one Authorization header")
+	case len(shows) == 1:
+		token, err := credential(c.r)
+		if err != nil {
+			return access.Caller{}, err
+		}
+		return c.server.access.Tokens.Check(c.ctx(), token)
+	case c.r.TLS != nil && len(c.r.TLS.VerifiedChains) > 0:
+		return c.server.access.Agents.Check(c.ctx(), c.r.TLS.VerifiedChains[0][0])
+	}
+	return access.Caller{}, unauthorized("a token is needed: send it as Authorization: Bearer, or as the password of HTTP Basic with an empty user")
+}
+
+// credential reads the one Authorization header.
+func credential(r *http.Request) (token string, err error) {
+	if user, password, ok := r.BasicAuth(); ok {
+		// Nobody's name is asked for, so one that is sent is meant for something else.
+		if user != "" {
+			return "", unauthorized("HTTP Basic needs an empty user here, and the token as password")
+		}
+		return password, nil
+	}
+	scheme, token, found := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !found || !strings.EqualFold(scheme, "Bearer") {
+		return "", unauthorized("the Authorization header is neither Bearer nor Basic")
+	}
+	return strings.TrimSpace(token), nil
+}
+
+func unauthorized(message string) error {
+	return &api.Error{ID: api.Unauthorized, Message: message}
+}

@@ -1,0 +1,56 @@
+package apiserver
+
+import (
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/registry"
+)
+
+// newProxy takes a proxy that is to be registered. One beside the daemon makes the daemon write files, perhaps as
+// root, and ask an address: both only where the daemon's own operator has said so, whatever the API's callers may do.
+func (c *call) newProxy(asks api.NewProxy) (registry.NewProxy, error) {
+	if asks.PolicyDir == "" && asks.Admin == "" {
+		if asks.Node != "" {
+			return registry.NewProxy{}, invalid("a node goes with a policy_dir; a proxy with an agent has none")
+		}
+		return registry.NewProxy{Name: asks.Name}, nil
+	}
+	if asks.PolicyDir == "" || asks.Admin == "" {
+		return registry.NewProxy{}, invalid("a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither")
+	}
+	if asks.Node != "" && asks.Node != c.server.node {
+		return registry.NewProxy{}, invalid("this daemon is the node %s and can't look at directories of another one; ask the daemon of %s", c.server.node, shown(asks.Node))
+	}
+	admin, err := config.ParseAddress(asks.Admin)
+	if err == nil {
+		err = admin.CheckLocal()
+	}
+	if err != nil {
+		return registry.NewProxy{}, invalid("admin: %s", err)
+	}
+	dir, err := policysync.Below(c.server.roots, asks.PolicyDir)
+	if err != nil {
+		return registry.NewProxy{}, invalid("policy_dir: %s", err)
+	}
+	if err := c.unused(dir); err != nil {
+		return registry.NewProxy{}, err
+	}
+	return registry.NewProxy{Name: asks.Name, Node: c.server.node, PolicyDir: dir, Admin: admin.String()}, nil
+}
+
+// unused refuses a directory that another proxy has: two policies in one directory would take turns.
+func (c *call) unused(dir string) error {
+	databases, err := c.server.registry.Databases(c.ctx())
+	if err != nil {
+		return err
+	}
+	for _, db := range databases {
+		for _, proxy := range db.Proxies {
+			if proxy.Node == c.server.node && proxy.PolicyDir == dir {
+				return &api.Error{ID: api.Conflict, Message: "policy_dir: proxy " + proxy.Name + " of database " + db.Name + " has this directory already"}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package apiserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/registry"
+)
+
+// health remembers the last look at the store. Anybody may ask, and asking often must cost nothing.
+type health struct {
+	mu  sync.Mutex
+	at  time.Time
+	err error
+}
+
+const (
+	healthFor  = time.Second     // how long a look counts
+	healthTime = 3 * time.Second // for one
+)
+
+func (s *Server) healthy(ctx context.Context) error {
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	if now := s.now(); now.Sub(s.health.at) >= healthFor || s.health.at.IsZero() {
+		// Others wait for this look too: it must not end with this client.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTime)
+		defer cancel()
+		s.health.err = s.store.Health(ctx)
+		s.health.at = now
+	}
+	return s.health.err
+}
+
+func getHealth(c *call) error {
+	if err := c.server.healthy(c.ctx()); err != nil {
+		c.w.cause = err
+		return &api.Error{ID: api.Unavailable, Message: "the store of this daemon does not work; its log says why"}
+	}
+	return c.answer(http.StatusOK, api.Health{Status: "ok"})
+}
+
+func getVersion(c *call) error {
+	return c.answer(http.StatusOK, api.Version{Version: c.server.version})
+}
+
+func getOpenAPI(c *call) error {
+	c.w.Header().Set("Content-Type", "application/yaml")
+	c.w.WriteHeader(http.StatusOK)
+	c.w.Write(api.OpenAPI)
+	return nil
+}
+
+func showMetrics(handler http.Handler) func(*call) error {
+	return func(c *call) error {
+		handler.ServeHTTP(c.w, c.r)
+		return nil
+	}
+}
+
+// saveSnapshot sends the store, one at a time: it is read as a whole. An answer that is cut off is no snapshot, and
+// restoring one says so.
+func saveSnapshot(c *call) error {
+	select {
+	case c.server.saving <- struct{}{}:
+		defer func() { <-c.server.saving }()
+	default:
+		return &api.Error{ID: api.RateLimit, Message: "another snapshot is being taken; try again when it is done"}
+	}
+	if err := c.server.healthy(c.ctx()); err != nil {
+		c.w.cause = err
+		return &api.Error{ID: api.Unavailable, Message: "the store of this daemon does not work; its log says why"}
+	}
+	c.note(registry.Record{Action: "snapshot.save"})
+	ctx, release := c.server.access.Hold(c.ctx(), c.caller)
+	defer release()
+	out, err := newStream(c, "application/octet-stream")
+	if err != nil {
+		return nil // nobody waits any more
+	}
+	defer out.close()
+	if err := c.server.store.SaveSnapshot(ctx, out); err != nil {
+		return fmt.Errorf("send the snapshot: %w", err)
+	}
+	return out.flush()
+}

@@ -1,0 +1,160 @@
+package apiserver
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/store"
+)
+
+// counts are the series of the API. Their labels are methods, paths of the table and status codes: closed sets,
+// whatever is asked.
+type counts struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	streams  *prometheus.GaugeVec
+}
+
+func newCounts(registry *prometheus.Registry, state controlState) *counts {
+	c := &counts{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pgmtls_api_requests_total", Help: "Requests by method, route and status code; 401 and 403 are refused callers, 499 are clients that went away."}, []string{"method", "route", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "pgmtls_api_request_seconds", Help: "Time from a request's header to its answer's end, without streams.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}}, []string{"method", "route"}),
+		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "pgmtls_api_streams", Help: "Open streams by route."}, []string{"route"}),
+	}
+	registry.MustRegister(c.requests, c.seconds, c.streams, state)
+	return c
+}
+
+func (c *counts) request(call *call, took time.Duration) {
+	name := method(call.r.Method)
+	c.requests.WithLabelValues(name, call.route.path, strconv.Itoa(call.w.status)).Inc()
+	if !call.route.stream {
+		c.seconds.WithLabelValues(name, call.route.path).Observe(took.Seconds())
+	}
+}
+
+// open counts a stream until its end.
+func (c *counts) open(route string) (closed func()) {
+	gauge := c.streams.WithLabelValues(route)
+	gauge.Inc()
+	return gauge.Dec
+}
+
+// controlState is the state of the control plane as series, looked up when somebody asks.
+type controlState struct {
+	registry *registry.Registry
+	store    *store.Store
+	leading  func() bool
+	now      func() time.Time
+}
+
+var (
+	descUp        = describe("up", "Whether the store answers.")
+	descDatabases = describe("databases", "Databases.")
+	descProxies   = describe("proxies", "Proxies of all databases.")
+	descBehind    = describe("proxies_behind", "Proxies that do not have the newest policy of their database in force.")
+	descFailing   = describe("proxies_failing", "Proxies that refuse the policy that they were given, or whose files somebody else changed.")
+	descOldest    = describe("oldest_unacknowledged_seconds", "Age of the oldest change that is not in force everywhere; 0: there is none.")
+	descLeader    = describe("leader", "Whether this daemon is the leader.")
+	descSize      = describe("store_bytes", "Size of the store on disk.")
+	descInUse     = describe("store_in_use_bytes", "What of it holds something.")
+	descQuota     = describe("store_quota_bytes", "Size from which on nothing can be written; 0: not known.")
+)
+
+func describe(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("pgmtls_control_"+name, help, nil, nil)
+}
+
+// Describe tells which series there are.
+func (controlState) Describe(descs chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descLeader, descSize, descInUse, descQuota} {
+		descs <- desc
+	}
+}
+
+// collectTime bounds one look at the state.
+const collectTime = 5 * time.Second
+
+// Collect looks at the state. When the store does not answer, up is 0 and what is not known is left out.
+func (s controlState) Collect(series chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), collectTime)
+	defer cancel()
+	tell := func(desc *prometheus.Desc, value float64) {
+		series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
+	}
+	tell(descLeader, number(s.leading != nil && s.leading()))
+	databases, err := s.registry.Databases(ctx)
+	if err == nil {
+		s.count(databases, tell)
+	}
+	stats, statsErr := s.store.Stats(ctx)
+	if statsErr == nil {
+		tell(descSize, float64(stats.Size))
+		tell(descInUse, float64(stats.InUse))
+		tell(descQuota, float64(stats.Quota))
+	}
+	tell(descUp, number(err == nil && statsErr == nil))
+}
+
+func (s controlState) count(databases []registry.Database, tell func(*prometheus.Desc, float64)) {
+	var proxies, behind, failing int
+	var oldest time.Duration
+	now := s.now()
+	for _, db := range databases {
+		proxies += len(db.Proxies)
+		for _, proxy := range db.Proxies {
+			if proxy.Acknowledged.InForce < db.Generation {
+				behind++
+			}
+			if proxy.Acknowledged.Error != "" || proxy.Acknowledged.Drift != "" {
+				failing++
+			}
+		}
+		if since, waits := waitingSince(db); waits {
+			oldest = max(oldest, now.Sub(since))
+		}
+	}
+	tell(descDatabases, float64(len(databases)))
+	tell(descProxies, float64(proxies))
+	tell(descBehind, float64(behind))
+	tell(descFailing, float64(failing))
+	tell(descOldest, oldest.Seconds())
+}
+
+// waitingSince is when the oldest change of a database was made that is not in force everywhere. A database without
+// proxies waits for nobody.
+func waitingSince(db registry.Database) (since time.Time, waits bool) {
+	if len(db.Proxies) == 0 {
+		return time.Time{}, false
+	}
+	add := func(status registry.Status, at time.Time) {
+		switch status {
+		case registry.Provisioning, registry.Deprovisioning, registry.Authorizing, registry.Deauthorizing, registry.Pending, registry.Disabling:
+			if !waits || at.Before(since) {
+				since, waits = at, true
+			}
+		}
+	}
+	if db.MTLS != nil {
+		add(db.MTLS.Status, db.MTLS.UpdatedAt)
+	}
+	for _, rule := range db.Rules {
+		add(rule.Status, rule.UpdatedAt)
+	}
+	for _, certificate := range db.Certificates {
+		add(certificate.Status, certificate.UpdatedAt)
+	}
+	return since, waits
+}
+
+func number(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}

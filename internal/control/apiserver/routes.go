@@ -1,0 +1,148 @@
+package apiserver
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"pgmtls-proxy/internal/control/access"
+	"pgmtls-proxy/internal/control/api"
+)
+
+// route is one row of the table: a method and a path, who may, and what is done.
+type route struct {
+	method string
+	path   string
+	action access.Action
+	about  about // nil: no database
+	do     func(*call) error
+
+	open       bool  // to anybody
+	stream     bool  // the answer goes on without end
+	body       int64 // bound of the body, for those that read one
+	mayBeEmpty bool  // an empty body is good
+	lenient    bool  // unknown fields of the body are ignored
+}
+
+const (
+	endpointPath = "/postgres/v0/databases/{database}/tls-endpoint"
+	databasePath = "/v1/databases/{database}"
+)
+
+// table has every route. Heroku's paths ignore unknown fields, since its clients send some that mean nothing here;
+// agents' paths do, since agents and daemons are not upgraded in the same minute.
+func (s *Server) table(metrics *prometheus.Registry) []route {
+	const get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
+	return []route{
+		{method: get, path: endpointPath, action: access.ReadDatabase, about: aboutPath, do: getEndpoint},
+		{method: post, path: endpointPath, action: access.ChangeDatabase, about: aboutPath, do: createEndpoint},
+		{method: del, path: endpointPath, action: access.ChangeDatabase, about: aboutPath, do: deleteEndpoint},
+		{method: get, path: endpointPath + "/ip-rules", action: access.ReadDatabase, about: aboutPath, do: listRules},
+		{method: post, path: endpointPath + "/ip-rules", action: access.ChangeDatabase, about: aboutPath, do: createRule, body: api.MaxBody, lenient: true},
+		{method: get, path: endpointPath + "/ip-rules/{rule}", action: access.ReadDatabase, about: aboutPath, do: getRule},
+		{method: del, path: endpointPath + "/ip-rules/{rule}", action: access.ChangeDatabase, about: aboutPath, do: deleteRule},
+		{method: get, path: endpointPath + "/certificates", action: access.ReadDatabase, about: aboutPath, do: listCertificates},
+		{method: post, path: endpointPath + "/certificates", action: access.ChangeDatabase, about: aboutPath, do: createCertificate, body: api.MaxBody, lenient: true, mayBeEmpty: true},
+		{method: get, path: endpointPath + "/certificates/{certificate}", action: access.ReadDatabase, about: aboutPath, do: getCertificate},
+		{method: del, path: endpointPath + "/certificates/{certificate}", action: access.ChangeDatabase, about: aboutPath, do: deleteCertificate},
+		{method: post, path: endpointPath + "/certificates/{certificate}/keep", action: access.ChangeDatabase, about: aboutPath, do: keepCertificate},
+		{method: get, path: endpointPath + "/certificates/{certificate}/files", action: access.ReadKeys, about: aboutPath, do: getCertificateFiles},
+
+		{method: get, path: "/v1/databases", action: access.ListDatabases, do: listDatabases},
+		{method: post, path: "/v1/databases", action: access.ManageDatabases, do: createDatabase, body: api.MaxBody},
+		{method: get, path: databasePath, action: access.ReadDatabase, about: aboutPath, do: getDatabase},
+		{method: del, path: databasePath, action: access.ManageDatabases, about: aboutPath, do: deleteDatabase},
+		{method: post, path: databasePath + "/proxies", action: access.ManageDatabases, about: aboutPath, do: addProxy, body: api.MaxBody},
+		{method: del, path: databasePath + "/proxies/{proxy}", action: access.ManageDatabases, about: aboutPath, do: removeProxy},
+		{method: get, path: databasePath + "/acknowledgements", action: access.ReadDatabase, about: aboutPath, do: getAcknowledgements},
+		{method: get, path: databasePath + "/url", action: access.ReadDatabase, about: aboutPath, do: getConnection},
+
+		{method: get, path: "/v1/spaces", action: access.ReadSpaces, do: listSpaces},
+		{method: get, path: "/v1/spaces/{space}/ca", action: access.ReadSpaces, do: listAuthorities},
+		{method: post, path: "/v1/spaces/{space}/ca/rotate", action: access.ManageSpaces, do: rotateCA},
+		{method: post, path: "/v1/spaces/{space}/ca/import", action: access.ManageSpaces, do: importCA, body: api.MaxImport},
+		{method: post, path: "/v1/spaces/{space}/ca/{authority}/retire", action: access.ManageSpaces, do: retireCA},
+
+		{method: get, path: "/v1/tokens", action: access.ReadAccess, do: listTokens},
+		{method: post, path: "/v1/tokens", action: access.ManageAccess, do: createToken, body: api.MaxBody},
+		{method: del, path: "/v1/tokens/{token}", action: access.ManageAccess, do: revokeToken},
+		{method: get, path: "/v1/agents", action: access.ReadAccess, do: listAgents},
+		{method: post, path: "/v1/agents", action: access.ManageAccess, do: createEnrolment, body: api.MaxBody},
+		{method: del, path: "/v1/agents/{agent}", action: access.ManageAccess, do: revokeAgent},
+
+		{method: get, path: "/v1/audit", action: access.ReadTrail, about: aboutQuery, do: listAudit},
+		{method: get, path: "/v1/events", action: access.ReadTrail, about: aboutQuery, do: streamEvents, stream: true},
+
+		{method: get, path: "/v1/snapshot", action: access.TakeSnapshot, do: saveSnapshot, stream: true},
+		{method: get, path: "/v1/health", open: true, do: getHealth},
+		{method: get, path: "/v1/version", action: access.Greet, do: getVersion},
+		{method: get, path: "/v1/openapi.yaml", open: true, do: getOpenAPI},
+		{method: get, path: "/metrics", action: access.ReadMetrics, do: showMetrics(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{DisableCompression: true}))},
+
+		{method: post, path: "/v1/agent/enroll", action: access.Enrol, about: aboutOwn, do: enrollAgent, body: api.MaxBody, lenient: true},
+		{method: post, path: "/v1/agent/renew", action: access.Deliver, about: aboutOwn, do: renewAgent, body: api.MaxBody, lenient: true},
+		{method: get, path: "/v1/agent/stream", action: access.Deliver, about: aboutOwn, do: streamAgent, stream: true},
+		{method: post, path: "/v1/agent/reports", action: access.Deliver, about: aboutOwn, do: takeReport, body: api.MaxReport, lenient: true},
+		{method: post, path: "/v1/agent/answers/{question}", action: access.Deliver, about: aboutOwn, do: takeAnswer, body: api.MaxReport, lenient: true},
+	}
+}
+
+// build makes the handler of the table.
+func (s *Server) build(metrics *prometheus.Registry) http.Handler {
+	byPath := map[string]map[string]*route{}
+	for _, row := range s.table(metrics) {
+		if row.about == nil {
+			row.about = aboutNone
+		}
+		if byPath[row.path] == nil {
+			byPath[row.path] = map[string]*route{}
+		}
+		byPath[row.path][row.method] = &row
+		if row.method == http.MethodGet && !row.stream {
+			byPath[row.path][http.MethodHead] = &row // net/http sends the answer without its body
+		}
+	}
+	nowhere := &route{path: "none", open: true, do: func(c *call) error {
+		return notFound("there is nothing under this path; GET /v1/openapi.yaml tells what there is")
+	}}
+	mux := http.NewServeMux()
+	for path, methods := range byPath {
+		names := make([]string, 0, len(methods))
+		for name := range methods {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		allow := strings.Join(names, ", ")
+		other := &route{path: path, open: true, do: func(c *call) error {
+			c.w.Header().Set("Allow", allow)
+			return &api.Error{ID: api.MethodNotAllowed, Message: fmt.Sprintf("this path knows %s only", allow)}
+		}}
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if found := methods[r.Method]; found != nil {
+				s.serve(found, w, r)
+				return
+			}
+			s.serve(other, w, r)
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.serve(nowhere, w, r) })
+
+	// A page in a browser must not ask with what the browser remembers of its visitor.
+	crossing := http.NewCrossOriginProtection()
+	refused := &route{path: "none", open: true, do: func(c *call) error {
+		return &api.Error{ID: api.Forbidden, Message: "pages of other origins may not ask here"}
+	}}
+	crossing.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(refused, w, r) }))
+	inner := crossing.Handler(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !cleanPath(r.URL.Path) || r.Method == http.MethodConnect {
+			s.serve(nowhere, w, r)
+			return
+		}
+		inner.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,210 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/apiclient"
+	"pgmtls-proxy/internal/control/authority"
+)
+
+func (a *app) authorities() *cobra.Command {
+	show := &cobra.Command{
+		Use:               "show [SPACE]",
+		Short:             "Show the CAs of a space, and who still uses them",
+		Args:              between(0, 1),
+		ValidArgsFunction: a.spaceNames(),
+		RunE: a.run(func(s *session) error {
+			space, err := s.space()
+			if err != nil {
+				return err
+			}
+			authorities, err := s.Authorities(s, space)
+			if err != nil {
+				return err
+			}
+			return s.out.show(authorities, func() { s.out.authorities(space, authorities) })
+		}),
+	}
+	return a.client(group(&cobra.Command{
+		Use:   "ca [SPACE]",
+		Short: "The certificate authorities of a space",
+	}, show, a.rotateCA(), a.importCA(), a.retireCA()))
+}
+
+// space is the first argument, or the only space.
+func (s *session) space() (string, error) {
+	if len(s.args) > 0 {
+		return s.args[0], nil
+	}
+	spaces, err := s.Spaces(s)
+	if err != nil {
+		return "", err
+	}
+	switch len(spaces) {
+	case 0:
+		return "", fmt.Errorf("there is no space yet: it comes with its first database, pgmtls databases create")
+	case 1:
+		return spaces[0], nil
+	}
+	return "", usage(fmt.Errorf("there are %d spaces: name one, as in pgmtls ca show %s", len(spaces), clean(spaces[0])))
+}
+
+func (a *app) spaceNames() completion {
+	return a.complete(func(s *session) ([]cobra.Completion, error) {
+		if len(s.args) > 0 {
+			return nil, nil
+		}
+		return s.Spaces(s)
+	})
+}
+
+func (p *printer) authorities(space string, authorities []api.Authority) {
+	if len(authorities) == 0 {
+		p.line("Space %s has no CA yet. The first pgmtls mtls create makes it, or bring one: pgmtls ca import %[1]s --cert FILE --key FILE", clean(space))
+		return
+	}
+	for i, ca := range authorities {
+		if i > 0 {
+			p.line("")
+		}
+		p.authority(ca)
+		if len(ca.Users) == 0 {
+			continue
+		}
+		p.line("")
+		rows := [][]string{{"DATABASE", "CERTIFICATE", "NAME", "SESSIONS", "LAST SEEN", "EXPIRES"}}
+		for _, user := range ca.Users {
+			if user.Server {
+				rows = append(rows, []string{user.Database, "server", "-", "-", "-", or(moment(user.ExpiresAt), "-")})
+				continue
+			}
+			rows = append(rows, []string{user.Database, user.Certificate, user.Name, strconv.Itoa(user.Sessions),
+				or(moment(user.LastSeen), "-"), or(moment(user.ExpiresAt), "-")})
+		}
+		p.table(rows...)
+	}
+}
+
+func (p *printer) authority(ca api.Authority) {
+	origin := ""
+	if ca.External {
+		origin = "imported"
+	}
+	p.block(
+		row{"ca", ca.ID}, row{"space", ca.Space}, row{"subject", ca.Subject}, row{"state", ca.State}, row{"origin", origin},
+		row{"valid from", moment(ca.NotBefore)}, row{"valid until", moment(ca.NotAfter)},
+		row{"revoked", strconv.Itoa(ca.Revoked)}, row{"next CRL by", moment(ca.NextUpdate)},
+		row{"in use by", count(len(ca.Users), "certificate")},
+	)
+}
+
+func (a *app) rotateCA() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rotate SPACE",
+		Short: "Make a new CA that signs from now on; the one before stays trusted",
+		Long: `Makes a new CA that signs from now on. The one before stays trusted until it is retired, so nobody is cut off. Give the
+clients the new root certificate and new certificates meanwhile; pgmtls ca show says who still uses the old one.`,
+		Args:              exactly(1),
+		ValidArgsFunction: a.spaceNames(),
+		RunE: a.run(func(s *session) error {
+			ca, err := s.RotateCA(s, s.args[0])
+			if err != nil {
+				return err
+			}
+			return s.out.show(ca, func() { s.out.newAuthority(ca) })
+		}),
+	}
+}
+
+func (p *printer) newAuthority(ca api.Authority) {
+	p.authority(ca)
+	p.line("")
+	p.line("Who still uses the one before: pgmtls ca show %s", clean(ca.Space))
+}
+
+func (a *app) importCA() *cobra.Command {
+	var certificate, key string
+	cmd := &cobra.Command{
+		Use:   "import SPACE --cert FILE --key FILE",
+		Short: "Bring a CA, or an intermediate, that signs from now on; the one before stays trusted",
+		Args:  exactly(1),
+		RunE: a.run(func(s *session) error {
+			var ca api.ImportCA
+			for _, part := range []struct {
+				path string
+				into *string
+			}{{certificate, &ca.Certificate}, {key, &ca.PrivateKey}} {
+				text, err := readFile(part.path, maxPEM/2)
+				if err != nil {
+					return usage(fmt.Errorf("read the CA: %w", err))
+				}
+				*part.into = string(text)
+			}
+			if _, err := authority.ParseCA([]byte(ca.Certificate), []byte(ca.PrivateKey)); err != nil {
+				return usage(fmt.Errorf("this CA can't be used: %w", err))
+			}
+			imported, err := s.ImportCA(s, s.args[0], ca)
+			if err != nil {
+				return err
+			}
+			return s.out.show(imported, func() { s.out.newAuthority(imported) })
+		}),
+		ValidArgsFunction: a.spaceNames(),
+	}
+	cmd.Flags().StringVar(&certificate, "cert", "", "PEM `file`: the CA's certificate first, then those above it")
+	cmd.Flags().StringVar(&key, "key", "", "PEM `file` with its private key, not encrypted")
+	for _, name := range []string{"cert", "key"} {
+		_ = cmd.MarkFlagRequired(name)                      // it is there
+		_ = cmd.MarkFlagFilename(name, "pem", "crt", "key") // too
+	}
+	return cmd
+}
+
+func (a *app) retireCA() *cobra.Command {
+	var (
+		retirement apiclient.Retirement
+		confirm    confirmation
+	)
+	cmd := &cobra.Command{
+		Use:               "retire SPACE --id ID",
+		Short:             "Trust a CA no more; with --force although its certificates are in use",
+		Args:              exactly(1),
+		ValidArgsFunction: a.spaceNames(),
+		RunE: a.run(func(s *session) error {
+			retirement.Space = s.args[0]
+			if retirement.Force {
+				consequence := "This cuts off everybody in space " + s.args[0] + " whose certificate is of this CA: their sessions end, and they do not get in any more."
+				if err := s.confirm(confirm, s.args[0], consequence); err != nil {
+					return err
+				}
+			}
+			ca, err := s.RetireCA(s, retirement)
+			if isID(err, api.Conflict) && !retirement.Force {
+				return fmt.Errorf("%w\nWho uses it: pgmtls ca show %s. To cut them off: --force", s.advise(err), clean(s.args[0]))
+			}
+			if err != nil {
+				return err
+			}
+			return s.out.show(ca, func() { s.out.authority(ca) })
+		}),
+	}
+	cmd.Flags().StringVar(&retirement.ID, "id", "", "the CA's `id`")
+	_ = cmd.MarkFlagRequired("id") // it is there
+	cmd.Flags().BoolVar(&retirement.Force, "force", false, "although its certificates are in use")
+	confirm.flag(cmd, "space")
+	a.ids(cmd, func(s *session) ([]cobra.Completion, error) {
+		authorities, err := s.Authorities(s, s.args[0])
+		var found []cobra.Completion
+		for _, ca := range authorities {
+			if ca.State == api.RetiringCA {
+				found = append(found, cobra.CompletionWithDesc(ca.ID, clean(ca.Subject)))
+			}
+		}
+		return found, err
+	})
+	return cmd
+}

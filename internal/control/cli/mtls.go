@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"pgmtls-proxy/internal/control/api"
+)
+
+func (a *app) mtls() *cobra.Command {
+	status := &cobra.Command{
+		Use:               "status DB",
+		Short:             "Show mutual TLS of a database",
+		Args:              exactly(1),
+		ValidArgsFunction: a.databaseNames(),
+		RunE: a.run(func(s *session) error {
+			endpoint, err := s.TLSEndpoint(s, s.args[0])
+			if err != nil {
+				return err
+			}
+			return s.out.show(endpoint, func() { s.out.endpoint(endpoint) })
+		}),
+	}
+	return a.client(group(&cobra.Command{
+		Use:   "mtls DB",
+		Short: "Mutual TLS of a database",
+	}, status, a.createMTLS(), a.destroyMTLS()))
+}
+
+// endpoint prints mutual TLS as a block, as Heroku's clients do.
+func (p *printer) endpoint(endpoint api.TLSEndpoint) {
+	p.block(row{"addon", endpoint.Addon}, row{"app", endpoint.App}, row{"status", endpoint.Status}, row{"enabled by", endpoint.EnabledBy})
+}
+
+func (a *app) createMTLS() *cobra.Command {
+	var wait waiting
+	cmd := &cobra.Command{
+		Use:   "create DB",
+		Short: "Give a database mutual TLS: the space's CA, a server certificate and a first client certificate",
+		Long: `Gives a database mutual TLS. It makes the space's CA if there is none, the database's server certificate and a first
+client certificate. Nobody gets in before there is an IP rule too.`,
+		Args:              exactly(1),
+		ValidArgsFunction: a.databaseNames(),
+		RunE: a.run(func(s *session) error {
+			since := s.app.env.Now()
+			endpoint, err := s.CreateTLSEndpoint(s, s.args[0])
+			if err != nil {
+				return err
+			}
+			waited := s.reach(wait, target{
+				database: s.args[0], kind: api.WaitingTLSEndpoint, name: endpoint.Addon, want: api.Operational, since: since,
+				state: func(ctx context.Context) (string, error) {
+					now, err := s.TLSEndpoint(ctx, s.args[0])
+					if err == nil {
+						endpoint = now
+					}
+					return now.Status, err
+				},
+			})
+			return after(waited, s.out.show(endpoint, func() {
+				s.out.endpoint(endpoint)
+				s.out.line("")
+				s.out.line("Let a network in:    pgmtls ip-rules create %s --cidr 203.0.113.7/32", clean(endpoint.Addon))
+				s.out.line("Get the certificate: pgmtls certificates download %s", clean(endpoint.Addon))
+			}))
+		}),
+	}
+	wait.flags(cmd, api.Operational)
+	return cmd
+}
+
+func (a *app) destroyMTLS() *cobra.Command {
+	var (
+		wait    waiting
+		confirm confirmation
+	)
+	cmd := &cobra.Command{
+		Use:               "destroy DB",
+		Short:             "Take mutual TLS away, with all IP rules and certificates; every session ends",
+		Args:              exactly(1),
+		ValidArgsFunction: a.databaseNames(),
+		RunE: a.run(func(s *session) error {
+			name := s.args[0]
+			consequence := "This revokes every client certificate of " + name + ", deletes its IP rules and ends every session. Nobody gets in any more."
+			if err := s.confirm(confirm, name, consequence); err != nil {
+				return err
+			}
+			since := s.app.env.Now()
+			endpoint, err := s.DeleteTLSEndpoint(s, name)
+			if err != nil {
+				return err
+			}
+			waited := s.reach(wait, target{
+				database: name, kind: api.WaitingTLSEndpoint, name: endpoint.Addon, want: "gone", gone: true, since: since,
+				state: func(ctx context.Context) (string, error) {
+					now, err := s.TLSEndpoint(ctx, name)
+					return now.Status, err
+				},
+			})
+			if wait.wanted && waited == nil && !s.app.json {
+				return nil // it is said already that it is gone
+			}
+			return after(waited, s.out.show(endpoint, func() { s.out.endpoint(endpoint) }))
+		}),
+	}
+	wait.flags(cmd, "gone on every proxy")
+	confirm.flag(cmd, "database")
+	return cmd
+}
+
+// after gives the first error of two things that were both done.
+func after(one, other error) error {
+	if one != nil {
+		return one
+	}
+	return other
+}

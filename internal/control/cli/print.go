@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"pgmtls-proxy/internal/control/api"
+)
+
+// printer writes what a command found, for people or as JSON.
+type printer struct {
+	to     io.Writer
+	json   bool
+	colour bool
+}
+
+func (a *app) printer() *printer {
+	return &printer{
+		to:     a.env.Stdout,
+		json:   a.json,
+		colour: a.env.StdoutTerminal && a.env.Getenv("NO_COLOR") == "" && a.env.Getenv("TERM") != "dumb",
+	}
+}
+
+// show prints a value of the API as JSON if that is asked for, and else what text prints.
+func (p *printer) show(value any, text func()) error {
+	if !p.json {
+		text()
+		return nil
+	}
+	encoder := json.NewEncoder(p.to)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(value)
+}
+
+// line prints one line of text for people.
+func (p *printer) line(format string, args ...any) { fmt.Fprintf(p.to, format+"\n", args...) }
+
+// row is one line of a block: a name and what it is.
+type row struct{ name, value string }
+
+// block prints rows with the values in one column. Rows without a value are left out.
+func (p *printer) block(rows ...row) {
+	width := 0
+	for _, r := range rows {
+		if r.value != "" {
+			width = max(width, len(r.name))
+		}
+	}
+	for _, r := range rows {
+		if r.value != "" {
+			p.line("%-*s %s", width+1, r.name+":", p.paint(clean(r.value)))
+		}
+	}
+}
+
+// table prints rows in aligned columns. The first row is the header.
+func (p *printer) table(rows ...[]string) {
+	var widths []int
+	for _, cells := range rows {
+		for i, cell := range cells {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(clean(cell)))
+		}
+	}
+	for number, cells := range rows {
+		var line strings.Builder
+		for i, cell := range cells {
+			cell = clean(cell)
+			shown := cell
+			switch {
+			case number > 0:
+				shown = p.paint(cell)
+			case p.colour:
+				shown = bold + cell + plain
+			}
+			line.WriteString(shown)
+			if i < len(cells)-1 {
+				line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
+			}
+		}
+		p.line("%s", strings.TrimRight(line.String(), " "))
+	}
+}
+
+// The escapes of a terminal, ECMA-48 section 8.3.117.
+const (
+	plain  = "\x1b[0m"
+	bold   = "\x1b[1m"
+	red    = "\x1b[31m"
+	green  = "\x1b[32m"
+	yellow = "\x1b[33m"
+	erase  = "\r\x1b[K"
+)
+
+// colours are those of the states. What is under way is yellow.
+var colours = map[string]string{
+	api.Operational: green, api.Authorized: green, api.Ready: green, api.ActiveCA: green, inForce: green,
+	api.Provisioning: yellow, api.Authorizing: yellow, api.Pending: yellow, api.RetiringCA: yellow, behind: yellow,
+	api.Deprovisioning: yellow, api.Deauthorizing: yellow, api.Disabling: yellow,
+	api.Disabled: red, api.RetiredCA: red, failing: red,
+}
+
+func (p *printer) paint(text string) string {
+	if colour := colours[text]; p.colour && colour != "" {
+		return colour + text + plain
+	}
+	return text
+}
+
+// clean makes text that somebody else wrote fit for a terminal: what does not print would command it.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '\ufffd'
+		}
+		return r
+	}, text)
+}
+
+// moment prints a time, and nothing for the zero time.
+func moment(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return at.UTC().Format(time.RFC3339)
+}
+
+// or prints other in place of nothing.
+func or(text, other string) string {
+	if text == "" {
+		return other
+	}
+	return text
+}
+
+// count is "1 session" and "2 sessions".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,179 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"pgmtls-proxy/internal/control/api"
+)
+
+func (a *app) proxies() *cobra.Command {
+	list := &cobra.Command{
+		Use:               "list DB",
+		Short:             "List the proxies of a database, and what they have acknowledged",
+		Args:              exactly(1),
+		ValidArgsFunction: a.databaseNames(),
+		RunE:              a.run(listProxies),
+	}
+	return a.client(group(&cobra.Command{
+		Use:   "proxies DB",
+		Short: "The proxies in front of a database",
+	}, list, a.addProxy(), a.removeProxy()))
+}
+
+// The words for a proxy's state.
+const (
+	inForce = "in force"
+	behind  = "behind"
+	failing = "failing"
+)
+
+// stateOf sums up what a proxy said.
+func stateOf(proxy api.ProxyAcknowledgement, generation int64) string {
+	switch {
+	case proxy.Error != "":
+		return failing
+	case proxy.At.IsZero():
+		return "never heard of"
+	case proxy.InForce >= generation:
+		return inForce
+	case proxy.Applied >= generation:
+		return "applied"
+	}
+	return behind
+}
+
+func listProxies(s *session) error {
+	acknowledgements, err := s.Acknowledgements(s, s.args[0])
+	if err != nil {
+		return err
+	}
+	database, err := s.Database(s, s.args[0])
+	if err != nil {
+		return err
+	}
+	return s.out.show(acknowledgements, func() {
+		if len(acknowledgements.Proxies) == 0 {
+			s.out.line("%[1]s has no proxy, so nothing gets in force. Add one: pgmtls proxies add %[1]s NAME", clean(database.Name))
+			return
+		}
+		s.out.line("generation %d of %s", acknowledgements.Generation, clean(database.Name))
+		rows := [][]string{{"PROXY", "STATE", "APPLIED", "IN FORCE", "LAST NEWS", "DELIVERY", "VERSION"}}
+		for _, proxy := range acknowledgements.Proxies {
+			heard := "-"
+			if !proxy.At.IsZero() {
+				heard = elapsed(s.app.env.Now().Sub(proxy.At)) + " ago"
+			}
+			rows = append(rows, []string{
+				proxy.Proxy, stateOf(proxy, acknowledgements.Generation), strconv.FormatInt(proxy.Applied, 10),
+				strconv.FormatInt(proxy.InForce, 10), heard, delivery(database, proxy.Proxy), or(proxy.Version, "-"),
+			})
+		}
+		s.out.table(rows...)
+		for _, proxy := range acknowledgements.Proxies {
+			if proxy.Error != "" {
+				s.out.line("%s refuses its policy: %s", clean(proxy.Proxy), clean(proxy.Error))
+			}
+			if proxy.Drift != "" {
+				s.out.line("%s: somebody else changed its directory: %s", clean(proxy.Proxy), clean(proxy.Drift))
+			}
+		}
+		s.out.waiting(acknowledgements)
+	})
+}
+
+// delivery says who brings the policy to a proxy.
+func delivery(database api.Database, name string) string {
+	for _, proxy := range database.Proxies {
+		if proxy.Name == name && proxy.PolicyDir != "" {
+			return or(proxy.Node, "daemon") + ":" + proxy.PolicyDir
+		}
+	}
+	return "agent"
+}
+
+func proxyFlags(cmd *cobra.Command, proxy *api.NewProxy) {
+	flags := cmd.Flags()
+	flags.StringVar(&proxy.PolicyDir, "policy-dir", "", "the proxy's policy_dir, on the daemon's machine; without it an agent delivers")
+	flags.StringVar(&proxy.Admin, "admin", "", "the proxy's admin `address`, with --policy-dir, such as 127.0.0.1:9815")
+	flags.StringVar(&proxy.Node, "node", "", "the daemon beside the proxy, if there are several")
+	_ = cmd.MarkFlagDirname("policy-dir") // it is there
+	cmd.MarkFlagsRequiredTogether("policy-dir", "admin")
+}
+
+func (a *app) addProxy() *cobra.Command {
+	var proxy api.NewProxy
+	cmd := &cobra.Command{
+		Use:   "add DB NAME",
+		Short: "Register a proxy",
+		Long: `Registers a proxy in front of a database. From then on nothing of the database counts as in force before this proxy has
+acknowledged it. With --policy-dir the daemon writes the policy itself; without, an agent on the proxy's machine does.`,
+		Example: `  pgmtls proxies add shop local --policy-dir /var/lib/pgmtls/policies/shop --admin 127.0.0.1:9815
+  pgmtls proxies add shop edge-1`,
+		Args:              exactly(2),
+		ValidArgsFunction: a.databaseNames(),
+		RunE: a.run(func(s *session) error {
+			if proxy.PolicyDir != "" && !filepath.IsAbs(proxy.PolicyDir) {
+				return usage(fmt.Errorf("--policy-dir %s is relative: the daemon has another working directory, so give the whole path", proxy.PolicyDir))
+			}
+			proxy.Name = s.args[1]
+			database, err := s.AddProxy(s, s.args[0], proxy)
+			if err != nil {
+				return err
+			}
+			return s.out.show(database, func() {
+				s.out.line("%s is a proxy of %s", clean(proxy.Name), clean(database.Name))
+				if proxy.PolicyDir == "" {
+					s.out.line("Its agent enrols with: pgmtls agents create %s %s", clean(database.Name), clean(proxy.Name))
+				}
+			})
+		}),
+	}
+	proxyFlags(cmd, &proxy)
+	return cmd
+}
+
+func (a *app) removeProxy() *cobra.Command {
+	return &cobra.Command{
+		Use:               "remove DB NAME",
+		Short:             "Forget a proxy: nothing waits for it any more, and its policy stays as it is",
+		Args:              exactly(2),
+		ValidArgsFunction: a.complete(databaseThenProxy),
+		RunE: a.run(func(s *session) error {
+			database, err := s.RemoveProxy(s, s.args[0], s.args[1])
+			if err != nil {
+				return err
+			}
+			return s.out.show(database, func() {
+				s.out.line("%s is no proxy of %s any more. It goes on with the policy that it has.", clean(s.args[1]), clean(database.Name))
+			})
+		}),
+	}
+}
+
+// databaseThenProxy completes the arguments DB NAME.
+func databaseThenProxy(s *session) ([]cobra.Completion, error) {
+	var found []cobra.Completion
+	switch len(s.args) {
+	case 0:
+		databases, err := s.Databases(s)
+		if err != nil {
+			return nil, err
+		}
+		for _, database := range databases {
+			found = append(found, clean(database.Name))
+		}
+	case 1:
+		database, err := s.Database(s, s.args[0])
+		if err != nil {
+			return nil, err
+		}
+		for _, proxy := range database.Proxies {
+			found = append(found, clean(proxy.Name))
+		}
+	}
+	return found, nil
+}

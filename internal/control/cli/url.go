@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/apiclient"
+)
+
+// connection is what `pgmtls url` prints as JSON: the API's answer, with the files in it.
+type connection struct {
+	api.Connection
+	Env map[string]string `json:"env"`
+}
+
+func (a *app) url() *cobra.Command {
+	var (
+		login       apiclient.Login
+		verify      bool
+		prefix, dir string
+	)
+	cmd := &cobra.Command{
+		Use:   "url DB",
+		Short: "Print how to connect: a URL, the variables with the files, a JDBC URL",
+		Long: `Prints how clients connect. The files are those that certificates download writes; give it the same --dir and --prefix.
+With --verify-full the client also makes sure that it talks to the right server, which is what you want wherever the
+server's name resolves.`,
+		Example: `  pgmtls url shop --verify-full --user app --dbname shop
+  eval "$(pgmtls url shop --verify-full | grep ^export)"`,
+		Args:              exactly(1),
+		ValidArgsFunction: a.databaseNames(),
+		RunE: a.run(func(s *session) error {
+			login.SSLMode = api.SSLRequire
+			if verify {
+				login.SSLMode = api.SSLVerifyFull
+			}
+			found, err := s.Connection(s, s.args[0], login)
+			if err != nil {
+				return err
+			}
+			at, err := filepath.Abs(dir)
+			if err != nil {
+				return fmt.Errorf("find %s: %w", dir, err)
+			}
+			files := fetched{
+				Certificate: filepath.Join(at, prefix+"postgresql.crt"),
+				Key:         filepath.Join(at, prefix+"postgresql.key"),
+				Root:        filepath.Join(at, prefix+"root.crt"),
+			}
+			java := files
+			java.Key = filepath.Join(at, prefix+"postgresql.pk8")
+			found.JDBC = join(found.JDBC, jdbcFiles(java))
+			result := connection{found, map[string]string{}}
+			for _, v := range variables(files) {
+				result.Env[v.name] = v.value
+			}
+			return s.out.show(result, func() {
+				s.out.line("%s", clean(found.URL))
+				s.out.line("")
+				s.out.exports(files)
+				s.out.line("")
+				s.out.line("%s", clean(found.JDBC))
+			})
+		}),
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&verify, "verify-full", false, "verify the server's certificate and name")
+	flags.StringVar(&login.User, "user", "", "`role` of PostgreSQL")
+	flags.StringVar(&login.DBName, "dbname", "", "`database` of PostgreSQL")
+	flags.StringVar(&prefix, "prefix", "", "what the names of the files begin with")
+	flags.StringVar(&dir, "dir", ".", "the `directory` of the files")
+	_ = cmd.MarkFlagDirname("dir") // it is there
+	return a.client(cmd)
+}
+
+// variables are those of libpq: PostgreSQL's documentation, section 32.15.
+func variables(files fetched) []row {
+	return []row{{"PGSSLCERT", files.Certificate}, {"PGSSLKEY", files.Key}, {"PGSSLROOTCERT", files.Root}}
+}
+
+// exports prints the lines that a shell takes.
+func (p *printer) exports(files fetched) {
+	for _, v := range variables(files) {
+		p.line("export %s=%s", v.name, quote(v.value))
+	}
+}
+
+// quote makes one word of a POSIX shell.
+func quote(text string) string {
+	ordinary := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:,@%", r)
+	}
+	if text != "" && strings.Trim(strings.Map(func(r rune) rune {
+		if ordinary(r) {
+			return ' '
+		}
+		return 'x'
+	}, text), " ") == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// jdbcFiles are the parameters of the JDBC driver.
+func jdbcFiles(files fetched) string {
+	query := url.Values{"sslkey": {files.Key}, "sslrootcert": {files.Root}}
+	if !strings.HasSuffix(files.Key, ".p12") {
+		query.Set("sslcert", files.Certificate)
+	}
+	// A slash needs no escape there, and people read this. %20 is a space to everybody, a plus to some.
+	return strings.NewReplacer("%2F", "/", "+", "%20").Replace(query.Encode())
+}
+
+func join(url, parameters string) string {
+	if strings.Contains(url, "?") {
+		return url + "&" + parameters
+	}
+	return url + "?" + parameters
+}

@@ -1,0 +1,103 @@
+package cli_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"pgmtls-proxy/internal/control/api"
+)
+
+// stuck has a rule that stays Authorizing, and says what is known of its proxies.
+func stuck(t *testing.T, change func(*api.Acknowledgements)) *world {
+	acknowledgements := behindBy(api.Waiting{Kind: api.WaitingRule, ID: ruleID, Name: "203.0.113.7/32", Status: api.Authorizing, Until: api.UntilApplied})
+	if change != nil {
+		change(&acknowledgements)
+	}
+	return newWorld(t, map[string][]canned{
+		"POST " + endpoint + "/ip-rules":             {{201, rule(api.Authorizing)}},
+		"GET " + endpoint + "/ip-rules/" + ruleID:    {ok(rule(api.Authorizing))},
+		"GET " + shop + "/acknowledgements":          {ok(acknowledgements)},
+		"DELETE " + endpoint + "/ip-rules/" + ruleID: {{202, rule(api.Deauthorizing)}},
+	})
+}
+
+var createAndWait = []string{"ip-rules", "create", "shop", "--cidr", "203.0.113.7/32", "--wait", "--timeout", "10s"}
+
+func TestWaitThatRunsOutSaysWhoIsMissingAndWhy(t *testing.T) {
+	cases := []struct {
+		name, want string
+		change     func(*api.Acknowledgements)
+	}{
+		{"behind", "proxy edge-1: it has generation 7 of 8, last news 3 min ago", nil},
+		{"refusing", "proxy edge-1: it refuses the policy: no such CA", func(a *api.Acknowledgements) { a.Proxies[1].Error = "no such CA" }},
+		{"silent", "proxy edge-1: never heard of; is it, or its agent, running?", func(a *api.Acknowledgements) {
+			a.Proxies[1].At = time.Time{}
+		}},
+		{"sessions still end", "proxy edge-1: it follows generation 8, and sessions that it refuses are still ending", func(a *api.Acknowledgements) {
+			a.Proxies[1].Applied, a.Waiting[0].Until = 8, api.UntilInForce
+		}},
+		{"no proxy", "shop has no proxy that could acknowledge it: pgmtls proxies add shop NAME", func(a *api.Acknowledgements) {
+			a.Proxies, a.Waiting[0].Proxies = []api.ProxyAcknowledgement{}, []string{}
+		}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			w := stuck(t, c.change)
+			got := w.run(createAndWait...)
+			if got.code != 1 || !strings.Contains(got.stderr, "203.0.113.7/32 is Authorizing, and not Authorized, after 10s") || !strings.Contains(got.stderr, c.want) {
+				t.Errorf("exit %d:\n%s\nwithout\n%s", got.code, got.stderr, c.want)
+			}
+			if !strings.Contains(got.stdout, "status:      Authorizing") {
+				t.Errorf("it does not show the rule: %s", got.stdout)
+			}
+			if waited := w.clock.Now().Sub(start); waited < 10*time.Second || waited > 11*time.Second {
+				t.Errorf("it waited %v", waited)
+			}
+			// 10 s are not a reason for hundreds of questions.
+			if len(w.asked) > 80 {
+				t.Errorf("%d questions", len(w.asked))
+			}
+		})
+	}
+}
+
+func TestWaitGoesOnWhileTheServerIsAway(t *testing.T) {
+	w := stuck(t, nil)
+	w.answers["GET "+endpoint+"/ip-rules/"+ruleID] = []canned{
+		refuse(api.Unavailable, "the store is away"), refuse(api.RateLimit, "slowly"), ok(rule(api.Authorized)),
+	}
+	if got := w.run(createAndWait...); got.code != 0 || !strings.HasPrefix(got.stdout, "Authorized after 50 ms\n") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestWaitEndsWhenTheRuleIsDeletedMeanwhile(t *testing.T) {
+	w := stuck(t, nil)
+	w.answers["GET "+endpoint+"/ip-rules/"+ruleID] = []canned{refuse(api.NotFound, "there is no such rule")}
+	if got := w.run(createAndWait...); got.code != 1 || !strings.Contains(got.stderr, "there is no such rule") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestInterruptedWaitSaysThatItGoesOn(t *testing.T) {
+	w := stuck(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	w.clock.onAfter = cancel
+	if got := w.runContext(ctx, createAndWait...); got.code != 1 || !strings.Contains(got.stderr, "interrupted; it goes on by itself") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestJSONStaysJSONWhileWaiting(t *testing.T) {
+	w := stuck(t, nil)
+	w.answers["GET "+endpoint+"/ip-rules/"+ruleID] = []canned{ok(rule(api.Authorizing)), ok(rule(api.Authorized))}
+	got := w.run(append(createAndWait, "--json")...)
+	if got.code != 0 || !strings.HasPrefix(got.stdout, "{") || !strings.Contains(got.stdout, `"status": "Authorized"`) {
+		t.Errorf("%+v", got)
+	}
+	if !strings.Contains(got.stderr, "Authorized after 20 ms") {
+		t.Errorf("%s", got.stderr)
+	}
+}

@@ -1,0 +1,213 @@
+// Package dispatch delivers policies to the proxies on the daemon's own machine. It follows the databases, runs one
+// policysync.Route for each proxy that belongs to this node, and answers questions about them.
+//
+// It decides nothing: what is in a policy is registry's to say, how it gets into a directory is policysync's. Proxies on
+// other machines have agents, which apiserver serves.
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/registry"
+)
+
+// Dispatcher serves the proxies of one node.
+type Dispatcher struct {
+	Registry *registry.Registry
+	Hub      *registry.Hub
+	Node     string   // proxies of other nodes are not touched
+	Roots    []string // directories under which policy directories must be
+	Log      zerolog.Logger
+
+	mu     sync.Mutex
+	routes map[place]*running
+	group  sync.WaitGroup
+}
+
+type place struct{ database, proxy string }
+
+// running is a route on its way.
+type running struct {
+	route   *policysync.Route
+	at      registry.Proxy // as it was when the route began
+	offered int64          // generation
+	stop    context.CancelFunc
+	done    chan struct{}
+}
+
+// Run serves until ctx ends, and returns when every route has ended.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	d.routes = make(map[place]*running)
+	defer d.group.Wait()
+	d.group.Go(func() { d.answer(ctx) })
+	for change := range d.Hub.FollowAll(ctx) {
+		d.follow(ctx, change)
+	}
+	return ctx.Err()
+}
+
+// follow brings the routes of a database up to date with its document.
+func (d *Dispatcher) follow(ctx context.Context, change registry.Change) {
+	db := change.Database
+	wanted := make(map[place]registry.Proxy)
+	for _, p := range db.Proxies {
+		if p.Local() && p.Node == d.Node {
+			wanted[place{db.ID, p.Name}] = p
+		}
+	}
+	d.mu.Lock()
+	for at, r := range d.routes {
+		if at.database != db.ID {
+			continue
+		}
+		p, stays := wanted[at]
+		if !stays || p.PolicyDir != r.at.PolicyDir || p.Admin != r.at.Admin {
+			r.stop()
+			delete(d.routes, at)
+			d.mu.Unlock()
+			<-r.done // two routes on one directory would be in each other's way
+			d.mu.Lock()
+		}
+	}
+	var behind []*running
+	for at, p := range wanted {
+		r := d.routes[at]
+		if r == nil {
+			if r = d.start(ctx, db, p); r == nil {
+				continue
+			}
+			d.routes[at] = r
+		}
+		if r.offered < db.Generation {
+			behind = append(behind, r)
+		}
+	}
+	d.mu.Unlock()
+	if len(behind) > 0 {
+		d.offer(ctx, db, behind)
+	}
+}
+
+// offer gives the policy of a database to the routes that lack it: at once, or as soon as it can be made, for as long as
+// they run.
+func (d *Dispatcher) offer(ctx context.Context, db registry.Database, behind []*running) {
+	if d.offered(ctx, db, behind) {
+		return
+	}
+	d.group.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-behind[0].done:
+				return
+			case <-time.After(time.Second):
+			}
+			if d.offered(ctx, db, behind) {
+				return
+			}
+		}
+	})
+}
+
+// offered renders the policy of a document, or a later one, and offers it. An earlier one is none: nobody would hear of
+// the right one again.
+func (d *Dispatcher) offered(ctx context.Context, db registry.Database, behind []*running) bool {
+	policy, err := d.Registry.Policy(ctx, db.ID)
+	if err == nil && policy.Generation < db.Generation {
+		err = fmt.Errorf("generation %d was told of, and the store has %d", db.Generation, policy.Generation)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			d.Log.Error().Err(err).Str("database", db.Name).Msg("the policy can't be made; trying again")
+		}
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range behind {
+		r.offered = max(r.offered, policy.Generation)
+		r.route.Offer(policy)
+	}
+	return true
+}
+
+// start begins a route. One that can't be is told to the registry, where its status shows it.
+func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry.Proxy) *running {
+	log := d.Log.With().Str("database", db.Name).Str("proxy", p.Name).Logger()
+	report := func(ctx context.Context, r policysync.Report) error {
+		return d.Registry.Acknowledge(ctx, db.ID, p.Name, r)
+	}
+	admin, err := config.ParseAddress(p.Admin)
+	if err == nil {
+		err = admin.CheckLocal()
+	}
+	dir := p.PolicyDir
+	if err == nil {
+		dir, err = policysync.Below(d.Roots, p.PolicyDir)
+	}
+	if err != nil {
+		log.Error().Err(err).Msg("no policy is delivered to the proxy")
+		if err := report(ctx, policysync.Report{Error: fmt.Sprintf("node %s: %s", d.Node, err)}); err != nil {
+			log.Warn().Err(err).Msg("that could not be told")
+		}
+		return nil
+	}
+	ctx, stop := context.WithCancel(ctx)
+	r := &running{at: p, stop: stop, done: make(chan struct{}), route: &policysync.Route{
+		Courier: &policysync.Courier{Database: db.ID, Dir: dir, Admin: admin},
+		Report:  report,
+		Log:     log,
+	}}
+	d.group.Go(func() {
+		defer close(r.done)
+		if err := r.route.Run(ctx); err != nil && ctx.Err() == nil {
+			log.Error().Err(err).Msg("delivery has ended")
+		}
+	})
+	return r
+}
+
+// maxAnswers bounds the questions that are answered at the same time.
+const maxAnswers = 8
+
+// answer answers questions about the node's proxies.
+func (d *Dispatcher) answer(ctx context.Context) {
+	slots := make(chan struct{}, maxAnswers)
+	for ctx.Err() == nil {
+		for asked, err := range d.Registry.Questions(ctx) {
+			if err != nil {
+				d.Log.Warn().Err(err).Msg("a question can't be read")
+				continue
+			}
+			d.mu.Lock()
+			r := d.routes[place{asked.Database, asked.Proxy}]
+			d.mu.Unlock()
+			if r == nil {
+				continue // another node's, or an agent's
+			}
+			slots <- struct{}{}
+			d.group.Go(func() {
+				defer func() { <-slots }()
+				var answer registry.Answer
+				if answer.Effect, err = r.route.Answer(ctx, asked.Policy); err != nil {
+					answer.Error = err.Error()
+				}
+				if err := d.Registry.Reply(ctx, asked.ID, answer); err != nil && ctx.Err() == nil {
+					d.Log.Warn().Err(err).Msg("an answer got lost")
+				}
+			})
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/seal"
+	"pgmtls-proxy/internal/control/store"
+)
+
+// node is a daemon's dispatcher on a real store. Its proxies do not run: what is to be seen here is what lies in their
+// directories, and what the registry is told.
+type node struct {
+	*registry.Registry
+	t     *testing.T
+	ctx   context.Context
+	hub   *registry.Hub
+	roots string
+}
+
+var admin = registry.Actor{Name: "admin"}
+
+func newNode(t *testing.T) *node {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	log := zerolog.New(zerolog.NewTestWriter(t))
+	kept, err := store.Open(ctx, store.Options{DataDir: t.TempDir() + "/etcd", Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := seal.ParseRing(seal.Generate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{t: t, ctx: ctx, roots: t.TempDir(), Registry: registry.New(registry.Options{Store: kept, Ring: ring, Log: log})}
+	n.hub = registry.NewHub(n.Registry, log)
+	d := &Dispatcher{Registry: n.Registry, Hub: n.hub, Node: "here", Roots: []string{n.roots}, Log: log}
+	ended := make(chan error, 2)
+	go func() { ended <- n.hub.Run(ctx) }()
+	go func() { ended <- d.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		for range 2 {
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Errorf("ended with %v", err)
+			}
+		}
+		if err := kept.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// database has mutual TLS, and one proxy.
+func (n *node) database(proxy registry.NewProxy) registry.Database {
+	n.t.Helper()
+	_, err := n.CreateDatabase(n.ctx, admin, registry.NewDatabase{Name: "orders", Hosts: []string{"localhost"}, Proxies: []registry.NewProxy{proxy}})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	db, err := n.EnableMTLS(n.ctx, admin, "orders")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return db
+}
+
+// until gives the database as soon as it is as it should be.
+func (n *node) until(id, what string, good func(registry.Database) bool) registry.Database {
+	n.t.Helper()
+	var last registry.Database
+	for change := range n.hub.Follow(n.ctx, id) {
+		if last = change.Database; !change.Deleted && good(last) {
+			return last
+		}
+	}
+	n.t.Fatalf("never %s; at last %+v", what, last)
+	return last
+}
+
+// lies gives the generation in a directory; 0: none.
+func lies(dir string) int64 {
+	text, err := os.ReadFile(filepath.Join(dir, policysync.PolicyFile))
+	if err != nil {
+		return 0
+	}
+	_, generation, _ := policysync.ParseHeader(text)
+	return generation
+}
+
+const nobody = "127.0.0.1:1" // where no proxy listens
+
+func told(p registry.Proxy, text string) bool { return strings.Contains(p.Acknowledged.Error, text) }
+
+func TestProxyOfThisNodeGetsEachPolicy(t *testing.T) {
+	n := newNode(t)
+	dir := filepath.Join(n.roots, "orders")
+	db := n.database(registry.NewProxy{Name: "edge", Node: "here", PolicyDir: dir, Admin: nobody})
+	n.until(db.ID, "told that the proxy is down", func(db registry.Database) bool { return told(db.Proxies[0], "connection refused") })
+	n.eventually("a policy in the directory", func() bool { return lies(dir) == 1 })
+	if _, err := n.CreateRule(n.ctx, admin, "orders", registry.NewRule{CIDR: "192.0.2.0/24"}); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("the rule's generation in the directory", func() bool { return lies(dir) == 2 })
+
+	// The proxy moves: what its route delivered stays, and the new directory is served.
+	moved := filepath.Join(n.roots, "moved")
+	if _, err := n.RemoveProxy(n.ctx, admin, "orders", "edge"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.AddProxy(n.ctx, admin, "orders", registry.NewProxy{Name: "edge", Node: "here", PolicyDir: moved, Admin: nobody}); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("a policy in the new directory", func() bool { return lies(moved) == 2 })
+	if lies(dir) != 2 {
+		t.Error("what was delivered before is gone")
+	}
+}
+
+// eventually waits for what is not in the store.
+func (n *node) eventually(what string, good func() bool) {
+	n.t.Helper()
+	ticks := time.NewTicker(5 * time.Millisecond)
+	defer ticks.Stop()
+	for !good() {
+		select {
+		case <-ticks.C:
+		case <-n.ctx.Done():
+			n.t.Fatalf("there was never %s", what)
+		}
+	}
+}
+
+func TestProxyOfAnotherNodeIsNotTouched(t *testing.T) {
+	n := newNode(t)
+	dir, own := filepath.Join(n.roots, "theirs"), filepath.Join(n.roots, "ours")
+	n.database(registry.NewProxy{Name: "theirs", Node: "there", PolicyDir: dir, Admin: nobody})
+	if _, err := n.AddProxy(n.ctx, admin, "orders", registry.NewProxy{Name: "ours", Node: "here", PolicyDir: own, Admin: nobody}); err != nil {
+		t.Fatal(err)
+	}
+	n.eventually("a policy in our directory", func() bool { return lies(own) == 1 })
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("the directory of another node's proxy was made")
+	}
+}
+
+func TestWhatCanNotBeDeliveredIsToldToTheRegistry(t *testing.T) {
+	n := newNode(t)
+	outside := filepath.Join(t.TempDir(), "policy")
+	db := n.database(registry.NewProxy{Name: "edge", Node: "here", PolicyDir: outside, Admin: nobody})
+	n.until(db.ID, "told that the directory is no good", func(db registry.Database) bool { return told(db.Proxies[0], "policy_roots") })
+	if _, err := os.Stat(outside); err == nil {
+		t.Error("a directory outside of the roots was made")
+	}
+	if _, err := n.AddProxy(n.ctx, admin, "orders", registry.NewProxy{Name: "far", Node: "here", PolicyDir: filepath.Join(n.roots, "far"), Admin: "192.0.2.1:9815"}); err != nil {
+		t.Fatal(err)
+	}
+	n.until(db.ID, "told that the address is no good", func(db registry.Database) bool {
+		return len(db.Proxies) == 2 && told(db.Proxies[1], "not on this machine alone")
+	})
+}
+
+func TestQuestionsAboutAProxyGoToItsRoute(t *testing.T) {
+	n := newNode(t)
+	dir := filepath.Join(n.roots, "orders")
+	db := n.database(registry.NewProxy{Name: "edge", Node: "here", PolicyDir: dir, Admin: nobody})
+	n.eventually("a policy in the directory", func() bool { return lies(dir) == 1 })
+	rule, err := n.CreateRule(n.ctx, admin, "orders", registry.NewRule{CIDR: "192.0.2.0/24"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := n.WithoutRule(n.ctx, "orders", rule.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := n.Ask(n.ctx, db.ID, "edge", registry.Question{Policy: policy})
+	if err != nil || !strings.Contains(answer.Error, "connection refused") {
+		t.Errorf("got %+v, %v", answer, err)
+	}
+}

@@ -1,0 +1,54 @@
+package policysync
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestAPolicyIsInForceAtARealProxy(t *testing.T) {
+	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
+	s, c := newSpace(t), p.courier()
+	reports := deliver(t, c, s.policy(t, edition{Generation: 7}))
+	last := reports[len(reports)-1]
+	if last.Applied != 7 || last.InForce != 7 || last.AppliedAt.IsZero() || last.InForceAt.Before(last.AppliedAt) || last.Error != "" {
+		t.Errorf("the last report is %+v", last)
+	}
+	seen, err := c.Observe(t.Context())
+	must(t, err)
+	if seen.Applied != 7 || seen.OnDisk != 7 || seen.Drift != "" || seen.ProxyVersion == "" {
+		t.Errorf("observed: %+v", seen)
+	}
+}
+
+func BenchmarkPublishUntilInForce(b *testing.B) {
+	p := startProxy(b, filepath.Join(b.TempDir(), "policy"), nil)
+	s, c := newSpace(b), p.courier()
+	deliver(b, c, s.policy(b, edition{Generation: 1}))
+	policies := make([]Policy, 0, b.N)
+	for i := range b.N {
+		policies = append(policies, s.policy(b, edition{Generation: int64(i) + 2}))
+	}
+	took := make([]time.Duration, 0, b.N)
+	b.ResetTimer()
+	for _, policy := range policies {
+		began := time.Now()
+		deliver(b, c, policy)
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[b.N*99/100].Microseconds())/1000, "p99-ms")
+}
+
+func BenchmarkPublish(b *testing.B) {
+	s := newSpace(b)
+	c := &Courier{Database: database, Dir: filepath.Join(b.TempDir(), "policy")}
+	generation := int64(0)
+	for b.Loop() {
+		generation++
+		if _, err := c.Publish(b.Context(), s.policy(b, edition{Generation: generation})); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

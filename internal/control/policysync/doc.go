@@ -1,0 +1,10 @@
+// Package policysync brings a policy to one proxy on this machine, and brings back what the proxy says of it: applied,
+// in force, refused.
+//
+// It does not know what a policy means, who changed it or where it is kept, and it talks to no other machine. It
+// renders nothing: the files come with their final names and bytes, and one rename of policy.yaml is the only moment
+// at which anything changes for the proxy.
+//
+// It stands at the end of the control plane: space renders a [Policy], the daemon beside a proxy, or the agent beside
+// one elsewhere, gives it to a [Courier], and the [Report] goes back.
+package policysync

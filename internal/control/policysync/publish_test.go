@@ -1,0 +1,234 @@
+package policysync
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"pgmtls-proxy/internal/testkit/testpki"
+)
+
+// publish publishes and wants to know whether anything changed.
+func publish(t testing.TB, c *Courier, p Policy) (changed bool) {
+	t.Helper()
+	changed, err := c.Publish(t.Context(), p)
+	must(t, err)
+	return changed
+}
+
+func TestTheSameBytesAreNotWrittenAgain(t *testing.T) {
+	p := newSpace(t).policy(t, edition{Generation: 1})
+	c := &Courier{Database: database, Dir: t.TempDir()}
+	if !publish(t, c, p) {
+		t.Error("the first time changed nothing")
+	}
+	before, err := os.Stat(filepath.Join(c.Dir, PolicyFile))
+	must(t, err)
+	if publish(t, c, p) || publish(t, &Courier{Database: database, Dir: c.Dir}, p) {
+		t.Error("the same changed something")
+	}
+	after, err := os.Stat(filepath.Join(c.Dir, PolicyFile))
+	must(t, err)
+	if !os.SameFile(before, after) {
+		t.Error("policy.yaml is another file")
+	}
+}
+
+func TestAnOlderGenerationIsRefused(t *testing.T) {
+	s, dir := newSpace(t), t.TempDir()
+	old, new := s.policy(t, edition{Generation: 4}), s.policy(t, edition{Generation: 5})
+	c := &Courier{Database: database, Dir: dir}
+	publish(t, c, new)
+	for name, courier := range map[string]*Courier{"the same courier": c, "another one, by what lies there": {Database: database, Dir: dir}} {
+		if changed, err := courier.Publish(t.Context(), old); !errors.Is(err, ErrOlder) || changed {
+			t.Errorf("%s: %t, %v", name, changed, err)
+		}
+	}
+	must(t, os.Remove(filepath.Join(dir, PolicyFile)))
+	if _, err := c.Publish(t.Context(), old); !errors.Is(err, ErrOlder) {
+		t.Errorf("the same courier, when nothing lies there any more: %v", err)
+	}
+}
+
+func TestWhatSomebodyElseWroteStaysUntilItIsTakenOver(t *testing.T) {
+	p := newSpace(t).policy(t, edition{Generation: 2})
+	for name, text := range map[string]string{
+		"made by hand":        "ip_rules: []\n",
+		"empty":               "",
+		"another database's":  Header("other", 9) + "ip_rules: []\n",
+		"header not in front": "\n" + Header(database, 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &Courier{Database: database, Dir: t.TempDir()}
+			path := filepath.Join(c.Dir, PolicyFile)
+			must(t, os.WriteFile(path, []byte(text), 0o600))
+			if _, err := c.Publish(t.Context(), p); !errors.Is(err, ErrForeign) {
+				t.Fatalf("got %v", err)
+			}
+			if got, err := os.ReadFile(path); err != nil || string(got) != text || len(names(t, c.Dir)) != 1 {
+				t.Errorf("it was touched: %v", names(t, c.Dir))
+			}
+			if _, drift := c.drift(); drift == "" {
+				t.Error("no drift is seen")
+			}
+			c.TakeOver = true
+			if !publish(t, c, p) {
+				t.Error("nothing changed")
+			}
+			if kept, err := os.ReadFile(path + ".replaced"); err != nil || string(kept) != text {
+				t.Errorf("what was taken over is lost: %q, %v", kept, err)
+			}
+			publish(t, &Courier{Database: database, Dir: c.Dir}, p) // it is ours now
+		})
+	}
+	t.Run("no regular file", func(t *testing.T) {
+		c := &Courier{Database: database, Dir: t.TempDir()}
+		must(t, os.Mkdir(filepath.Join(c.Dir, PolicyFile), 0o755))
+		if _, err := c.Publish(t.Context(), p); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "move it away") {
+			t.Errorf("got %v", err)
+		}
+		c.TakeOver = true
+		if _, err := c.Publish(t.Context(), p); err == nil || !strings.Contains(err.Error(), "move it away") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestFilesThatNothingNeedsAreRemovedAndOthersNever(t *testing.T) {
+	s := newSpace(t)
+	c := &Courier{Database: database, Dir: t.TempDir()}
+	old := s.policy(t, edition{Generation: 1})
+	publish(t, c, old)
+
+	content := []byte("somebody's")
+	own := FileName("left-over", "pem", content)
+	outside := filepath.Join(t.TempDir(), own)
+	must(t, os.WriteFile(outside, content, 0o600))
+	theirs := []string{"server.crt", "notes.txt", "server-0123456789abcdef.crt", ".pgmtls-1.tmp", "..tmp", FileName("x", "txt", content)}
+	for _, name := range theirs {
+		must(t, os.WriteFile(filepath.Join(c.Dir, name), content, 0o600))
+	}
+	directory := FileName("directory", "pem", content)
+	must(t, os.Mkdir(filepath.Join(c.Dir, directory), 0o755))
+	link := FileName("link", "pem", content)
+	must(t, os.Symlink(outside, filepath.Join(c.Dir, link)))
+	theirs = append(theirs, directory, link)
+	for _, name := range []string{own, ".pgmtls-0123456789abcdef.tmp"} {
+		must(t, os.WriteFile(filepath.Join(c.Dir, name), content, 0o600))
+	}
+
+	next := s.policy(t, edition{Generation: 2, Server: s.ca.MustIssue(t, testpki.Server("db.example.com"))})
+	publish(t, c, next)
+	want := slices.Clone(theirs)
+	for name := range next.Files {
+		want = append(want, name)
+	}
+	slices.Sort(want)
+	if got := names(t, c.Dir); !slices.Equal(got, want) {
+		t.Errorf("the directory holds\n%v, want\n%v", got, want)
+	}
+}
+
+func TestWhatSomebodyEditedIsPutRight(t *testing.T) {
+	s := newSpace(t)
+	p := s.policy(t, edition{Generation: 3})
+	key, crt := fileOf(p, "key"), fileOf(p, "crt")
+	victim := filepath.Join(t.TempDir(), "victim")
+	for name, edit := range map[string]func(dir string) error{
+		"policy.yaml edited":  func(dir string) error { return appendTo(filepath.Join(dir, PolicyFile), " ") },
+		"policy.yaml removed": func(dir string) error { return os.Remove(filepath.Join(dir, PolicyFile)) },
+		"a file removed":      func(dir string) error { return os.Remove(filepath.Join(dir, crt)) },
+		"a file edited":       func(dir string) error { return appendTo(filepath.Join(dir, crt), "x") },
+		"a key opened up":     func(dir string) error { return os.Chmod(filepath.Join(dir, key), 0o644) },
+		"a link in a file's place": func(dir string) error {
+			if err := os.WriteFile(victim, []byte("untouched"), 0o644); err != nil {
+				return err
+			}
+			return errors.Join(os.Remove(filepath.Join(dir, key)), os.Symlink(victim, filepath.Join(dir, key)))
+		},
+		"an older policy.yaml": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, PolicyFile), s.policy(t, edition{Generation: 2}).Files[PolicyFile], 0o644)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &Courier{Database: database, Dir: t.TempDir()}
+			publish(t, c, p)
+			if _, drift := c.drift(); drift != "" {
+				t.Fatalf("drift before anything happened: %s", drift)
+			}
+			must(t, edit(c.Dir))
+			if _, drift := c.drift(); drift == "" {
+				t.Error("no drift is seen")
+			}
+			if !publish(t, c, p) {
+				t.Error("nothing was put right")
+			}
+			if onDisk, drift := c.drift(); drift != "" || onDisk != 3 {
+				t.Errorf("generation %d, drift: %s", onDisk, drift)
+			}
+			if publish(t, c, p) {
+				t.Error("it was not all put right at once")
+			}
+		})
+	}
+	if text, err := os.ReadFile(victim); err != nil || string(text) != "untouched" {
+		t.Errorf("a link was followed: %q, %v", text, err)
+	}
+}
+
+func appendTo(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+func TestAFreshCourierHoldsADirectoryAgainstItself(t *testing.T) {
+	p := newSpace(t).policy(t, edition{Generation: 3})
+	dir := t.TempDir()
+	fresh := func() *Courier { return &Courier{Database: database, Dir: dir} }
+	if onDisk, drift := fresh().drift(); onDisk != 0 || drift != "" {
+		t.Errorf("of an empty directory: %d, %s", onDisk, drift)
+	}
+	publish(t, fresh(), p)
+	if onDisk, drift := fresh().drift(); onDisk != 3 || drift != "" {
+		t.Errorf("of a good one: %d, %s", onDisk, drift)
+	}
+	must(t, appendTo(filepath.Join(dir, fileOf(p, "crt")), "x"))
+	if _, drift := fresh().drift(); !strings.Contains(drift, "not the name of its content") {
+		t.Errorf("of an edited one: %s", drift)
+	}
+}
+
+func TestCouriersThatRaceLeaveTheLatestWhole(t *testing.T) {
+	s, other, dir := newSpace(t), newSpace(t), t.TempDir()
+	shared := &Courier{Database: database, Dir: dir}
+	var group sync.WaitGroup
+	const last = 12
+	for generation := int64(1); generation <= last; generation++ {
+		from, c := s, shared
+		if generation%2 == 0 {
+			from = other
+		}
+		if generation%3 == 0 {
+			c = &Courier{Database: database, Dir: dir}
+		}
+		p := from.policy(t, edition{Generation: generation})
+		group.Go(func() {
+			if _, err := c.Publish(t.Context(), p); err != nil && !errors.Is(err, ErrOlder) {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	generation, err := readWhole(dir)
+	if err != nil || generation != last || len(names(t, dir)) != 4 {
+		t.Errorf("generation %d, %v, files %v", generation, err, names(t, dir))
+	}
+}

@@ -1,0 +1,128 @@
+package policysync
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Route keeps one proxy at the newest policy that it was offered, and tells what the proxy says. The daemon runs one for
+// each proxy beside it, the agent runs one. Its exported fields are set before the first call; its methods may be
+// called concurrently, Run once.
+type Route struct {
+	Courier *Courier
+
+	// Report tells the control plane. Only the latest report counts, and it is told again, from 100 ms on to every 5 s,
+	// until Report gives nil. Each try has 10 seconds. It is called from one goroutine. Nil: nobody is told.
+	Report func(context.Context, Report) error
+
+	// ObserveEvery is how often the proxy and its directory are looked at when nothing is to be delivered: for what
+	// somebody has edited, for restarts, for who uses which certificate. 0: 10 s.
+	ObserveEvery time.Duration
+
+	Log zerolog.Logger // says itself of which database and proxy it is
+
+	mu        sync.Mutex
+	offered   *Policy // the newest; never changed
+	digest    string  // its
+	again     bool    // what is known is to be reported though it is no news
+	interrupt context.CancelFunc
+	wake      chan struct{} // room for one; nil before Run
+}
+
+// Offer gives the route a policy, which from then on nobody changes. It never blocks. A newer one replaces what is still
+// on its way, and is published at once. One that is older than the last is not delivered: whoever offers it does not
+// know what the proxy has had, so that is reported again.
+func (r *Route) Offer(p Policy) {
+	if p.Database != r.Courier.Database {
+		r.Log.Error().Stringer("offered", p).Msg("a policy of another database was offered, and is not delivered")
+		return
+	}
+	digest := p.digest()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.offered != nil && p.Generation < r.offered.Generation:
+		r.again = true
+	case r.offered != nil && p.Generation == r.offered.Generation && digest == r.digest:
+		return
+	default:
+		r.offered, r.digest = &p, digest
+		if r.interrupt != nil {
+			r.interrupt()
+		}
+	}
+	r.rouse()
+}
+
+// Repeat reports what the proxy says although it may be no news, because whoever gets the reports may have lost them.
+// It never blocks.
+func (r *Route) Repeat() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.again = true
+	r.rouse()
+}
+
+// Answer says what a policy would do at the proxy, and delivers nothing. See [Courier.DryRun].
+func (r *Route) Answer(ctx context.Context, p Policy) (Effect, error) {
+	return r.Courier.DryRun(ctx, p)
+}
+
+// Run delivers until ctx ends, and gives its cause. Nothing else ends it: what fails is reported and tried again. When it
+// returns, nothing that it has started goes on. A report that was not taken by then is lost; the next Run begins with
+// a new one.
+func (r *Route) Run(ctx context.Context) error {
+	var posting sync.WaitGroup
+	defer posting.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	mail := newMailbox()
+	posting.Go(func() { r.post(ctx, mail) })
+
+	wake := make(chan struct{}, 1)
+	r.mu.Lock()
+	r.wake = wake
+	r.mu.Unlock()
+	t := trip{route: r, mail: mail}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-wake:
+		case <-timer.C:
+		}
+		timer.Reset(time.Until(t.step(ctx)))
+	}
+}
+
+// rouse makes Run look at what there is to do. The lock is held.
+func (r *Route) rouse() {
+	if r.wake == nil {
+		return
+	}
+	select {
+	case r.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// orders are what a route was told from outside.
+type orders struct {
+	policy *Policy // nil: none was offered yet
+	again  bool
+}
+
+// take gives the orders, and a context that ends with the next offer of something new.
+func (r *Route) take(ctx context.Context) (context.Context, context.CancelFunc, orders) {
+	ctx, cancel := context.WithCancel(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := orders{r.offered, r.again}
+	r.again, r.interrupt = false, cancel
+	return ctx, cancel, o
+}

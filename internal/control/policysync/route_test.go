@@ -1,0 +1,132 @@
+package policysync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// told keeps what a route reports.
+type told struct {
+	mu      sync.Mutex
+	reports []Report
+	refuse  error // instead of taking one
+	tries   int
+}
+
+func (l *told) take(_ context.Context, r Report) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tries++
+	if l.refuse != nil {
+		return l.refuse
+	}
+	l.reports = append(l.reports, r)
+	return nil
+}
+
+func (l *told) all() []Report {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]Report(nil), l.reports...)
+}
+
+func (l *told) last() Report {
+	all := l.all()
+	if len(all) == 0 {
+		return Report{}
+	}
+	return all[len(all)-1]
+}
+
+// until waits for a report that fits.
+func (l *told) until(t *testing.T, what string, fits func(Report) bool) Report {
+	t.Helper()
+	var found Report
+	eventually(t, func() error {
+		for _, r := range l.all() {
+			if fits(r) {
+				found = r
+				return nil
+			}
+		}
+		return fmt.Errorf("no report is %s: %+v", what, l.all())
+	})
+	return found
+}
+
+// travel runs a route until the end of the test, or until it is stopped.
+func travel(t *testing.T, r *Route) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the route ended with %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func TestARouteKeepsARealProxyAtTheNewest(t *testing.T) {
+	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
+	s, l := newSpace(t), &told{}
+	r := &Route{Courier: p.courier(), Report: l.take, Log: zerolog.Nop(), ObserveEvery: 50 * time.Millisecond}
+	travel(t, r)
+	for generation := int64(1); generation <= 30; generation++ {
+		r.Offer(s.policy(t, edition{Generation: generation}))
+	}
+	r.Offer(s.policy(t, edition{Generation: 3})) // late
+	l.until(t, "of generation 30 in force", func(r Report) bool { return r.InForce == 30 && r.Applied == 30 && r.OnDisk == 30 })
+
+	must(t, os.WriteFile(filepath.Join(p.Dir, PolicyFile), []byte(Header(database, 30)+"{}"), 0o644))
+	l.until(t, "of a drift", func(r Report) bool { return strings.Contains(r.Drift, "not what was published") })
+	eventually(t, func() error {
+		if last := l.last(); last.Drift != "" || last.InForce != 30 {
+			return fmt.Errorf("the last report is %+v", last)
+		}
+		return nil
+	})
+
+	p.stop()
+	l.until(t, "of a proxy that is down", func(r Report) bool { return strings.Contains(r.Error, "connect") })
+}
+
+func BenchmarkOfferUntilItIsInPlace(b *testing.B) {
+	s := newSpace(b)
+	r := &Route{Courier: &Courier{Database: database, Dir: filepath.Join(b.TempDir(), "policy")}, Log: zerolog.Nop()}
+	r.Courier.fetch = func(context.Context) (*status, error) { return nil, errors.New("nobody is there") }
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = r.Run(ctx) // its end is ours
+	}()
+	defer func() { cancel(); <-ended }()
+	path := filepath.Join(r.Courier.Dir, PolicyFile)
+	policies := make([]Policy, 0, 16)
+	for i := range b.N {
+		policies = append(policies, s.policy(b, edition{Generation: int64(i) + 1}))
+	}
+	b.ResetTimer()
+	for _, p := range policies {
+		r.Offer(p)
+		for {
+			text, err := os.ReadFile(path)
+			if _, generation, _ := ParseHeader(text); err == nil && generation == p.Generation {
+				break
+			}
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package policysync
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// How reports are told.
+const (
+	postTimeout  = 10 * time.Second // one try
+	firstPostGap = 100 * time.Millisecond
+	lastPostGap  = 5 * time.Second
+)
+
+// mailbox has the reports that were not taken yet. The latest replaces the one before it: what it says includes that.
+// Only a drift would be lost so, since it is put right at once; it waits in a place of its own, and goes first.
+type mailbox struct {
+	news chan struct{} // room for one
+
+	mu     sync.Mutex
+	drift  *Report
+	latest *Report
+}
+
+func newMailbox() *mailbox { return &mailbox{news: make(chan struct{}, 1)} }
+
+func (m *mailbox) put(report Report) {
+	m.mu.Lock()
+	m.latest = &report
+	if report.Drift != "" {
+		m.drift, m.latest = &report, nil
+	}
+	m.mu.Unlock()
+	select {
+	case m.news <- struct{}{}:
+	default: // whoever is told looks at all of it
+	}
+}
+
+// first is the report to tell next, nil if there is none.
+func (m *mailbox) first() *Report {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.drift != nil {
+		return m.drift
+	}
+	return m.latest
+}
+
+// taken removes a report, unless another has replaced it.
+func (m *mailbox) taken(report *Report) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.drift == report {
+		m.drift = nil
+	}
+	if m.latest == report {
+		m.latest = nil
+	}
+}
+
+// post tells what comes into a mailbox, until ctx ends.
+func (r *Route) post(ctx context.Context, mail *mailbox) {
+	gap := backoff{first: firstPostGap, last: lastPostGap}
+	complained := ""
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-mail.news:
+		case <-timer.C:
+		}
+		for report := mail.first(); report != nil; report = mail.first() {
+			err := r.tell(ctx, *report)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil {
+				if text := err.Error(); text != complained {
+					complained = text
+					r.Log.Warn().Int64("applied", report.Applied).Err(err).Msg("the report of the proxy can't be told; it is tried again")
+				}
+				timer.Reset(gap.next())
+				break
+			}
+			complained = ""
+			gap.reset()
+			mail.taken(report)
+		}
+	}
+}
+
+func (r *Route) tell(ctx context.Context, report Report) error {
+	if r.Report == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
+	defer cancel()
+	return r.Report(ctx, report)
+}
+
+// backoff gives the pauses between tries that fail, each twice the one before.
+type backoff struct {
+	first, last time.Duration
+	now         time.Duration
+}
+
+func (b *backoff) next() time.Duration {
+	b.now = min(max(2*b.now, b.first), b.last)
+	return b.now
+}
+
+func (b *backoff) reset() { b.now = 0 }

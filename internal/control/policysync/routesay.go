@@ -1,0 +1,58 @@
+package policysync
+
+import (
+	"maps"
+	"time"
+)
+
+// How often the use of certificates is reported when nothing else is news. It changes with every session, each report
+// of it is a write into the store, and a thousand proxies have sessions all the time.
+const (
+	useEvery    = time.Minute     // that a certificate came into use or out of it
+	useAnyEvery = 5 * time.Minute // how many sessions have it, and when it was last seen
+)
+
+// saying is what was last reported.
+type saying struct {
+	any          bool // something was
+	report       Report
+	certificates map[string]Usage // the last that were
+}
+
+// say reports what is news.
+func (t *trip) say(r Report) {
+	if t.failure != "" {
+		r.Error = t.failure
+	}
+	now := time.Now()
+	if t.said.any && !t.again && sameButUse(r, t.said.report) && !t.useIsNews(r.Certificates, now) {
+		return
+	}
+	t.said.any, t.said.report = true, r
+	if r.Certificates != nil {
+		t.said.certificates, t.usedAt = r.Certificates, now
+	}
+	t.mail.put(r)
+}
+
+// sameButUse reports whether two reports differ in nothing but the use of certificates.
+func sameButUse(a, b Report) bool {
+	return a.Applied == b.Applied && a.AppliedAt.Equal(b.AppliedAt) && a.InForce == b.InForce && a.InForceAt.Equal(b.InForceAt) &&
+		maps.Equal(a.Ended, b.Ended) && a.Kept == b.Kept && a.Error == b.Error && a.OnDisk == b.OnDisk && a.Drift == b.Drift &&
+		a.ProxyVersion == b.ProxyVersion
+}
+
+// useIsNews reports whether it is time to report who uses what.
+func (t *trip) useIsNews(now map[string]Usage, at time.Time) bool {
+	passed := at.Sub(t.usedAt)
+	if now == nil || passed < useEvery {
+		return false
+	}
+	old := t.said.certificates
+	if passed >= useAnyEvery {
+		return !maps.EqualFunc(now, old, func(a, b Usage) bool {
+			return a.Sessions == b.Sessions && a.LastSeen.Equal(b.LastSeen)
+		})
+	}
+	return !maps.EqualFunc(now, old, func(a, b Usage) bool { return (a.Sessions > 0) == (b.Sessions > 0) })
+}

@@ -1,0 +1,125 @@
+package policysync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// follower answers as a proxy that takes up at once what lies in a directory.
+type follower struct {
+	dir string
+
+	mu    sync.Mutex
+	down  bool
+	hangs bool // answers never
+	holds bool // a session keeps what is new from being in force
+	asked int
+	blank bool  // it has not looked at its directory yet
+	stale bool  // it refused what was there before the last change
+	edits bool  // somebody edits the directory whenever it answers
+	use   []int // sessions per certificate
+}
+
+func (f *follower) set(change func(f *follower)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func (f *follower) fetch(ctx context.Context) (*status, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked++
+	if f.hangs {
+		f.mu.Unlock()
+		<-ctx.Done()
+		f.mu.Lock()
+		return nil, context.Cause(ctx)
+	}
+	if f.down {
+		return nil, errors.New("connection refused")
+	}
+	if f.edits {
+		if err := os.Chmod(filepath.Join(f.dir, PolicyFile), 0o604); err != nil {
+			return nil, err
+		}
+	}
+	s := &status{Version: "test"}
+	s.Reload.CheckedAt = time.Now()
+	for i, sessions := range f.use {
+		s.Certificates = append(s.Certificates, struct {
+			Serial   string    `json:"serial"`
+			Sessions int       `json:"sessions"`
+			LastSeen time.Time `json:"last_seen"`
+		}{fmt.Sprintf("%02x", i+1), sessions, time.Now()})
+	}
+	if f.stale {
+		s.Reload.CheckedAt, s.Reload.Error = time.Time{}, "refused before"
+	}
+	d, err := openDirectory(f.dir)
+	if err != nil || f.blank {
+		return s, nil
+	}
+	defer d.close()
+	p, err := d.policy(database)
+	if err != nil {
+		return s, nil
+	}
+	s.Policy = &struct {
+		Digest   string    `json:"digest"`
+		LoadedAt time.Time `json:"loaded_at"`
+	}{p.digest(), time.Unix(p.Generation, 0)}
+	receipt := receipt{Digest: p.digest(), AppliedAt: time.Unix(p.Generation, 0)}
+	if !f.holds {
+		receipt.InForceAt = time.Unix(p.Generation, 1)
+	}
+	s.Receipts = append(s.Receipts, receipt)
+	return s, nil
+}
+
+// journey is a route to a follower.
+type journey struct {
+	*Route
+	follower *follower
+	told     *told
+	space    *space
+}
+
+func newJourney(t *testing.T) *journey {
+	f := &follower{dir: filepath.Join(t.TempDir(), "policy")}
+	must(t, os.Mkdir(f.dir, 0o755))
+	l := &told{}
+	r := &Route{Courier: &Courier{Database: database, Dir: f.dir, fetch: f.fetch}, Report: l.take, Log: zerolog.Nop()}
+	return &journey{r, f, l, newSpace(t)}
+}
+
+func (j *journey) offer(t *testing.T, generation int64) {
+	j.Offer(j.space.policy(t, edition{Generation: generation}))
+}
+
+// pass lets time pass, and all that happens in it.
+func pass(t *testing.T, d time.Duration) {
+	must(t, wait(t.Context(), d))
+	synctest.Wait()
+}
+
+func expectLast(t *testing.T, j *journey, when string, fits func(Report) bool) {
+	t.Helper()
+	if last := j.told.last(); !fits(last) {
+		t.Errorf("%s the last report is %+v", when, last)
+	}
+}
+
+// inTime tests a journey with a clock of its own.
+func inTime(t *testing.T, test func(t *testing.T, j *journey)) {
+	synctest.Test(t, func(t *testing.T) { test(t, newJourney(t)) })
+}

@@ -1,0 +1,171 @@
+package policysync
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"pgmtls-proxy/internal/config"
+)
+
+// status is what is read of GET /status, as docs/operations.md describes it. Its numbers and texts are the proxy's,
+// or those of whoever sits at its address.
+type status struct {
+	Version string `json:"version"`
+	Policy  *struct {
+		Digest   string    `json:"digest"`
+		LoadedAt time.Time `json:"loaded_at"`
+	} `json:"policy"`
+	Reload struct {
+		CheckedAt time.Time `json:"checked_at"`
+		Error     string    `json:"error"`
+	} `json:"reload"`
+	Receipts []receipt `json:"receipts"` // the oldest first
+
+	Certificates []struct {
+		Serial   string    `json:"serial"`
+		Sessions int       `json:"sessions"`
+		LastSeen time.Time `json:"last_seen"`
+	} `json:"client_certificates"`
+}
+
+type receipt struct {
+	Digest    string         `json:"digest"`
+	AppliedAt time.Time      `json:"applied_at"`
+	InForceAt time.Time      `json:"in_force_at"` // null: not yet
+	Ended     map[string]int `json:"sessions_ended"`
+	Kept      int            `json:"sessions_kept"`
+}
+
+// What of an answer goes into a report, which is kept and sent on.
+const (
+	maxErrorText    = 4 << 10 // bytes
+	maxShortText    = 200     // bytes
+	maxReasons      = 64
+	maxCertificates = 20_000
+)
+
+// askStatus asks the proxy what it is at.
+func (c *Courier) askStatus(ctx context.Context) (*status, error) {
+	if c.fetch != nil {
+		return c.fetch(ctx)
+	}
+	code, body, err := ask(ctx, c.Admin, inquiry{method: http.MethodGet, path: "/status", limit: statusTimeout})
+	if err != nil {
+		return nil, err
+	}
+	if code != http.StatusOK {
+		return nil, fmt.Errorf("%s answers %d for /status: is that a proxy's admin address?", c.Admin.Address, code)
+	}
+	return parseStatus(body)
+}
+
+func parseStatus(body []byte) (*status, error) {
+	var s status
+	if err := json.Unmarshal(body, &s); err != nil {
+		return nil, fmt.Errorf("read the answer to /status: %w", err)
+	}
+	return &s, nil
+}
+
+// report says what a status means. Generation tells a digest's, 0 if it is none of ours.
+//
+// In force counts from the newest receipt back to the first that is not of ours: whoever came in under somebody else's
+// policy has been asked only by receipts behind that one. A proxy that starts writes a receipt for the policy that it
+// finds, so a restarted one is understood as well.
+func (s *status) report(generation func(digest string) int64) Report {
+	r := Report{ProxyVersion: clean(s.Version, maxShortText), Error: clean(s.Reload.Error, maxErrorText)}
+	r.Certificates = s.usages()
+	if s.Policy == nil {
+		return r
+	}
+	r.Applied = generation(s.Policy.Digest)
+	if r.Applied == 0 {
+		return r
+	}
+	r.AppliedAt = plausible(s.Policy.LoadedAt)
+	for i := len(s.Receipts) - 1; i >= 0; i-- {
+		of := s.Receipts[i]
+		g := generation(of.Digest)
+		if g == 0 || g > r.Applied {
+			break
+		}
+		if i == len(s.Receipts)-1 && of.Digest == s.Policy.Digest {
+			r.Ended, r.Kept = counts(of.Ended), max(of.Kept, 0)
+		}
+		if !of.InForceAt.IsZero() {
+			r.InForce, r.InForceAt = g, plausible(of.InForceAt)
+			break
+		}
+	}
+	return r
+}
+
+func (s *status) usages() map[string]Usage {
+	if len(s.Certificates) == 0 {
+		return nil
+	}
+	out := make(map[string]Usage, min(len(s.Certificates), maxCertificates))
+	for _, c := range s.Certificates {
+		serial, err := config.ParseSerial(c.Serial)
+		if err != nil || len(out) == maxCertificates {
+			continue
+		}
+		// Two CAs of a rotation may both have used a serial.
+		used := out[serial.String()]
+		used.Sessions = addCounts(used.Sessions, c.Sessions)
+		if seen := plausible(c.LastSeen); seen.After(used.LastSeen) {
+			used.LastSeen = seen
+		}
+		out[serial.String()] = used
+	}
+	return out
+}
+
+func counts(from map[string]int) map[string]int {
+	if len(from) == 0 {
+		return nil
+	}
+	out := make(map[string]int, min(len(from), maxReasons))
+	for name, n := range from {
+		if len(out) < maxReasons {
+			name = clean(name, maxShortText)
+			out[name] = addCounts(out[name], n)
+		}
+	}
+	return out
+}
+
+// maxCount is more than any proxy has sessions.
+const maxCount = 1 << 30
+
+func addCounts(a, b int) int { return min(a+min(max(b, 0), maxCount), maxCount) }
+
+// plausible is the time in UTC, or zero if it could not be written in RFC 3339 again.
+func plausible(t time.Time) time.Time {
+	t = t.UTC()
+	if year := t.Year(); t.IsZero() || year < 1 || year > 9999 {
+		return time.Time{}
+	}
+	return t
+}
+
+// clean bounds a text of somebody else's in bytes and takes out what would move a terminal's cursor.
+func clean(text string, limit int) string {
+	text = text[:min(len(text), limit)]
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n':
+			return r
+		case r == utf8.RuneError || !unicode.IsPrint(r):
+			return '?'
+		}
+		return r
+	}, text)
+	return strings.ToValidUTF8(text[:min(len(text), limit)], "")
+}

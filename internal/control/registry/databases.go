@@ -1,0 +1,268 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"pgmtls-proxy/internal/control/authority"
+	"pgmtls-proxy/internal/control/store"
+)
+
+// NewDatabase is a database to be registered.
+type NewDatabase struct {
+	Name        string // lower-case letters, digits and dashes, 2 to 63; unique
+	Space       string // likewise; empty: default
+	Hosts       []string
+	Port        int // 0: 5432
+	BackendNote string
+	Proxies     []NewProxy
+}
+
+// NewProxy is a proxy to be added. Whether a directory and an address may be used is the API's to decide.
+type NewProxy struct {
+	Name, Node, PolicyDir, Admin string
+}
+
+// DefaultSpace is the space of a database that names none.
+const DefaultSpace = "default"
+
+// Bounds of a database's document.
+const (
+	MaxHosts        = 32
+	MaxProxies      = 64
+	MaxCertificates = 50  // that are not disabled; one transaction can end them all
+	maxDisabled     = 100 // that are still listed; each change writes the whole document
+	maxDescription  = 256 // bytes, as in policy.yaml
+)
+
+var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
+
+// shown is a text of the caller's, fit for a message.
+func shown(text string) string {
+	if len(text) > 64 {
+		text = strings.ToValidUTF8(text[:64], "") + "…"
+	}
+	return strconv.Quote(text)
+}
+
+func checkName(what, name string) error {
+	if isID(name) || !namePattern.MatchString(name) {
+		return refuse(InvalidParams, "%s %s can't be a name; use 2 to 63 lower-case letters, digits and dashes, beginning with a letter", what, shown(name))
+	}
+	return nil
+}
+
+// checkText accepts what a person may write to explain something.
+func checkText(what, text string, longest int) error {
+	if len(text) > longest {
+		return refuse(InvalidParams, "%s has %d bytes; at most %d are kept", what, len(text), longest)
+	}
+	if strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		return refuse(InvalidParams, "%s has a character that can't be printed; leave it out", what)
+	}
+	return nil
+}
+
+// checkHosts normalizes the names of a server certificate.
+func checkHosts(hosts []string) ([]string, error) {
+	if len(hosts) == 0 {
+		return nil, refuse(InvalidParams, "a database needs a host name, the one that its clients connect to; its server certificate is for that name")
+	}
+	if len(hosts) > MaxHosts {
+		return nil, refuse(InvalidParams, "%d host names; at most %d fit into a certificate", len(hosts), MaxHosts)
+	}
+	var good []string
+	for _, host := range hosts {
+		name := strings.TrimSuffix(strings.ToLower(host), ".")
+		if addr, err := netip.ParseAddr(name); err == nil {
+			name = addr.Unmap().String()
+		}
+		if err := authority.CheckHost(name); err != nil {
+			return nil, refuse(InvalidParams, "%s", err)
+		}
+		if !slices.Contains(good, name) {
+			good = append(good, name)
+		}
+	}
+	return good, nil
+}
+
+func (n NewProxy) check() error {
+	if err := checkName("proxy", n.Name); err != nil {
+		return err
+	}
+	if (n.PolicyDir == "") != (n.Admin == "") {
+		return refuse(InvalidParams, "proxy %s: a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither", n.Name)
+	}
+	return nil
+}
+
+func (n NewProxy) proxy(now time.Time) Proxy {
+	return Proxy{Name: n.Name, CreatedAt: now, Node: n.Node, PolicyDir: n.PolicyDir, Admin: n.Admin}
+}
+
+// CreateDatabase registers a database. Nobody is let in before [Registry.EnableMTLS].
+func (r *Registry) CreateDatabase(ctx context.Context, by Actor, n NewDatabase) (Database, error) {
+	if n.Space == "" {
+		n.Space = DefaultSpace
+	}
+	if n.Port == 0 {
+		n.Port = 5432
+	}
+	hosts, hostsErr := checkHosts(n.Hosts)
+	problems := []error{checkName("database", n.Name), checkName("space", n.Space), hostsErr, checkText("backend_note", n.BackendNote, 1024)}
+	if n.Port < 1 || n.Port > 65535 {
+		problems = append(problems, refuse(InvalidParams, "port %d is none; use 1 to 65535", n.Port))
+	}
+	now := r.now()
+	db := Database{ID: newID(), Name: n.Name, Space: n.Space, Hosts: hosts, Port: n.Port, BackendNote: n.BackendNote,
+		Proxies: []Proxy{}, Rules: []Rule{}, Certificates: []Certificate{}, CreatedAt: now, UpdatedAt: now}
+	for _, p := range n.Proxies {
+		problems = append(problems, p.check(), db.addProxy(p, now))
+	}
+	if err := joined(problems); err != nil {
+		return Database{}, err
+	}
+	tx := new(store.Tx)
+	tx.If(keyNames+n.Name, 0)
+	tx.Put(keyNames+n.Name, []byte(db.ID))
+	if err := putDocument(tx, keyDatabases+db.ID, db); err != nil {
+		return Database{}, err
+	}
+	detail := map[string]string{"name": db.Name, "hosts": strings.Join(hosts, " ")}
+	if err := r.record(tx, by, now, Record{Action: "database.create", Database: db.ID, Space: db.Space, Object: db.ID, Detail: detail}); err != nil {
+		return Database{}, err
+	}
+	revision, err := r.store.Commit(ctx, tx)
+	if errors.Is(err, store.ErrConflict) {
+		return Database{}, refuse(InvalidParams, "there is a database %s already", n.Name)
+	}
+	db.revision = revision
+	return db, err
+}
+
+// joined makes one refusal of several.
+func joined(problems []error) error {
+	problems = slices.DeleteFunc(problems, func(err error) bool { return err == nil })
+	if len(problems) <= 1 {
+		return errors.Join(problems...)
+	}
+	texts := make([]string, len(problems))
+	for i, err := range problems {
+		texts[i] = err.Error()
+	}
+	return refuse(InvalidParams, "%s", strings.Join(texts, "; "))
+}
+
+// Databases gives all databases, by name.
+func (r *Registry) Databases(ctx context.Context) ([]Database, error) {
+	items, _, err := r.store.List(ctx, keyDatabases)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Database, 0, len(items))
+	for _, item := range items {
+		db, err := decode[Database](item)
+		if err != nil {
+			return nil, err
+		}
+		db.revision = item.Revision
+		list = append(list, db)
+	}
+	slices.SortFunc(list, func(a, b Database) int { return cmp.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// Database gives one database by its name or its id.
+func (r *Registry) Database(ctx context.Context, nameOrID string) (Database, error) {
+	id, err := r.databaseID(ctx, nameOrID)
+	if err != nil {
+		return Database{}, err
+	}
+	return r.load(ctx, id)
+}
+
+// DeleteDatabase forgets a database. Its mutual TLS must have been destroyed before, on every proxy: what is in their
+// directories lets nobody in then.
+func (r *Registry) DeleteDatabase(ctx context.Context, by Actor, nameOrID string) error {
+	id, err := r.databaseID(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	return r.attempt(ctx, func() error {
+		db, err := r.load(ctx, id)
+		if err != nil {
+			return err
+		}
+		if db.MTLS != nil {
+			return refuse(Conflict, "database %s still has mutual TLS (%s); destroy it first, so that its proxies let nobody in", db.Name, db.MTLS.Status)
+		}
+		tx := new(store.Tx)
+		tx.If(keyDatabases+id, db.revision)
+		tx.Delete(keyDatabases + id)
+		tx.Delete(keyNames + db.Name)
+		tx.DeletePrefix(keyUsage + id + "/")
+		if db.Server != nil {
+			tx.Delete(keyLeaves + db.Server.ID)
+		}
+		if err := r.record(tx, by, r.now(), Record{Action: "database.delete", Database: id, Space: db.Space, Object: id, Detail: map[string]string{"name": db.Name}}); err != nil {
+			return err
+		}
+		_, err = r.store.Commit(ctx, tx)
+		return err
+	})
+}
+
+// AddProxy adds a proxy. Until it has acknowledged, new changes are not in force.
+func (r *Registry) AddProxy(ctx context.Context, by Actor, db string, n NewProxy) (Database, error) {
+	if err := n.check(); err != nil {
+		return Database{}, err
+	}
+	return r.change(ctx, by, db, func(c *change) error {
+		if err := c.db.addProxy(n, c.now); err != nil {
+			return err
+		}
+		return c.audit("proxy.create", n.Name, nil)
+	})
+}
+
+func (db *Database) addProxy(n NewProxy, now time.Time) error {
+	if db.proxy(n.Name) != nil {
+		return refuse(InvalidParams, "proxy %s is there already", n.Name)
+	}
+	if len(db.Proxies) >= MaxProxies {
+		return refuse(InvalidParams, "%d proxies are the most that one database has", MaxProxies)
+	}
+	db.Proxies = append(db.Proxies, n.proxy(now))
+	return nil
+}
+
+// RemoveProxy forgets a proxy: nothing waits for it any more. It does not stop it, and it takes its policy from
+// nobody; switch it off first.
+func (r *Registry) RemoveProxy(ctx context.Context, by Actor, db, name string) (Database, error) {
+	return r.change(ctx, by, db, func(c *change) error {
+		if c.db.proxy(name) == nil {
+			return refuse(NotFound, "database %s has no proxy %s", c.db.Name, shown(name))
+		}
+		c.db.Proxies = slices.DeleteFunc(c.db.Proxies, func(p Proxy) bool { return p.Name == name })
+		c.tx.Delete(fmt.Sprintf("%s%s/%s", keyUsage, c.db.ID, name))
+		return c.audit("proxy.delete", name, nil)
+	})
+}
+
+// proxy finds a proxy by its name.
+func (db *Database) proxy(name string) *Proxy {
+	if i := slices.IndexFunc(db.Proxies, func(p Proxy) bool { return p.Name == name }); i >= 0 {
+		return &db.Proxies[i]
+	}
+	return nil
+}

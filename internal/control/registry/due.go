@@ -1,0 +1,350 @@
+package registry
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"pgmtls-proxy/internal/control/store"
+)
+
+// Due does everything whose time has come: certificates that end get successors, those whose time is over are
+// disabled, rules run out, revocation lists are signed anew, and databases follow their space's authorities. It gives
+// the time at which it should be called again if nothing changes before; call it at least every few minutes, since
+// changes may bring that forward. One caller at a time suffices ([store.Store.Lead]); several do no harm.
+//
+// What fails for one database or one authority does not keep the others waiting: the error tells of all.
+func (r *Registry) Due(ctx context.Context) (next time.Time, err error) {
+	now := r.now()
+	next = now.Add(time.Hour)
+	soon := now.Add(time.Minute)
+	trusted, err := r.dueAuthorities(ctx, now)
+	problems := []error{err}
+	databases, err := r.Databases(ctx)
+	if err != nil {
+		return soon, err
+	}
+	for _, db := range databases {
+		at := r.dueAt(&db, trusted[db.Space])
+		if !at.After(now) {
+			changed, err := r.catchUp(ctx, db.ID)
+			switch at = r.dueAt(&changed, trusted[db.Space]); {
+			case err != nil && !gone(err):
+				problems = append(problems, fmt.Errorf("database %s: %w", db.Name, err))
+				at = soon
+			case !at.IsZero() && !at.After(now):
+				at = soon // what it waits for is not there yet
+			}
+		}
+		if !at.IsZero() && at.Before(next) {
+			next = at
+		}
+	}
+	return next, errors.Join(append(problems, r.prune(ctx, now, databases))...)
+}
+
+// catchUp does for one database all whose time has come, in as many transactions as that takes.
+func (r *Registry) catchUp(ctx context.Context, id string) (Database, error) {
+	for {
+		more := false
+		changed, err := r.change(ctx, System, id, func(c *change) (err error) {
+			more, err = c.catchUp()
+			return err
+		})
+		if err != nil || !more {
+			return changed, err
+		}
+	}
+}
+
+// dueAuthorities signs revocation lists anew, and warns of authorities that end. It gives the authorities by space, those
+// too for which that failed.
+func (r *Registry) dueAuthorities(ctx context.Context, now time.Time) (map[string][]Authority, error) {
+	spaces, err := r.Spaces(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var problems []error
+	bySpace := make(map[string][]Authority)
+	for _, space := range spaces {
+		list, err := r.Authorities(ctx, space)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		for i := range list {
+			a := &list[i]
+			if a.State == RetiredCA {
+				continue
+			}
+			if err := r.dueAuthority(ctx, now, a); err != nil && !errors.Is(err, store.ErrConflict) {
+				problems = append(problems, fmt.Errorf("authority %s of space %s: %w", a.ID, space, err))
+			}
+		}
+		bySpace[space] = list
+	}
+	return bySpace, errors.Join(problems...)
+}
+
+// caWarning is how long before its end an authority's end is told: the client certificates that it issues are getting
+// shorter than they should be from then on, with time left to act.
+const caWarning = 18 * 30 * 24 * time.Hour
+
+func (r *Registry) dueAuthority(ctx context.Context, now time.Time, a *Authority) error {
+	warn := a.State == ActiveCA && !a.Warned && a.NotAfter.Before(now.Add(caWarning))
+	sign := a.NextUpdate.Before(now.Add(r.lifetimes.CRL / 2))
+	if !warn && !sign {
+		return nil
+	}
+	tx := new(store.Tx)
+	if warn {
+		a.Warned = true
+		if err := r.putNotice(tx, Notice{Kind: CAExpiring, At: now, Space: a.Space, Authority: a.Subject, ExpiresAt: a.NotAfter}); err != nil {
+			return err
+		}
+	}
+	ca, err := r.signer(ctx, a)
+	if err != nil {
+		return err
+	}
+	if err := r.putCRL(tx, ca, a, now); err != nil {
+		return err
+	}
+	if err := r.record(tx, System, now, Record{Action: "crl.sign", Space: a.Space, Object: a.ID, Detail: map[string]string{"number": fmt.Sprint(a.CRL)}}); err != nil {
+		return err
+	}
+	a.revision, err = r.store.Commit(ctx, tx)
+	return err
+}
+
+// dueAt gives when a database next needs [change.catchUp]; zero: never, as things are.
+func (r *Registry) dueAt(db *Database, authorities []Authority) (at time.Time) {
+	if db.MTLS == nil || db.MTLS.Status == Deprovisioning {
+		return time.Time{}
+	}
+	sooner := func(t time.Time) {
+		if at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	state := make(map[string]AuthorityState)
+	for _, a := range authorities {
+		state[a.ID] = a.State
+		switch t := db.trusts(a.ID); {
+		case (t != nil) != (a.State != RetiredCA):
+			return r.now()
+		case t != nil && a.CRL > t.CRL:
+			// A newer list that is another database's affair can wait until this one's is half over.
+			sooner(t.NextUpdate.Add(-r.lifetimes.CRL / 2))
+		}
+	}
+	if db.Server == nil || state[db.Server.CA] == RetiredCA {
+		return r.now()
+	}
+	sooner(db.Server.NotAfter.Add(-r.renewServerBefore(db.Server)))
+	for _, rule := range db.Rules {
+		if rule.Status != Deauthorizing && !rule.ExpiresAt.IsZero() {
+			sooner(rule.ExpiresAt)
+		}
+	}
+	for _, cert := range db.Certificates {
+		if !cert.Usable() {
+			continue
+		}
+		if state[cert.CA] == RetiredCA {
+			return r.now()
+		}
+		sooner(cert.ExpiresAt)
+		if !cert.DisableAt.IsZero() {
+			sooner(cert.DisableAt)
+		} else if renew := r.successorAt(cert, state[cert.CA]); !renew.IsZero() {
+			sooner(renew)
+		}
+	}
+	return at
+}
+
+// successorAt gives when a certificate is to get a successor; zero: not, since it has one or is to be disabled.
+func (r *Registry) successorAt(cert Certificate, issuer AuthorityState) time.Time {
+	switch {
+	case !cert.Usable() || cert.Successor != "" || !cert.DisableAt.IsZero():
+		return time.Time{}
+	case issuer == RetiringCA:
+		return cert.CreatedAt
+	}
+	// One that an ending authority has cut short is replaced at its last third.
+	return cert.ExpiresAt.Add(-min(r.lifetimes.ClientRenewBefore, cert.ExpiresAt.Sub(cert.CreatedAt)/3))
+}
+
+// manyDue is how many certificates one transaction ends or replaces when they are due together.
+const manyDue = 12
+
+// catchUp does for one database what is due, and says whether there is more of it than fits into one transaction.
+func (c *change) catchUp() (more bool, err error) {
+	if c.db.MTLS == nil || c.db.MTLS.Status == Deprovisioning {
+		return false, errUnchanged
+	}
+	list, err := c.ofSpace()
+	if err != nil {
+		return false, err
+	}
+	state := make(map[string]AuthorityState)
+	for _, a := range list {
+		state[a.ID] = a.State
+	}
+	if err := c.expireRules(); err != nil {
+		return false, err
+	}
+	ended, err := c.endCertificates(state)
+	if err != nil {
+		return false, err
+	}
+	replaced, err := c.makeSuccessors(state)
+	if err != nil {
+		return false, err
+	}
+	if err := c.renewServer(); err != nil {
+		return false, err
+	}
+	if err := c.syncTrust(); err != nil {
+		return false, err
+	}
+	if c.records == 0 && c.db.Generation == c.before {
+		return false, errUnchanged
+	}
+	return ended == manyDue || replaced == manyDue, nil
+}
+
+func (c *change) expireRules() error {
+	for i := range c.db.Rules {
+		rule := &c.db.Rules[i]
+		if rule.Status == Deauthorizing || rule.ExpiresAt.IsZero() || rule.ExpiresAt.After(c.now) {
+			continue
+		}
+		c.removeRule(rule)
+		if err := c.audit("ip_rule.expired", rule.ID, map[string]string{"cidr": rule.CIDR}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endCertificates revokes those that were to be revoked by now, and disables those that have ended by themselves or
+// with their authority. Proxies end the sessions of the latter by their own clocks.
+func (c *change) endCertificates(state map[string]AuthorityState) (ended int, err error) {
+	var revoked []*Certificate
+	for i := range c.db.Certificates {
+		if ended == manyDue {
+			break
+		}
+		cert := &c.db.Certificates[i]
+		var action string
+		switch {
+		case !cert.Usable():
+			continue
+		case !cert.ExpiresAt.After(c.now):
+			c.disable(cert)
+			action = "certificate.expired"
+		case state[cert.CA] == RetiredCA:
+			cert.Status, cert.Generation, cert.UpdatedAt = Disabling, c.newPolicy(), c.now
+			action = "certificate.delete"
+		case !cert.DisableAt.IsZero() && !cert.DisableAt.After(c.now):
+			revoked = append(revoked, cert)
+			action = "certificate.delete"
+		default:
+			continue
+		}
+		ended++
+		if err := c.audit(action, cert.ID, map[string]string{"serial": cert.Serial}); err != nil {
+			return ended, err
+		}
+	}
+	if len(revoked) == 0 {
+		return ended, nil
+	}
+	return ended, c.revoke(revoked...)
+}
+
+// makeSuccessors issues the certificates that replace those that end soon, or whose authority is being replaced, and
+// has people told. A client that made its own key goes on with it.
+func (c *change) makeSuccessors(state map[string]AuthorityState) (made int, err error) {
+	var ids []string
+	for _, cert := range c.db.Certificates {
+		if at := c.successorAt(cert, state[cert.CA]); !at.IsZero() && !at.After(c.now) {
+			ids = append(ids, cert.ID)
+		}
+	}
+	ids = ids[:min(len(ids), manyDue, max(0, MaxCertificates-c.db.usable()))] // of a full list, the owner must delete some
+	for _, id := range ids {
+		if err := c.makeSuccessor(id); err != nil {
+			return made, err
+		}
+		made++
+	}
+	return made, nil
+}
+
+func (c *change) makeSuccessor(id string) error {
+	old := *c.db.certificate(id)
+	var key crypto.PublicKey
+	if old.OwnKey {
+		var err error
+		if key, err = c.publicKey(id); err != nil {
+			return err
+		}
+	}
+	made, err := c.issue(old.Name, key, id)
+	if err != nil {
+		return err
+	}
+	successor := *made
+	replaced := c.db.certificate(id)
+	replaced.Successor, replaced.UpdatedAt = successor.ID, c.now
+	notice := Notice{Kind: CertificateSuccessor, At: c.now, Space: c.db.Space, DatabaseID: c.db.ID, Database: c.db.Name,
+		Certificate: &old, Successor: &successor, ExpiresAt: old.ExpiresAt}
+	return errors.Join(
+		c.audit("certificate.renew", successor.ID, map[string]string{"predecessor": id, "serial": successor.Serial}),
+		c.putNotice(c.tx, notice))
+}
+
+// publicKey gives the key that a certificate is for.
+func (c *change) publicKey(id string) (crypto.PublicKey, error) {
+	text, _, err := c.leaf(c.ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode([]byte(text))
+	if block == nil {
+		return nil, fmt.Errorf("certificate %s is no PEM in the store", id)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s in the store: %w", id, err)
+	}
+	return cert.PublicKey, nil
+}
+
+// renewServer replaces a server certificate that ends, by the authority that its clients know.
+func (c *change) renewServer() error {
+	list, err := c.ofSpace()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(list, func(a *Authority) bool { return a.ID == c.db.Server.CA && a.State != RetiredCA })
+	if i >= 0 && !c.serverDue() {
+		return nil
+	}
+	a, err := c.active()
+	if err != nil {
+		return err
+	}
+	if i >= 0 && list[i].NotAfter.After(c.now.Add(c.lifetimes.Server)) {
+		a = list[i]
+	}
+	return c.issueServer(a)
+}

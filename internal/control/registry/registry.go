@@ -1,0 +1,322 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/control/authority"
+	"pgmtls-proxy/internal/control/seal"
+	"pgmtls-proxy/internal/control/store"
+)
+
+// Keys of the store, each with its "/" at the end.
+const (
+	keyDatabases   = "databases/"   // <id>: Database
+	keyNames       = "names/"       // <name of a database>: its id
+	keySpaces      = "spaces/"      // <name>: spaceRecord
+	keyAuthorities = "authorities/" // <space>/<id>: Authority
+	keySigners     = "signers/"     // <id of an authority>: its key, sealed
+	keyCRLs        = "crls/"        // <id of an authority>/<number>: PEM; never changed
+	keyLeaves      = "leaves/"      // <id of a certificate>: leafRecord; never changed
+	keyUsage       = "usage/"       // <database>/<proxy>: which certificates it saw
+	keyAudit       = "audit/"       // <time>-<random>: Record
+	keyNotices     = "notices/"     // <id>: pending Notice
+	keyQuestions   = "questions/"   // <id>: Asked
+	keyAnswers     = "answers/"     // <id>: Answer
+)
+
+// Options make a [Registry].
+type Options struct {
+	Store     *store.Store
+	Ring      *seal.Ring
+	Now       func() time.Time // nil: the clock
+	Log       zerolog.Logger
+	Lifetimes Lifetimes
+	AuditKeep time.Duration // zero: 400 days
+}
+
+// Lifetimes say how long certificates are good for. Zero values are those of [DefaultLifetimes].
+type Lifetimes struct {
+	ClientMonths      int           // of a client certificate, in calendar months
+	ClientRenewBefore time.Duration // its end, when a successor is made
+	Server            time.Duration // of a database's server certificate
+	ServerRenewBefore time.Duration
+	CRL               time.Duration // from thisUpdate to nextUpdate; signed anew at half of it
+	CAYears           int
+}
+
+// DefaultLifetimes are those of Heroku's client certificates, and our own for what its users do not see.
+var DefaultLifetimes = Lifetimes{
+	ClientMonths:      13,
+	ClientRenewBefore: 75 * 24 * time.Hour,
+	Server:            90 * 24 * time.Hour,
+	ServerRenewBefore: 30 * 24 * time.Hour,
+	CRL:               30 * 24 * time.Hour,
+	CAYears:           10,
+}
+
+func (l Lifetimes) orDefaults() Lifetimes {
+	d := DefaultLifetimes
+	if l.ClientMonths > 0 {
+		d.ClientMonths = l.ClientMonths
+	}
+	if l.CAYears > 0 {
+		d.CAYears = l.CAYears
+	}
+	for _, pair := range []struct{ from, into *time.Duration }{
+		{&l.ClientRenewBefore, &d.ClientRenewBefore},
+		{&l.Server, &d.Server},
+		{&l.ServerRenewBefore, &d.ServerRenewBefore},
+		{&l.CRL, &d.CRL},
+	} {
+		if *pair.from > 0 {
+			*pair.into = *pair.from
+		}
+	}
+	return d
+}
+
+// Registry is the one that changes databases, rules and certificates. Its methods may be called at any time from any
+// goroutine, and several registries, in one process or in several, may share a store.
+type Registry struct {
+	store     *store.Store
+	ring      *seal.Ring
+	clock     func() time.Time
+	log       zerolog.Logger
+	lifetimes Lifetimes
+	auditKeep time.Duration
+
+	// turns let changes of one database wait for each other here instead of losing to each other in the store.
+	turns [64]chan struct{}
+	seed  maphash.Seed
+
+	audited atomic.Int64 // time of the last record, in nanoseconds
+
+	pruneMu sync.Mutex
+	pruned  time.Time // when old things were last dropped
+}
+
+// New makes a registry. It does nothing by itself: see [Registry.Due] for what must be called.
+func New(o Options) *Registry {
+	r := &Registry{
+		store: o.Store, ring: o.Ring, clock: o.Now, log: o.Log,
+		lifetimes: o.Lifetimes.orDefaults(), auditKeep: o.AuditKeep,
+		seed: maphash.MakeSeed(),
+	}
+	if r.clock == nil {
+		r.clock = time.Now
+	}
+	if r.auditKeep == 0 {
+		r.auditKeep = 400 * 24 * time.Hour
+	}
+	for i := range r.turns {
+		r.turns[i] = make(chan struct{}, 1)
+	}
+	return r
+}
+
+// now is the time, as it is written into documents.
+func (r *Registry) now() time.Time { return r.clock().UTC().Truncate(time.Microsecond) }
+
+// change is one transaction on one database's document. A function that is given one may be called again, with a
+// fresh one, when another change was faster.
+type change struct {
+	*Registry
+	ctx context.Context
+	by  Actor
+	now time.Time
+	db  *Database
+	tx  *store.Tx
+
+	before      int64 // generation
+	authorities []*Authority
+	loaded      bool // authorities are
+	signers     map[string]*authority.CA
+	records     int                        // of the audit trail, so far
+	settled     map[string][]settledObject // by action
+}
+
+// maxAttempts bounds how often a change is tried again because another one was faster.
+const maxAttempts = 24
+
+// change changes a database's document by one transaction, and settles what that already makes true.
+func (r *Registry) change(ctx context.Context, by Actor, nameOrID string, f func(*change) error) (Database, error) {
+	id, err := r.databaseID(ctx, nameOrID)
+	if err != nil {
+		return Database{}, err
+	}
+	done, err := r.turn(ctx, id)
+	if err != nil {
+		return Database{}, err
+	}
+	defer done()
+	var changed Database
+	err = r.attempt(ctx, func() error {
+		db, err := r.load(ctx, id)
+		if err != nil {
+			return err
+		}
+		c := &change{Registry: r, ctx: ctx, by: by, now: r.now(), db: &db, tx: new(store.Tx), before: db.Generation,
+			signers: make(map[string]*authority.CA), settled: make(map[string][]settledObject)}
+		if err := f(c); err != nil {
+			return err
+		}
+		c.settle()
+		if err := c.auditSettled(); err != nil {
+			return err
+		}
+		c.db.UpdatedAt = c.now
+		c.tx.If(keyDatabases+id, db.revision)
+		if err := c.put(keyDatabases+id, db); err != nil {
+			return err
+		}
+		db.revision, err = r.store.Commit(ctx, c.tx)
+		if errors.Is(err, store.ErrTooLarge) {
+			return refuse(Conflict, "this is more than one change can hold; the authorities of space %s have too many revoked certificates: rotate and retire them, and it goes on with an empty list", db.Space)
+		}
+		if err != nil {
+			return err
+		}
+		changed = db
+		return nil
+	})
+	if errors.Is(err, errUnchanged) {
+		return r.load(ctx, id)
+	}
+	return changed, err
+}
+
+// errUnchanged ends a change that has nothing to change.
+var errUnchanged = errors.New("nothing to change")
+
+// turn waits until no other change of the same database is under way here.
+func (r *Registry) turn(ctx context.Context, id string) (done func(), err error) {
+	turn := r.turns[maphash.String(r.seed, id)%uint64(len(r.turns))]
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// attempt calls f again as long as another change was faster.
+func (r *Registry) attempt(ctx context.Context, f func() error) error {
+	for n := range maxAttempts {
+		err := f()
+		if !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+		select {
+		case <-time.After(time.Duration(1+rand.IntN(1+4*n)) * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return refuse(Unavailable, "too many changes at the same time; try again")
+}
+
+// newPolicy counts the policy that this change makes, once, and gives its generation.
+func (c *change) newPolicy() int64 {
+	c.db.Generation = max(c.db.Generation, c.before+1)
+	return c.db.Generation
+}
+
+// put adds a document to the transaction.
+func (c *change) put(key string, document any) error {
+	return putDocument(c.tx, key, document)
+}
+
+func putDocument(tx *store.Tx, key string, document any) error {
+	text, err := json.Marshal(document)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	tx.Put(key, text)
+	return nil
+}
+
+// get reads a document.
+func get[T any](ctx context.Context, r *Registry, key string) (document T, revision int64, err error) {
+	item, err := r.store.Get(ctx, key)
+	if err != nil {
+		return document, 0, err
+	}
+	document, err = decode[T](item)
+	return document, item.Revision, err
+}
+
+func decode[T any](item store.Item) (document T, err error) {
+	if err := json.Unmarshal(item.Value, &document); err != nil {
+		return document, fmt.Errorf("read %s from the store: %w", item.Key, err)
+	}
+	return document, nil
+}
+
+// sealDocument writes a document that holds secrets.
+func (r *Registry) sealDocument(key string, document any) ([]byte, error) {
+	text, err := json.Marshal(document)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", key, err)
+	}
+	return r.ring.Seal(key, text), nil
+}
+
+// openDocument reads what sealDocument wrote.
+func (r *Registry) openDocument(item store.Item, document any) error {
+	text, err := r.ring.Open(item.Key, item.Value)
+	if err == nil {
+		err = json.Unmarshal(text, document)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s from the store: %w", item.Key, err)
+	}
+	return nil
+}
+
+// load reads a database's document.
+func (r *Registry) load(ctx context.Context, id string) (Database, error) {
+	db, revision, err := get[Database](ctx, r, keyDatabases+id)
+	if errors.Is(err, store.ErrNotFound) {
+		return Database{}, noDatabase(id)
+	}
+	db.revision = revision
+	return db, err
+}
+
+func noDatabase(nameOrID string) error {
+	return refuse(NotFound, "there is no database %s", shown(nameOrID))
+}
+
+// databaseID finds a database by its name or its id.
+func (r *Registry) databaseID(ctx context.Context, nameOrID string) (string, error) {
+	if isID(nameOrID) {
+		return nameOrID, nil
+	}
+	if !namePattern.MatchString(nameOrID) {
+		return "", noDatabase(nameOrID)
+	}
+	item, err := r.store.Get(ctx, keyNames+nameOrID)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", noDatabase(nameOrID)
+	}
+	return string(item.Value), err
+}
+
+// isID says whether a text is an id as [newID] makes them.
+func isID(text string) bool {
+	id, err := uuid.Parse(text)
+	return err == nil && id.String() == text
+}
+
+func newID() string { return uuid.NewString() }

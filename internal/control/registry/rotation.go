@@ -1,0 +1,256 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"pgmtls-proxy/internal/control/authority"
+	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/store"
+)
+
+// ImportedCA is an authority from outside, in PEM.
+type ImportedCA struct {
+	CertificatePEM []byte // its own certificate first, then what is above it
+	KeyPEM         []byte
+}
+
+// CAUser is a certificate that hangs on an authority.
+type CAUser struct {
+	Database    string      `json:"database"` // name
+	DatabaseID  string      `json:"database_id"`
+	Server      bool        `json:"server"`                // the database's server certificate, not a client's
+	Certificate Certificate `json:"certificate,omitzero"`  // of a client
+	Sessions    int         `json:"sessions"`              // live ones, at the last report
+	LastSeen    time.Time   `json:"last_seen,omitzero"`    // when it last let somebody in
+	Replaced    bool        `json:"replaced"`              // its successor was seen in use, and it was not seen after that
+	SuccessorAt time.Time   `json:"successor_at,omitzero"` // when the successor was made
+}
+
+// RotateCA makes a new authority for a space, which signs from now on. The old one stays trusted until it is retired;
+// every client certificate of it gets a successor, and server certificates stay with it, so that clients that only
+// know the old one can still verify their server.
+func (r *Registry) RotateCA(ctx context.Context, by Actor, space string) (Authority, error) {
+	ca, err := r.makeCA(space)
+	if err != nil {
+		return Authority{}, err
+	}
+	if _, err := r.Authorities(ctx, space); err != nil {
+		return Authority{}, err
+	}
+	return r.replaceCA(ctx, by, space, replacement{ca: ca, action: "ca.rotate"})
+}
+
+// ImportCA makes an authority from outside the one that signs, like [Registry.RotateCA]. The space need not have one.
+func (r *Registry) ImportCA(ctx context.Context, by Actor, space string, imported ImportedCA) (Authority, error) {
+	if err := checkName("space", space); err != nil {
+		return Authority{}, err
+	}
+	ca, err := authority.ParseCA(imported.CertificatePEM, imported.KeyPEM)
+	if err == nil {
+		err = ca.CheckValid(r.now())
+	}
+	if err != nil {
+		return Authority{}, refuse(InvalidParams, "%s", err)
+	}
+	return r.replaceCA(ctx, by, space, replacement{ca: ca, external: true, action: "ca.import"})
+}
+
+type replacement struct {
+	ca       *authority.CA
+	external bool
+	action   string
+}
+
+func (r *Registry) replaceCA(ctx context.Context, by Actor, space string, with replacement) (Authority, error) {
+	var active Authority
+	err := r.attempt(ctx, func() error {
+		list, err := r.Authorities(ctx, space)
+		var none *Error
+		if err != nil && !errors.As(err, &none) {
+			return err
+		}
+		tx, now := new(store.Tx), r.now()
+		for i := range list {
+			old := &list[i]
+			if old.State != RetiredCA && old.CertificatePEM == string(with.ca.CertificatePEM()) {
+				return refuse(Conflict, "space %s has this authority already: %s", space, old.ID)
+			}
+			if old.State == ActiveCA {
+				old.State, old.UpdatedAt = RetiringCA, now
+				tx.If(authorityKey(space, old.ID), old.revision)
+				if err := putDocument(tx, authorityKey(space, old.ID), old); err != nil {
+					return err
+				}
+			}
+		}
+		a, err := r.putActive(ctx, tx, space, with.ca, with.external)
+		if err != nil {
+			return err
+		}
+		if err := r.record(tx, by, now, Record{Action: with.action, Space: space, Object: a.ID, Detail: map[string]string{"subject": a.Subject}}); err != nil {
+			return err
+		}
+		_, err = r.store.Commit(ctx, tx)
+		active = *a
+		return err
+	})
+	if err != nil {
+		return Authority{}, err
+	}
+	return active, r.followSpace(ctx, space)
+}
+
+// followSpace brings the databases of a space up to date with its authorities. What it leaves undone because it was
+// interrupted is found by [Registry.Due].
+func (r *Registry) followSpace(ctx context.Context, space string) error {
+	list, err := r.Databases(ctx)
+	if err != nil {
+		return err
+	}
+	for _, db := range list {
+		if db.Space != space || db.MTLS == nil {
+			continue
+		}
+		if _, err := r.catchUp(ctx, db.ID); err != nil && !gone(err) {
+			return fmt.Errorf("database %s: %w", db.Name, err)
+		}
+	}
+	return nil
+}
+
+// gone says whether an error means that the object was deleted meanwhile.
+func gone(err error) bool {
+	var refusal *Error
+	return errors.As(err, &refusal) && refusal.ID == NotFound
+}
+
+// RetireCA takes an authority out of every policy: the certificates that it issued are let in no more. Unless forced,
+// that is refused as long as the successor of one was not seen in its place.
+func (r *Registry) RetireCA(ctx context.Context, by Actor, space, id string, force bool) (Authority, error) {
+	var retired Authority
+	err := r.attempt(ctx, func() error {
+		list, err := r.Authorities(ctx, space)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(list, func(a Authority) bool { return a.ID == id })
+		if i < 0 {
+			return refuse(NotFound, "space %s has no authority %s", space, shown(id))
+		}
+		retired = list[i]
+		switch retired.State {
+		case RetiredCA:
+			return nil
+		case ActiveCA:
+			return refuse(Conflict, "authority %s signs for space %s; rotate first, then retire it", id, space)
+		}
+		if !force {
+			if err := r.refuseUsed(ctx, space, id); err != nil {
+				return err
+			}
+		}
+		tx, now := new(store.Tx), r.now()
+		retired.State, retired.UpdatedAt, retired.Revoked = RetiredCA, now, nil
+		tx.If(authorityKey(space, id), retired.revision)
+		tx.Delete(keySigners + id)
+		if err := putDocument(tx, authorityKey(space, id), retired); err != nil {
+			return err
+		}
+		detail := map[string]string{"subject": retired.Subject, "force": fmt.Sprint(force)}
+		if err := r.record(tx, by, now, Record{Action: "ca.retire", Space: space, Object: id, Detail: detail}); err != nil {
+			return err
+		}
+		_, err = r.store.Commit(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return Authority{}, err
+	}
+	return retired, r.followSpace(ctx, space)
+}
+
+// refuseUsed refuses to retire an authority that clients still depend on.
+func (r *Registry) refuseUsed(ctx context.Context, space, id string) error {
+	users, err := r.CAUsers(ctx, space, id)
+	if err != nil {
+		return err
+	}
+	var used []string
+	for _, u := range users {
+		if !u.Server && !u.Replaced {
+			used = append(used, u.Certificate.Name+" of "+u.Database)
+		}
+	}
+	if len(used) == 0 {
+		return nil
+	}
+	rest := ""
+	if len(used) > 5 {
+		used, rest = used[:5], fmt.Sprintf(" and %d more", len(used)-5)
+	}
+	return refuse(Conflict, "authority %s is still used, as far as the proxies have seen, by %s%s; let their owners change to the successors, delete what nobody uses, or force it", id, strings.Join(used, ", "), rest)
+}
+
+// CAUsers gives every certificate that hangs on an authority, by database.
+func (r *Registry) CAUsers(ctx context.Context, space, id string) ([]CAUser, error) {
+	databases, err := r.Databases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	users := []CAUser{}
+	for _, db := range databases {
+		if db.Space != space {
+			continue
+		}
+		var usage map[string]policysync.Usage
+		for _, cert := range db.Certificates {
+			if cert.CA != id || !cert.Usable() {
+				continue
+			}
+			if usage == nil {
+				if usage, err = r.usage(ctx, db.ID); err != nil {
+					return nil, err
+				}
+			}
+			seen := usage[cert.Serial]
+			user := CAUser{Database: db.Name, DatabaseID: db.ID, Certificate: cert, Sessions: seen.Sessions, LastSeen: seen.LastSeen}
+			if successor := db.certificate(cert.Successor); successor != nil {
+				user.SuccessorAt = successor.CreatedAt
+				// Not to have been seen proves nothing: a client may come once a month. Its successor in use does.
+				user.Replaced = seen.Sessions == 0 && seen.LastSeen.Before(usage[successor.Serial].LastSeen)
+			}
+			users = append(users, user)
+		}
+		if db.Server != nil && db.Server.CA == id && db.MTLS != nil {
+			users = append(users, CAUser{Database: db.Name, DatabaseID: db.ID, Server: true})
+		}
+	}
+	return users, nil
+}
+
+// usage gives which client certificates the proxies of a database have seen, by serial.
+func (r *Registry) usage(ctx context.Context, databaseID string) (map[string]policysync.Usage, error) {
+	items, _, err := r.store.List(ctx, keyUsage+databaseID+"/")
+	all := make(map[string]policysync.Usage)
+	for _, item := range items {
+		var seen map[string]policysync.Usage
+		if err := json.Unmarshal(item.Value, &seen); err != nil {
+			return nil, fmt.Errorf("read %s from the store: %w", item.Key, err)
+		}
+		for serial, u := range seen {
+			sum := all[serial]
+			sum.Sessions += u.Sessions
+			if u.LastSeen.After(sum.LastSeen) {
+				sum.LastSeen = u.LastSeen
+			}
+			all[serial] = sum
+		}
+	}
+	return all, err
+}

@@ -1,0 +1,247 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/store"
+)
+
+// inForce gives the generation that every proxy of the database follows, and the one for which no proxy has a session
+// left that it refuses. A database without proxies has neither: nothing is in force nowhere.
+func (db *Database) inForce() (applied, inForce int64) {
+	for i, p := range db.Proxies {
+		if i == 0 {
+			applied, inForce = p.Acknowledged.Applied, p.Acknowledged.InForce
+		}
+		applied, inForce = min(applied, p.Acknowledged.Applied), min(inForce, p.Acknowledged.InForce)
+	}
+	return applied, inForce
+}
+
+// settle moves every object that waits for the proxies and need not any more. What lets somebody in waits until all
+// follow it; what keeps somebody out, until the last session has ended.
+func (c *change) settle() {
+	applied, inForce := c.db.inForce()
+	settled := func(action, object string, generation int64) {
+		c.settled[action] = append(c.settled[action], settledObject{object, generation})
+	}
+	c.db.Rules = slices.DeleteFunc(c.db.Rules, func(r Rule) bool {
+		gone := r.Status == Deauthorizing && r.Generation <= inForce
+		if gone {
+			settled("ip_rule.deleted", r.ID, r.Generation)
+		}
+		return gone
+	})
+	for i := range c.db.Rules {
+		if r := &c.db.Rules[i]; r.Status == Authorizing && r.Generation <= applied {
+			r.Status, r.UpdatedAt = Authorized, c.now
+			settled("ip_rule.authorized", r.ID, r.Generation)
+		}
+	}
+	for i := range c.db.Certificates {
+		switch cert := &c.db.Certificates[i]; {
+		case cert.Status == Pending && cert.Generation <= applied:
+			cert.Status, cert.UpdatedAt = Ready, c.now
+			settled("certificate.ready", cert.ID, cert.Generation)
+		case cert.Status == Disabling && cert.Generation <= inForce:
+			c.disable(cert)
+			settled("certificate.disabled", cert.ID, cert.Generation)
+		}
+	}
+	c.forgetDisabled()
+	if m := c.db.MTLS; m != nil {
+		switch {
+		case m.Status == Provisioning && m.Generation <= applied:
+			m.Status, m.UpdatedAt = Operational, c.now
+			settled("mtls.operational", c.db.ID, m.Generation)
+		case m.Status == Deprovisioning && m.Generation <= inForce:
+			c.db.MTLS = nil
+			settled("mtls.destroyed", c.db.ID, m.Generation)
+		}
+	}
+}
+
+// settledObject is what became true of an object, and with which generation.
+type settledObject struct {
+	id         string
+	generation int64
+}
+
+// manyAtOnce is how many objects have records of their own when they settle in the same way together. A transaction
+// holds 128 changes.
+const manyAtOnce = 8
+
+// auditSettled records what settle found.
+func (c *change) auditSettled() error {
+	for _, action := range slices.Sorted(maps.Keys(c.settled)) {
+		objects := c.settled[action]
+		if len(objects) > manyAtOnce {
+			ids := make([]string, len(objects))
+			for i, o := range objects {
+				ids[i] = o.id
+			}
+			if err := c.auditAs(System, action, "", map[string]string{"objects": strings.Join(ids, " ")}); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, o := range objects {
+			if err := c.auditAs(System, action, o.id, map[string]string{"generation": strconv.FormatInt(o.generation, 10)}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// disable ends a certificate for good; nobody needs its key any more.
+func (c *change) disable(cert *Certificate) {
+	cert.Status, cert.UpdatedAt, cert.DisableAt = Disabled, c.now, c.now
+	c.tx.Delete(keyLeaves + cert.ID)
+}
+
+// forgetDisabled keeps the list of disabled certificates within its bound, the oldest go first.
+func (c *change) forgetDisabled() {
+	disabled := 0
+	for _, cert := range c.db.Certificates {
+		if cert.Status == Disabled {
+			disabled++
+		}
+	}
+	c.db.Certificates = slices.DeleteFunc(c.db.Certificates, func(cert Certificate) bool {
+		forget := cert.Status == Disabled && disabled > maxDisabled
+		if forget {
+			disabled--
+		}
+		return forget
+	})
+}
+
+// maxAhead bounds how far a report may be ahead of the document, and so how far one can lift the counter. A store that was
+// restored lags by as many changes as were made since its snapshot.
+const maxAhead = 1 << 20
+
+// Acknowledge takes what a proxy says of itself, and settles what waits for it.
+func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, report policysync.Report) error {
+	had := max(report.Applied, report.OnDisk)
+	if report.Applied < 0 || report.InForce < 0 || report.InForce > report.Applied {
+		return refuse(InvalidParams, "a report of generation %d in force and %d applied can't be", report.InForce, report.Applied)
+	}
+	_, err := r.change(ctx, System, databaseID, func(c *change) error {
+		p := c.db.proxy(proxy)
+		if p == nil {
+			return refuse(NotFound, "database %s has no proxy %s any more", c.db.Name, shown(proxy))
+		}
+		said := Acknowledgement{
+			Applied: report.Applied, InForce: report.InForce, AppliedAt: report.AppliedAt, InForceAt: report.InForceAt,
+			SessionsEnded: boundedCounts(report.Ended), Error: bounded(report.Error), Drift: bounded(report.Drift),
+			Version: bounded(report.ProxyVersion), At: c.now,
+		}
+		if had > c.before+maxAhead {
+			return refuse(InvalidParams, "a report of generation %d, and the newest is %d", had, c.before)
+		}
+		if had > c.before {
+			// The store was restored from a snapshot that is older than what the proxy has. What the store says counts,
+			// and it needs a generation that the proxy has not seen.
+			said.Applied, said.InForce = 0, 0
+			c.db.Generation = had + 1
+			if err := c.audit("policy.overtaken", proxy, map[string]string{"generation": strconv.FormatInt(had, 10)}); err != nil {
+				return err
+			}
+		}
+		if p.Acknowledged.same(said) {
+			return errUnchanged
+		}
+		if said.Error != "" && said.Error != p.Acknowledged.Error && c.before > 0 { // without a policy none is refused
+			if err := c.audit("policy.refused", proxy, map[string]string{"error": said.Error}); err != nil {
+				return err
+			}
+		}
+		if said.Drift != "" && said.Drift != p.Acknowledged.Drift {
+			if err := c.audit("policy.drift", proxy, map[string]string{"drift": said.Drift}); err != nil {
+				return err
+			}
+		}
+		p.Acknowledged = said
+		return nil
+	})
+	if err != nil || len(report.Certificates) == 0 {
+		return err
+	}
+	return r.putUsage(ctx, databaseID+"/"+proxy, report.Certificates)
+}
+
+// same says whether two acknowledgements differ in nothing but the time of the report.
+func (a Acknowledgement) same(b Acknowledgement) bool {
+	return a.Applied == b.Applied && a.InForce == b.InForce && a.Error == b.Error && a.Drift == b.Drift && a.Version == b.Version &&
+		a.AppliedAt.Equal(b.AppliedAt) && a.InForceAt.Equal(b.InForceAt) && maps.Equal(a.SessionsEnded, b.SessionsEnded)
+}
+
+// maxUsage is how many certificates' use is kept of one proxy. A database has some 50.
+const maxUsage = 2000
+
+// putUsage keeps which certificates a proxy saw, if that has changed. A proxy forgets when it starts; what it saw before
+// stays known here.
+func (r *Registry) putUsage(ctx context.Context, key string, seen map[string]policysync.Usage) error {
+	return r.attempt(ctx, func() error {
+		before, revision, err := get[map[string]policysync.Usage](ctx, r, keyUsage+key)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		usage := maps.Clone(seen)
+		for serial, old := range before {
+			now := usage[serial]
+			if now.LastSeen.Before(old.LastSeen) {
+				now.LastSeen = old.LastSeen
+			}
+			usage[serial] = now
+		}
+		forgetUsage(usage)
+		if maps.Equal(usage, before) {
+			return nil
+		}
+		tx := new(store.Tx)
+		tx.If(keyUsage+key, revision)
+		if err := putDocument(tx, keyUsage+key, usage); err != nil {
+			return err
+		}
+		_, err = r.store.Commit(ctx, tx)
+		return err
+	})
+}
+
+// forgetUsage keeps the certificates that were seen last, when there are more than can be kept.
+func forgetUsage(usage map[string]policysync.Usage) {
+	if len(usage) <= maxUsage {
+		return
+	}
+	serials := slices.SortedFunc(maps.Keys(usage), func(a, b string) int {
+		return cmp.Or(usage[b].LastSeen.Compare(usage[a].LastSeen), cmp.Compare(a, b))
+	})
+	for _, serial := range serials[maxUsage:] {
+		delete(usage, serial)
+	}
+}
+
+// bounded is a text of a proxy's, fit to be kept.
+func bounded(text string) string {
+	if len(text) > 500 {
+		text = strings.ToValidUTF8(text[:500], "") + "…"
+	}
+	return text
+}
+
+// boundedCounts drops what can't be counts of refusals by their names.
+func boundedCounts(counts map[string]int) map[string]int {
+	if len(counts) > 32 {
+		return nil
+	}
+	return maps.Clone(counts)
+}
