@@ -109,9 +109,9 @@ func TestEveryAlertIsExplained(t *testing.T) {
 	same(t, "operations.md", first(rows(t, "operations.md", "alerts", "end of alerts")), real)
 }
 
-// The fields of the log are the names that session/record.go gives to zerolog, and zerolog's own.
+// The fields of the log are the names that session/accesslog.go gives to zerolog, and zerolog's own.
 func TestEveryFieldOfTheLogIsExplained(t *testing.T) {
-	real := slices.Concat([]string{"level", "time", "message"}, logFields(t, "../internal/session/record.go"))
+	real := slices.Concat([]string{"level", "time", "message"}, logFields(t, "../internal/session/accesslog.go"))
 	same(t, "operations.md", first(rows(t, "operations.md", "fields of the log", "end of fields")), real)
 }
 
