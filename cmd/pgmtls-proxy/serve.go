@@ -35,7 +35,7 @@ type proxy struct {
 	config   *config.Proxy
 	log      zerolog.Logger
 	metrics  *metrics.Metrics
-	keeper   *policy.Keeper
+	keeper   *policy.Reloader
 	sessions *session.Server
 	listener *listener.Server
 	admin    *admin.Server
@@ -72,7 +72,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 		config:  cfg,
 		log:     log,
 		metrics: m,
-		keeper: &policy.Keeper{
+		keeper: &policy.Reloader{
 			Dir:         cfg.PolicyDir,
 			Live:        live,
 			Builder:     policy.Builder{Backend: target, MinVersion: cfg.SSLMinProtocolVersion},
@@ -173,7 +173,7 @@ func (p *proxy) run(ctx context.Context, sockets *sockets) error {
 	go p.supervisor.follow(ctx, reloads, looks)
 	go func() { failed <- p.keeper.Run(ctx, looks) }()
 	go func() { failed <- p.sessions.Sweep(ctx) }()
-	go func() { failed <- p.sessions.EndOld(ctx) }()
+	go func() { failed <- p.sessions.ExpireSessions(ctx) }()
 	go func() { failed <- p.listener.Serve(ctx, sockets.listeners...) }()
 	p.admin.SetPhase(admin.Serving)
 	if sockets.predecessor != nil {

@@ -102,11 +102,11 @@ func (p *proxy) replace(predecessor *takeover.Predecessor) {
 }
 
 // openDoor waits for a successor behind the path. It gives nothing to wait for if there is no path.
-func (p *proxy) openDoor(s *sockets) (door *takeover.Door, successors <-chan *takeover.Successor, _ error) {
+func (p *proxy) openDoor(s *sockets) (door *takeover.Server, successors <-chan *takeover.Successor, _ error) {
 	if s.door == "" {
 		return nil, nil, nil
 	}
-	door, err := takeover.Open(s.door)
+	door, err := takeover.Listen(s.door)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -120,8 +120,8 @@ func (d *daemon) lead(ctx context.Context) error {
 	defer d.leading.Store(false)
 	d.log.Info().Msg("this daemon renews what ends")
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.registry.Keep(ctx, d.hub) })
-	group.Go(func() error { return d.registry.Tell(ctx, d.notify) })
+	group.Go(func() error { return d.registry.RunReconciler(ctx, d.hub) })
+	group.Go(func() error { return d.registry.SendNotices(ctx, d.notify) })
 	group.Go(func() error { return d.sweep(ctx) })
 	return ended(group.Wait())
 }

@@ -28,7 +28,7 @@ type program struct {
 	dir      string
 	ca       *testpki.CA
 	server   *testpki.Pair
-	keeper   *policy.Keeper
+	keeper   *policy.Reloader
 	sessions *session.Server
 	admin    *Server
 	handler  http.Handler
@@ -42,7 +42,7 @@ func newProgram(t testing.TB) *program {
 	p := &program{t: t, dir: t.TempDir(), ca: testpki.MustCA(t, "Space CA")}
 	p.server = p.ca.MustIssue(t, testpki.Server("db.example.com", "*.db.example.com"))
 	live := &policy.Live{}
-	p.keeper = &policy.Keeper{Dir: p.dir, Live: live, Log: zerolog.Nop()}
+	p.keeper = &policy.Reloader{Dir: p.dir, Live: live, Log: zerolog.Nop()}
 	p.keeper.Builder.Backend = fresh(p.keeper.Builder.Backend)
 	registry := prometheus.NewRegistry()
 	p.sessions = session.New(session.Config{

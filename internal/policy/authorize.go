@@ -28,8 +28,8 @@ type Grant struct {
 	Rule       *allowlist.Rule
 	Identity   *tlsconf.Identity // nil when no certificate was presented and none is required
 
-	trust *tlsconf.Trust // that gave Identity
-	list  time.Time      // when a revocation list of it comes into force that was not yet asked; zero: none does
+	trust *tlsconf.ClientVerifier // that gave Identity
+	list  time.Time               // when a revocation list of it comes into force that was not yet asked; zero: none does
 }
 
 // Until is the first moment at which the grounds may be gone by time alone; zero if there is none.
@@ -51,7 +51,7 @@ func (g Grant) Until() time.Time {
 
 // Authorize decides whether a session may begin, and whether one that lives may go on. Nothing else decides that.
 func (s *Snapshot) Authorize(q Request) (Grant, *refusal.Refusal) {
-	return s.decide(q, s.Trust.Judge)
+	return s.decide(q, s.Trust.Verify)
 }
 
 // judge gives the verdict on a client certificate.
@@ -71,7 +71,7 @@ func (s *Snapshot) decide(q Request, judge judge) (Grant, *refusal.Refusal) {
 // AuthorizeCancel decides whether a CancelRequest that came in TLS may go on. It names no user, so identities
 // are not asked: the key that it carries belongs to one session.
 func (s *Snapshot) AuthorizeCancel(q Request) (Grant, *refusal.Refusal) {
-	return s.authenticate(q, s.Trust.Judge)
+	return s.authenticate(q, s.Trust.Verify)
 }
 
 // Admits reports whether the address is allowed, before there is more to ask with. A yes is no more than
@@ -127,7 +127,7 @@ func (s *Snapshot) identify(q Request, judge judge) (*tlsconf.Identity, *refusal
 // mapUser refuses a user whom no identities entry gives to the certificate. Without entries every certificate
 // of the CA is for every user.
 func (s *Snapshot) mapUser(identity *tlsconf.Identity, user string) *refusal.Refusal {
-	if len(s.identities) == 0 || s.giver(identity, user) != nil {
+	if len(s.identities) == 0 || s.identityFor(identity, user) != nil {
 		return nil
 	}
 	refused := &refusal.Refusal{
@@ -137,7 +137,7 @@ func (s *Snapshot) mapUser(identity *tlsconf.Identity, user string) *refusal.Ref
 	if identity == nil {
 		return refused
 	}
-	if slices.ContainsFunc(s.identities, func(entry config.Identity) bool { return names(&entry, identity) }) {
+	if slices.ContainsFunc(s.identities, func(entry config.Identity) bool { return matches(&entry, identity) }) {
 		refused.Detail = fmt.Sprintf("Client certificate \"%s\" (serial %s) is not for this user.", identity.Subject, identity.Serial)
 	} else {
 		refused.Detail = fmt.Sprintf("Client certificate \"%s\" (serial %s) is not for this database.", identity.Subject, identity.Serial)
@@ -146,26 +146,26 @@ func (s *Snapshot) mapUser(identity *tlsconf.Identity, user string) *refusal.Ref
 	return refused
 }
 
-// giver is the first identities entry that gives the user to the certificate, or nil.
-func (s *Snapshot) giver(identity *tlsconf.Identity, user string) *config.Identity {
+// identityFor is the first identities entry that gives the user to the certificate, or nil.
+func (s *Snapshot) identityFor(identity *tlsconf.Identity, user string) *config.Identity {
 	if identity == nil {
 		return nil
 	}
 	for i := range s.identities {
-		if entry := &s.identities[i]; names(entry, identity) && lets(entry, user) {
+		if entry := &s.identities[i]; matches(entry, identity) && allowsUser(entry, user) {
 			return entry
 		}
 	}
 	return nil
 }
 
-// lets reports whether an entry has the user. No name at all is no user, not any.
-func lets(entry *config.Identity, user string) bool {
+// allowsUser reports whether an entry has the user. No name at all is no user, not any.
+func allowsUser(entry *config.Identity, user string) bool {
 	return user != "" && (entry.AnyUser || slices.Contains(entry.Users, user))
 }
 
-// names reports whether an entry is about the certificate.
-func names(entry *config.Identity, identity *tlsconf.Identity) bool {
+// matches reports whether an entry is about the certificate.
+func matches(entry *config.Identity, identity *tlsconf.Identity) bool {
 	switch {
 	case entry.SubjectCN != "":
 		return entry.SubjectCN == identity.CommonName

@@ -222,7 +222,7 @@ func TestLiveSessionEndsWithTheEntryForAnyUser(t *testing.T) {
 		{"{uri: 'urn:pgmtls:database:2', any_user: true}", "user_not_allowed"},
 	} {
 		next := p.rebuild(t, required+threeRules+"identities: ["+row.entry+"]\n", first)
-		if got := answerOf(next.Review(q.Now).Authorize(q, had)); got != row.want {
+		if got := answerOf(next.Reauthorizer(q.Now).Authorize(q, had)); got != row.want {
 			t.Errorf("under %s: %s, want %s", row.entry, got, row.want)
 		}
 	}
@@ -289,7 +289,7 @@ func TestStaleListHidesNeitherAnAddressNorAUserThatIsGone(t *testing.T) {
 		if _, refused := s.Authorize(Request{Addr: q.Addr, Chain: q.Chain, User: q.User, Now: later}); refused == nil {
 			t.Error("a new session is let in by a list that is out of date")
 		}
-		if got := answerOf(s.Review(later).Authorize(q, had)); got != row.want {
+		if got := answerOf(s.Reauthorizer(later).Authorize(q, had)); got != row.want {
 			t.Errorf("a live session under %s: %s, want %s", row.lines, got, row.want)
 		}
 	}

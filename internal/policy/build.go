@@ -97,13 +97,13 @@ func (b *building) rules() *allowlist.Set {
 }
 
 // trust builds what judges client certificates. With client_auth off there is nobody to judge.
-func (b *building) trust() *tlsconf.Trust {
+func (b *building) trust() *tlsconf.ClientVerifier {
 	p := b.files.Policy
 	if p.ClientAuth == config.ClientAuthOff {
 		return nil
 	}
 	inputs := tlsconf.TrustFiles{CAs: b.read(p.ClientCA), CRLs: b.read(p.ClientCRL), Revoked: serials(p.Revoked)}
-	trust, err := tlsconf.NewTrust(inputs)
+	trust, err := tlsconf.NewClientVerifier(inputs)
 	for _, problem := range flatten(err) {
 		b.refuseFile(problem, append(p.ClientCA, p.ClientCRL...))
 	}

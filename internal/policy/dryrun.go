@@ -17,11 +17,11 @@ type Draft struct {
 
 // Try reads and builds a draft as if it stood in the policy directory, with the files that lie there, and puts nothing
 // in force. The error is [config.Problems], or the context's cause.
-func (k *Keeper) Try(ctx context.Context, draft Draft) (*Snapshot, error) {
+func (k *Reloader) Try(ctx context.Context, draft Draft) (*Snapshot, error) {
 	name := refusal.Clean(draft.Name, maxName)
 	v, err := settle(ctx, k.Dir, func() *view {
 		v := &view{files: &Files{Dir: k.Dir, Contents: map[string][]byte{}}}
-		return v.follow(findPlaces(k.Dir), name, draft.Text)
+		return v.follow(resolveDirs(k.Dir), name, draft.Text)
 	})
 	if err != nil {
 		return nil, err

@@ -15,9 +15,9 @@ import (
 )
 
 // directory writes the files of a policy, and gives the keeper of them after its first look.
-func (p *pkiFiles) directory(t *testing.T, lines string) *Keeper {
+func (p *pkiFiles) directory(t *testing.T, lines string) *Reloader {
 	t.Helper()
-	k := &Keeper{Dir: t.TempDir(), Live: &Live{}, Builder: Builder{Backend: &backend.Target{}}, Log: zerolog.Nop()}
+	k := &Reloader{Dir: t.TempDir(), Live: &Live{}, Builder: Builder{Backend: &backend.Target{}}, Log: zerolog.Nop()}
 	for name, text := range p.contents {
 		if err := testpki.WriteFile(filepath.Join(k.Dir, name), text, 0o600); err != nil {
 			t.Fatal(err)

@@ -67,11 +67,11 @@ func (s *Snapshot) Explain(q Question) Explanation {
 	}
 	var e Explanation
 	if q.User == "" {
-		e.Grant, e.Refused = s.authenticate(q.Request, s.Trust.Judge)
+		e.Grant, e.Refused = s.authenticate(q.Request, s.Trust.Verify)
 	} else {
-		e.Grant, e.Refused = s.decide(q.Request, s.Trust.Judge)
+		e.Grant, e.Refused = s.decide(q.Request, s.Trust.Verify)
 	}
-	identity, bad := s.identify(q.Request, s.Trust.Judge)
+	identity, bad := s.identify(q.Request, s.Trust.Verify)
 	e.Steps = []Step{
 		s.explainServerCertificate(q.ServerName, q.Now),
 		s.explainAddress(q.Request),
@@ -202,7 +202,7 @@ func (s *Snapshot) explainUser(q Request, identity *tlsconf.Identity, bad *refus
 	}
 	for i := range s.identities {
 		entry := &s.identities[i]
-		if identity == nil || !names(entry, identity) || len(step.Details) == maxShownIdentities {
+		if identity == nil || !matches(entry, identity) || len(step.Details) == maxShownIdentities {
 			continue
 		}
 		given := "every user"
@@ -215,7 +215,7 @@ func (s *Snapshot) explainUser(q Request, identity *tlsconf.Identity, bad *refus
 		step.Text = "The question names no user; identities are left out."
 		return step
 	}
-	giver := s.giver(identity, q.User)
+	giver := s.identityFor(identity, q.User)
 	if giver == nil {
 		step.Result, step.Text = Refused, fmt.Sprintf("No entry of identities gives the user \"%s\" to the certificate.", shown(q.User))
 		return step

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Live is the policy in force: one pointer with one writer, the [Keeper], and any number of readers.
+// Live is the policy in force: one pointer with one writer, the [Reloader], and any number of readers.
 type Live struct {
 	snapshot atomic.Pointer[Snapshot]
 	status   atomic.Pointer[Status]

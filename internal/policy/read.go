@@ -129,7 +129,7 @@ func (v *view) result() (*Files, error) {
 // look reads the directory once.
 func look(dir string) *view {
 	v := &view{files: &Files{Dir: dir, Contents: map[string][]byte{}}}
-	at := findPlaces(dir)
+	at := resolveDirs(dir)
 	path := v.files.PolicyPath()
 	text, err := v.read([]string{at.policy}, false)
 	if err != nil {
@@ -140,7 +140,7 @@ func look(dir string) *view {
 }
 
 // follow reads the files that the text of a policy names. File is its name in problems.
-func (v *view) follow(at *places, file string, text []byte) *view {
+func (v *view) follow(at *resolvedDirs, file string, text []byte) *view {
 	policy, err := config.ParsePolicy(file, text)
 	if err != nil {
 		errors.As(err, &v.problems)

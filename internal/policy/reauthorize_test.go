@@ -62,7 +62,7 @@ func TestReviewRefusesWhatTheGateWould(t *testing.T) {
 			{required + "on_removal: keep\n", "rule office"},
 		} {
 			s := p.build(t, row.lines)
-			if got := answerOf(s.Review(now).Authorize(q, had)); got != row.want {
+			if got := answerOf(s.Reauthorizer(now).Authorize(q, had)); got != row.want {
 				t.Errorf("let in by %q, under %q: %s, want %s", before, row.lines, got, row.want)
 			}
 			if got := answerOf(s.Authorize(q)); got != row.want && s.OnRemoval != "keep" {
@@ -74,7 +74,7 @@ func TestReviewRefusesWhatTheGateWould(t *testing.T) {
 	q := p.atOffice(now)
 	q.Chain = nil
 	had := granted(t, p.build(t, optional+threeRules), q)
-	if got := answerOf(p.build(t, required+threeRules).Review(now).Authorize(q, had)); got != "no_client_certificate" {
+	if got := answerOf(p.build(t, required+threeRules).Reauthorizer(now).Authorize(q, had)); got != "no_client_certificate" {
 		t.Errorf("without a certificate under client_auth required: %s", got)
 	}
 }
@@ -108,10 +108,10 @@ func TestGrantKnowsItsLastMoment(t *testing.T) {
 		if row.until.IsZero() {
 			continue
 		}
-		if got := answerOf(s.Review(row.until.Add(-1)).Authorize(q, had)); got != "rule office" {
+		if got := answerOf(s.Reauthorizer(row.until.Add(-1)).Authorize(q, had)); got != "rule office" {
 			t.Errorf("%s: the moment before, %s", name, got)
 		}
-		if got := answerOf(s.Review(row.until).Authorize(q, had)); got != row.want {
+		if got := answerOf(s.Reauthorizer(row.until).Authorize(q, had)); got != row.want {
 			t.Errorf("%s: at the moment, %s, want %s", name, got, row.want)
 		}
 	}
@@ -127,7 +127,7 @@ func TestReviewFallsBackToTheNextRule(t *testing.T) {
 	if had.Rule.ID != "guest" || !had.Until().Equal(end) {
 		t.Fatalf("let in by %s until %v", had.Rule.ID, had.Until())
 	}
-	next, refused := s.Review(end).Authorize(q, had)
+	next, refused := s.Reauthorizer(end).Authorize(q, had)
 	if answerOf(next, refused) != "rule office" || !next.Until().IsZero() {
 		t.Errorf("at the end of its rule: %s until %v", answerOf(next, refused), next.Until())
 	}
@@ -148,10 +148,10 @@ func TestListThatComesIntoForceLaterIsNotMissed(t *testing.T) {
 	if !had.Until().Equal(at) {
 		t.Errorf("until %v, want %v", had.Until(), at)
 	}
-	if got := answerOf(s.Review(at.Add(-1)).Authorize(q, had)); got != "rule office" {
+	if got := answerOf(s.Reauthorizer(at.Add(-1)).Authorize(q, had)); got != "rule office" {
 		t.Errorf("before: %s", got)
 	}
-	if got := answerOf(s.Review(at).Authorize(q, had)); got != "certificate_revoked" {
+	if got := answerOf(s.Reauthorizer(at).Authorize(q, had)); got != "certificate_revoked" {
 		t.Errorf("when the list is in force: %s", got)
 	}
 }
@@ -166,16 +166,16 @@ func TestVerdictIsNotGivenAgainWhileTrustIsTheSame(t *testing.T) {
 	unread := p.atOffice(now)
 	unread.Chain = testpki.MustCA(t, "Stranger CA").MustIssue(t, testpki.Client("app")).Chain
 	same := p.rebuild(t, required+"ip_rules: [{id: new, cidr: 203.0.113.0/28}]\nidentities: [{subject_cn: app, users: [app]}]\n", first)
-	next, refused := same.Review(now).Authorize(unread, had)
+	next, refused := same.Reauthorizer(now).Authorize(unread, had)
 	if answerOf(next, refused) != "rule new" || next.Identity != had.Identity {
 		t.Errorf("with the same trust: %s", answerOf(next, refused))
 	}
 	// From one way to ask to the other the trust stays, too.
-	if got := answerOf(p.rebuild(t, optional+threeRules, same).Review(now).Authorize(unread, next)); got != "rule office" {
+	if got := answerOf(p.rebuild(t, optional+threeRules, same).Reauthorizer(now).Authorize(unread, next)); got != "rule office" {
 		t.Errorf("with client_auth optional: %s", got)
 	}
 	changed := p.rebuild(t, required+"revoked: ['01']\n"+threeRules, same)
-	if got := answerOf(changed.Review(now).Authorize(unread, next)); got != "certificate_unknown_ca" {
+	if got := answerOf(changed.Reauthorizer(now).Authorize(unread, next)); got != "certificate_unknown_ca" {
 		t.Errorf("with another trust: %s", got)
 	}
 }
@@ -203,7 +203,7 @@ func BenchmarkReview(b *testing.B) {
 					b.StopTimer()
 					s := p.rebuild(b, after+sixtyRules(), before)
 					b.StartTimer()
-					review := s.Review(now)
+					review := s.Reauthorizer(now)
 					for i := range requests {
 						if _, refused := review.Authorize(requests[i], grants[i]); refused != nil {
 							b.Fatal(refused)

@@ -9,8 +9,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Keeper keeps a [Live] up to date with a policy directory. It is the one writer.
-type Keeper struct {
+// Reloader keeps a [Live] up to date with a policy directory. It is the one writer.
+type Reloader struct {
 	Dir     string
 	Live    *Live
 	Builder Builder
@@ -26,20 +26,20 @@ type Keeper struct {
 }
 
 // Load looks at the directory once and puts what it finds in force, if it is good.
-func (k *Keeper) Load(ctx context.Context) {
+func (k *Reloader) Load(ctx context.Context) {
 	files, err := readDir(ctx, k.Dir)
 	k.take(ctx, files, err)
 }
 
 // Run follows the directory until the context is done: changes of its files, a slow look at them all in case one was
 // missed, and each reload signal. It gives the context's cause, or why it can't go on.
-func (k *Keeper) Run(ctx context.Context, reload <-chan os.Signal) error {
+func (k *Reloader) Run(ctx context.Context, reload <-chan os.Signal) error {
 	watcher := Watcher{Dir: k.Dir, Load: k.take, Log: k.Log}
 	return watcher.Run(ctx, reload)
 }
 
 // take puts what was read in force, or keeps what is. The end of the context says nothing about the directory.
-func (k *Keeper) take(ctx context.Context, files *Files, err error) {
+func (k *Reloader) take(ctx context.Context, files *Files, err error) {
 	if err != nil && ctx.Err() != nil {
 		return
 	}
@@ -63,7 +63,7 @@ func (k *Keeper) take(ctx context.Context, files *Files, err error) {
 	k.apply(next, previous, now)
 }
 
-func (k *Keeper) apply(next, previous *Snapshot, now time.Time) {
+func (k *Reloader) apply(next, previous *Snapshot, now time.Time) {
 	k.Live.snapshot.Store(next)
 	k.Live.status.Store(&Status{CheckedAt: now})
 	event := k.Log.Info().Str("generation", next.Generation).Str("digest", next.Digest).
@@ -82,7 +82,7 @@ func (k *Keeper) apply(next, previous *Snapshot, now time.Time) {
 }
 
 // keep is a look that found what is in force already. It ends a failure: the files are as they were.
-func (k *Keeper) keep(now time.Time) {
+func (k *Reloader) keep(now time.Time) {
 	if last := k.Live.Status(); last.Error != "" {
 		k.Log.Info().Msg("what is on disk is the policy in force again")
 	}
@@ -94,7 +94,7 @@ func (k *Keeper) keep(now time.Time) {
 }
 
 // refuse keeps the last good snapshot and says why. The same error is logged once, however often it is found.
-func (k *Keeper) refuse(err error, now time.Time) {
+func (k *Reloader) refuse(err error, now time.Time) {
 	last := k.Live.Status()
 	status := Status{CheckedAt: now, Error: err.Error(), FailedAt: last.FailedAt}
 	if status.FailedAt.IsZero() {

@@ -22,12 +22,12 @@ type kept struct {
 	t    *testing.T
 	log  bytes.Buffer
 	done []string // the callbacks, in order
-	*Keeper
+	*Reloader
 }
 
 func newKept(t *testing.T) *kept {
 	k := &kept{t: t}
-	k.Keeper = &Keeper{
+	k.Reloader = &Reloader{
 		Live:        &Live{},
 		Builder:     Builder{Backend: &backend.Target{}},
 		Log:         zerolog.New(&k.log),
@@ -135,7 +135,7 @@ func TestSameDigestIsNotBuiltAgain(t *testing.T) {
 
 func TestCallbacksAreOptional(t *testing.T) {
 	p := newPKI(t)
-	k := &Keeper{Live: &Live{}, Builder: Builder{Backend: &backend.Target{}}, Log: zerolog.Nop()}
+	k := &Reloader{Live: &Live{}, Builder: Builder{Backend: &backend.Target{}}, Log: zerolog.Nop()}
 	for _, err := range []error{nil, nil, errors.New("planted")} {
 		k.take(context.Background(), p.files(t, required+threeRules), err)
 	}

@@ -29,7 +29,7 @@ type Snapshot struct {
 
 	Rules        *allowlist.Set
 	ClientAuth   config.ClientAuth
-	Trust        *tlsconf.Trust // nil when ClientAuth is off
+	Trust        *tlsconf.ClientVerifier // nil when ClientAuth is off
 	Certificates []*tlsconf.Certificate
 	Default      int         // index of the default in Certificates
 	TLS          *tls.Config // for the server's side of a handshake, without verification of the client

@@ -9,17 +9,17 @@ import (
 // links through it.
 const dataLink = "..data"
 
-// places says where the files of a policy directory are, with every symbolic link to a directory followed once: a link
+// resolvedDirs says where the files of a policy directory are, with every symbolic link to a directory followed once: a link
 // that is swapped while files are read would give the certificate of one version and the key of another.
-type places struct {
+type resolvedDirs struct {
 	dir      string
 	policy   string              // path of policy.yaml
 	versions []string            // where its files are looked for, in this order
 	resolved map[string][]string // the same for directories inside
 }
 
-func findPlaces(dir string) *places {
-	p := &places{dir: dir, resolved: map[string][]string{}}
+func resolveDirs(dir string) *resolvedDirs {
+	p := &resolvedDirs{dir: dir, resolved: map[string][]string{}}
 	base := followDir(dir)
 	p.policy = filepath.Join(base, policyName)
 	// policy.yaml may itself be a link into a directory that holds one version of everything.
@@ -33,7 +33,7 @@ func findPlaces(dir string) *places {
 }
 
 // candidates are the paths at which a file of the policy may be.
-func (p *places) candidates(path string) []string {
+func (p *resolvedDirs) candidates(path string) []string {
 	inner, name := filepath.Dir(path), filepath.Base(path)
 	dirs := p.versions
 	if inner != "." {
@@ -47,7 +47,7 @@ func (p *places) candidates(path string) []string {
 }
 
 // inner follows a directory inside: it may be a volume of its own.
-func (p *places) inner(name string) []string {
+func (p *resolvedDirs) inner(name string) []string {
 	dirs, known := p.resolved[name]
 	if !known {
 		for _, v := range p.versions {

@@ -173,15 +173,15 @@ func (l *looker) watch(policy *config.Policy) (grown bool) {
 		return false
 	}
 	names := map[string]bool{}
-	follow(filepath.Join(l.Dir, policyName), names)
-	follow(filepath.Join(l.Dir, dataLink), names)
+	addWatchPaths(filepath.Join(l.Dir, policyName), names)
+	addWatchPaths(filepath.Join(l.Dir, dataLink), names)
 	if policy == nil {
 		maps.Copy(names, l.names)
 	} else {
 		for _, ref := range references(policy) {
 			path := filepath.Join(l.Dir, ref.Path)
-			follow(path, names)
-			follow(filepath.Join(filepath.Dir(path), dataLink), names)
+			addWatchPaths(path, names)
+			addWatchPaths(filepath.Join(filepath.Dir(path), dataLink), names)
 		}
 	}
 	dirs := map[string]bool{}

@@ -9,10 +9,10 @@ import (
 // maxLinks bounds the links of one path, as the kernel does (MAXSYMLINKS).
 const maxLinks = 40
 
-// follow adds to names every path whose replacement gives the path another meaning: the links on the way, the
+// addWatchPaths adds to names every path whose replacement gives the path another meaning: the links on the way, the
 // directory that is last before the file, and the file itself. The parents of all names have no links in them.
 // Further up, only links are swapped; a directory that is moved away is found by the slow look.
-func follow(path string, names map[string]bool) {
+func addWatchPaths(path string, names map[string]bool) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return

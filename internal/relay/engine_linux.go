@@ -3,4 +3,4 @@
 package relay
 
 // NewEngine is the engine of choice for this system.
-func NewEngine() Engine { return &Loops{} }
+func NewEngine() Engine { return &Epoll{} }

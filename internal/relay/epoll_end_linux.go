@@ -8,7 +8,7 @@ import (
 
 // conclude ends the relaying and says so to the client: a last message if there is one, then the end of the stream, with
 // a close_notify only if it is a clean one. The client has a moment to read both.
-func (s *looped) conclude(end End, err error, message []byte) {
+func (s *epollSession) conclude(end End, err error, message []byte) {
 	if s.phase != relaying {
 		return
 	}
@@ -26,7 +26,7 @@ func (s *looped) conclude(end End, err error, message []byte) {
 		s.link.Client.CloseWrite()
 		s.flush()
 	}
-	s.alarm(end.patience(), (*looped).part)
+	s.alarm(end.patience(), (*epollSession).part)
 	if s.phase == parting && s.client.pending == nil {
 		s.goodbye()
 	}
@@ -34,7 +34,7 @@ func (s *looped) conclude(end End, err error, message []byte) {
 }
 
 // goodbye ends the stream to the client, which has got everything.
-func (s *looped) goodbye() {
+func (s *epollSession) goodbye() {
 	unix.Shutdown(s.client.fd, unix.SHUT_WR)
 	if s.halfClosed {
 		s.part()
@@ -42,7 +42,7 @@ func (s *looped) goodbye() {
 }
 
 // lose ends the relaying for a client that is not to be told anything.
-func (s *looped) lose(end End, err error) {
+func (s *epollSession) lose(end End, err error) {
 	if s.phase == relaying {
 		s.end, s.err = end, err
 	}
@@ -50,7 +50,7 @@ func (s *looped) lose(end End, err error) {
 }
 
 // part closes the client, and tells a server that has not ended that it is gone.
-func (s *looped) part() {
+func (s *epollSession) part() {
 	if s.phase >= leaving {
 		return
 	}
@@ -66,12 +66,12 @@ func (s *looped) part() {
 	}
 	s.server.drop()
 	unix.Shutdown(s.server.fd, unix.SHUT_WR)
-	s.alarm(dismissal, (*looped).finish)
+	s.alarm(dismissal, (*epollSession).finish)
 	s.watch()
 }
 
 // finish closes the server and gives the account.
-func (s *looped) finish() {
+func (s *epollSession) finish() {
 	l := s.loop.Load()
 	l.watch(s, sideServer, 0)
 	l.dismiss(s)
@@ -85,14 +85,14 @@ func (s *looped) finish() {
 }
 
 // alarm does something after a while, in place of what the alarm before was to do.
-func (s *looped) alarm(after time.Duration, what func(*looped)) {
+func (s *epollSession) alarm(after time.Duration, what func(*epollSession)) {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
 	s.alarms++
 	number := s.alarms
 	s.timer = time.AfterFunc(after, func() {
-		s.loop.Load().post(s, func(s *looped) {
+		s.loop.Load().post(s, func(s *epollSession) {
 			if s.alarms == number {
 				what(s)
 			}

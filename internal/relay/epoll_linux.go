@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Loops is the engine of event loops. Sessions are packed on the first loop until that is busy, since each wake-up is
+// Epoll is the engine of event loops. Sessions are packed on the first loop until that is busy, since each wake-up is
 // paid for by what it finds: two half-idle loops cost more than one busy one. The zero value is ready.
-type Loops struct {
+type Epoll struct {
 	mu    sync.Mutex
-	loops []*loop // at most GOMAXPROCS
+	loops []*eventLoop // at most GOMAXPROCS
 }
 
 // A loop above busyLoad gives half of its active sessions to another. One whose work fits onto the first loop, which
@@ -24,11 +24,11 @@ const (
 	idleLoad = 40
 )
 
-// Start begins to relay. What is no plain socket, such as TLS to the server, is left to [Pairs].
-func (set *Loops) Start(link Link, done func(Result)) Relay {
+// Start begins to relay. What is no plain socket, such as TLS to the server, is left to [Goroutines].
+func (set *Epoll) Start(link Link, done func(Result)) Relay {
 	l := set.place()
 	if l == nil {
-		return Pairs{}.Start(link, done)
+		return Goroutines{}.Start(link, done)
 	}
 	client, server := detach(link.Transport.Conn), detach(link.Server)
 	if client < 0 || server < 0 {
@@ -38,11 +38,11 @@ func (set *Loops) Start(link Link, done func(Result)) Relay {
 		if server >= 0 {
 			unix.Close(server)
 		}
-		return Pairs{}.Start(link, done)
+		return Goroutines{}.Start(link, done)
 	}
 	leave(link.Transport.Conn)
 	leave(link.Server)
-	s := &looped{link: link, done: done, forward: true}
+	s := &epollSession{link: link, done: done, forward: true}
 	s.client.fd, s.server.fd = client, server
 	l.take(s)
 	return s
@@ -80,7 +80,7 @@ func leave(conn net.Conn) {
 }
 
 // place chooses the loop for a new session: the first that is not busy. Nil if there can be none.
-func (set *Loops) place() *loop {
+func (set *Epoll) place() *eventLoop {
 	set.mu.Lock()
 	defer set.mu.Unlock()
 	for _, l := range set.loops {
@@ -91,15 +91,15 @@ func (set *Loops) place() *loop {
 	if l := set.grow(); l != nil {
 		return l
 	}
-	return set.calmest()
+	return set.leastLoaded()
 }
 
 // grow starts one more loop, if there is a processor for it. Called with mu held.
-func (set *Loops) grow() *loop {
+func (set *Epoll) grow() *eventLoop {
 	if len(set.loops) >= runtime.GOMAXPROCS(0) {
 		return nil
 	}
-	l, err := newLoop(set)
+	l, err := newEventLoop(set)
 	if err != nil {
 		return nil // out of descriptors: those that run have to do
 	}
@@ -107,9 +107,9 @@ func (set *Loops) grow() *loop {
 	return l
 }
 
-// calmest is the loop with the least load, nil if there is no loop. Called with mu held.
-func (set *Loops) calmest() *loop {
-	var calm *loop
+// leastLoaded is the loop with the least load, nil if there is no loop. Called with mu held.
+func (set *Epoll) leastLoaded() *eventLoop {
+	var calm *eventLoop
 	for _, l := range set.loops {
 		if calm == nil || l.window.recent() < calm.window.recent() {
 			calm = l
@@ -119,13 +119,13 @@ func (set *Loops) calmest() *loop {
 }
 
 // balance moves sessions between loops. It is called in the goroutine of the loop, at the end of a window.
-func (set *Loops) balance(l *loop) {
+func (set *Epoll) balance(l *eventLoop) {
 	set.mu.Lock()
 	defer set.mu.Unlock()
 	load, first := l.window.recent(), set.loops[0]
 	switch {
 	case load >= busyLoad:
-		to := set.calmest()
+		to := set.leastLoaded()
 		if to == l || to.window.recent() >= busyLoad/2 {
 			to = set.grow()
 		}
@@ -138,7 +138,7 @@ func (set *Loops) balance(l *loop) {
 }
 
 // give moves one of every so many sessions that were active in the last window, unless there is only one.
-func (l *loop) give(to *loop, every int) {
+func (l *eventLoop) give(to *eventLoop, every int) {
 	active := 0
 	for _, s := range l.slots {
 		if s == nil || s.active != l.window.turn-1 || s.phase != relaying {

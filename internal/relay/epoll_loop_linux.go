@@ -13,21 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// loop serves many sessions in one goroutine. The goroutine sits in one RawConn.Read of the loop's epoll descriptor, so
+// eventLoop serves many sessions in one goroutine. The goroutine sits in one RawConn.Read of the loop's epoll descriptor, so
 // that Go's own poller wakes it when any of its sockets has something: no thread is locked, no system call blocks, an
 // idle loop costs nothing, and the garbage collector stops it like any other goroutine.
 //
 // Everything but post, take and busy belongs to that goroutine.
-type loop struct {
-	set  *Loops
+type eventLoop struct {
+	set  *Epoll
 	poll int // the epoll descriptor
 	wake int // an eventfd: there are commands
 
 	received   [loopRead]byte // from a socket
 	portion    int            // of received that a session may fill in the running batch
 	opened     [loopRead]byte // plaintext of a client
-	memory     memory
-	slots      []*looped // by the number in an event; 0 is the eventfd's
+	memory     scratch
+	slots      []*epollSession // by the number in an event; 0 is the eventfd's
 	free       []uint32
 	generation uint32 // of the last session that got a slot
 	events     [128]unix.EpollEvent
@@ -50,12 +50,12 @@ const sealedSize = loopRead + loopRead/maxRecord*64 + 4<<10
 
 // command is what another goroutine asks of a loop: something to be done to a session.
 type command struct {
-	session *looped
-	what    func(*looped)
+	session *epollSession
+	what    func(*epollSession)
 }
 
-// newLoop starts a loop.
-func newLoop(set *Loops) (*loop, error) {
+// newEventLoop starts a loop.
+func newEventLoop(set *Epoll) (*eventLoop, error) {
 	poll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("create epoll: %w", err)
@@ -76,14 +76,14 @@ func newLoop(set *Loops) (*loop, error) {
 		unix.Close(wake)
 		return nil, fmt.Errorf("set up epoll: %w", err)
 	}
-	l := &loop{set: set, poll: poll, wake: wake, slots: []*looped{nil}}
+	l := &eventLoop{set: set, poll: poll, wake: wake, slots: []*epollSession{nil}}
 	l.memory.out = make([]byte, 0, sealedSize)
 	go l.run(file, raw)
 	return l, nil
 }
 
 // run is the loop's goroutine.
-func (l *loop) run(file *os.File, raw syscall.RawConn) {
+func (l *eventLoop) run(file *os.File, raw syscall.RawConn) {
 	defer file.Close()
 	raw.Read(func(uintptr) bool {
 		l.batch()
@@ -92,7 +92,7 @@ func (l *loop) run(file *os.File, raw syscall.RawConn) {
 }
 
 // batch handles what is ready until nothing is.
-func (l *loop) batch() {
+func (l *eventLoop) batch() {
 	l.window.open(time.Now())
 	for {
 		n := pollEvents(l.poll, l.events[:])
@@ -114,10 +114,10 @@ func (l *loop) batch() {
 }
 
 // handle gives one event to its session. The number in the event is that of the slot, and which side it is.
-func (l *loop) handle(event *unix.EpollEvent) {
+func (l *eventLoop) handle(event *unix.EpollEvent) {
 	number := uint32(event.Fd)
 	if number == 0 {
-		l.obey()
+		l.runCommands()
 		return
 	}
 	s := l.slots[number>>1]
@@ -128,13 +128,13 @@ func (l *loop) handle(event *unix.EpollEvent) {
 }
 
 // post asks the loop to do something to a session, in the loop's goroutine.
-func (l *loop) post(s *looped, what func(*looped)) {
+func (l *eventLoop) post(s *epollSession, what func(*epollSession)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.postLocked(s, what)
 }
 
-func (l *loop) postLocked(s *looped, what func(*looped)) {
+func (l *eventLoop) postLocked(s *epollSession, what func(*epollSession)) {
 	l.commands = append(l.commands, command{s, what})
 	if len(l.commands) == 1 {
 		var one [8]byte
@@ -143,8 +143,8 @@ func (l *loop) postLocked(s *looped, what func(*looped)) {
 	}
 }
 
-// obey does what was posted.
-func (l *loop) obey() {
+// runCommands does what was posted.
+func (l *eventLoop) runCommands() {
 	var count [8]byte
 	unix.Read(l.wake, count[:])
 	l.mu.Lock()
@@ -161,15 +161,15 @@ func (l *loop) obey() {
 }
 
 // take makes the session another loop's: it arrives there before anything else that is posted for it.
-func (l *loop) take(s *looped) {
+func (l *eventLoop) take(s *epollSession) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.loop.Store(l)
-	l.postLocked(s, (*looped).arrive)
+	l.postLocked(s, (*epollSession).arrive)
 }
 
 // admit gives a session a slot.
-func (l *loop) admit(s *looped) {
+func (l *eventLoop) admit(s *epollSession) {
 	if len(l.free) == 0 {
 		l.free = append(l.free, uint32(len(l.slots)))
 		l.slots = append(l.slots, nil)
@@ -182,14 +182,14 @@ func (l *loop) admit(s *looped) {
 }
 
 // dismiss takes the slot back. The session's descriptors have left epoll.
-func (l *loop) dismiss(s *looped) {
+func (l *eventLoop) dismiss(s *epollSession) {
 	l.slots[s.slot] = nil
 	l.free = append(l.free, s.slot)
 }
 
 // watch asks epoll for the events of a side. None takes the descriptor out, since epoll tells of a hang-up even those
 // who asked for nothing, again and again.
-func (l *loop) watch(s *looped, side uint32, events uint32) error {
+func (l *eventLoop) watch(s *epollSession, side uint32, events uint32) error {
 	h := s.half(side)
 	if h.watched == events {
 		return nil

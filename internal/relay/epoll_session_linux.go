@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// looped is a session on a loop. Everything but loop belongs to the loop's goroutine.
-type looped struct {
+// epollSession is a session on a loop. Everything but loop belongs to the loop's goroutine.
+type epollSession struct {
 	link Link
 	done func(Result)
-	loop atomic.Pointer[loop]
+	loop atomic.Pointer[eventLoop]
 
 	slot       uint32
 	generation uint32
@@ -48,20 +48,20 @@ const (
 )
 
 // Stop is [Relay]'s.
-func (s *looped) Stop(when When, message []byte) {
-	s.loop.Load().post(s, func(s *looped) {
+func (s *epollSession) Stop(when When, message []byte) {
+	s.loop.Load().post(s, func(s *epollSession) {
 		s.stop = &stop{when, message}
 		s.stopIfDue()
 	})
 }
 
 // Abort is [Relay]'s.
-func (s *looped) Abort() {
-	s.loop.Load().post(s, func(s *looped) { s.lose(Aborted, nil) })
+func (s *epollSession) Abort() {
+	s.loop.Load().post(s, func(s *epollSession) { s.lose(Aborted, nil) })
 }
 
 // half is a side's socket.
-func (s *looped) half(side uint32) *half {
+func (s *epollSession) half(side uint32) *half {
 	if side == sideServer {
 		return &s.server
 	}
@@ -70,7 +70,7 @@ func (s *looped) half(side uint32) *half {
 
 // arrive begins to serve a session on its loop, for the first time or after a move. What crypto/tls has read ahead, with
 // the handshake or before the move, is taken first.
-func (s *looped) arrive() {
+func (s *epollSession) arrive() {
 	l := s.loop.Load()
 	l.admit(s)
 	s.link.Transport.memory = &l.memory
@@ -82,7 +82,7 @@ func (s *looped) arrive() {
 }
 
 // depart takes a session off its loop.
-func (s *looped) depart() {
+func (s *epollSession) depart() {
 	l := s.loop.Load()
 	l.watch(s, sideClient, 0)
 	l.watch(s, sideServer, 0)
@@ -91,7 +91,7 @@ func (s *looped) depart() {
 }
 
 // do runs something of the session's. A panic ends this session and no other.
-func (s *looped) do(what func(*looped)) {
+func (s *epollSession) do(what func(*epollSession)) {
 	defer s.rescue()
 	if s.phase != over {
 		s.loop.Load().memory.reset()
@@ -100,7 +100,7 @@ func (s *looped) do(what func(*looped)) {
 }
 
 // ready handles an event.
-func (s *looped) ready(side, events uint32) {
+func (s *epollSession) ready(side, events uint32) {
 	defer s.rescue()
 	l := s.loop.Load()
 	l.memory.reset()
@@ -118,14 +118,14 @@ func (s *looped) ready(side, events uint32) {
 	}
 }
 
-func (s *looped) rescue() {
+func (s *epollSession) rescue() {
 	if value := recover(); value != nil {
 		s.lose(Aborted, &Panic{value, debug.Stack()})
 	}
 }
 
 // watch tells epoll what the session waits for: to read a side while the other can take it, to write what is left.
-func (s *looped) watch() {
+func (s *epollSession) watch() {
 	if s.phase == over {
 		return
 	}
@@ -158,11 +158,11 @@ func (s *looped) watch() {
 }
 
 // readClient takes what the client has sent.
-func (s *looped) readClient() {
+func (s *epollSession) readClient() {
 	l := s.loop.Load()
 	n, err := receive(s.client.fd, l.received[:l.portion])
 	switch {
-	case err == errAgain:
+	case err == errWouldBlock:
 	case s.phase == parting:
 		if err != nil {
 			s.part()
@@ -177,7 +177,7 @@ func (s *looped) readClient() {
 }
 
 // fromClient opens records and forwards what is in them.
-func (s *looped) fromClient(records []byte) {
+func (s *epollSession) fromClient(records []byte) {
 	l := s.loop.Load()
 	l.memory.in = records
 	var n int
@@ -199,7 +199,7 @@ func (s *looped) fromClient(records []byte) {
 	case err == nil:
 		s.fromClient(l.memory.in) // there is more than fits
 		return
-	case err == errAgain:
+	case err == errWouldBlock:
 	case err == io.EOF:
 		s.halfClose()
 	default:
@@ -209,20 +209,20 @@ func (s *looped) fromClient(records []byte) {
 }
 
 // halfClose passes the client's goodbye on. The server may finish what it is sending.
-func (s *looped) halfClose() {
+func (s *epollSession) halfClose() {
 	s.halfClosed = true
 	if s.server.pending == nil {
 		unix.Shutdown(s.server.fd, unix.SHUT_WR)
 	}
-	s.alarm(halfOpen, func(s *looped) { s.conclude(ClientClosed, nil, nil) })
+	s.alarm(halfOpen, func(s *epollSession) { s.conclude(ClientClosed, nil, nil) })
 }
 
 // readServer takes what the server has sent.
-func (s *looped) readServer() {
+func (s *epollSession) readServer() {
 	l := s.loop.Load()
 	n, err := receive(s.server.fd, l.received[:l.portion])
 	switch {
-	case err == errAgain:
+	case err == errWouldBlock:
 	case s.phase == leaving:
 		if err != nil {
 			s.serverEnded = true
@@ -236,7 +236,7 @@ func (s *looped) readServer() {
 }
 
 // fromServer follows and forwards the server's messages.
-func (s *looped) fromServer(p []byte) {
+func (s *epollSession) fromServer(p []byte) {
 	out, broken := s.link.Stream.Follow(p)
 	s.toClient(out)
 	switch {
@@ -246,14 +246,14 @@ func (s *looped) fromServer(p []byte) {
 		s.conclude(ServerLost, broken, nil)
 		return
 	case s.halfClosed:
-		s.alarm(halfOpen, func(s *looped) { s.conclude(ClientClosed, nil, nil) })
+		s.alarm(halfOpen, func(s *epollSession) { s.conclude(ClientClosed, nil, nil) })
 	}
 	s.stopIfDue()
 	s.watch()
 }
 
 // serverEnds sorts how the server ended.
-func (s *looped) serverEnds(err error) {
+func (s *epollSession) serverEnds(err error) {
 	s.serverEnded = true
 	switch {
 	case err != io.EOF:
@@ -268,7 +268,7 @@ func (s *looped) serverEnds(err error) {
 	}
 }
 
-func (s *looped) stopIfDue() {
+func (s *epollSession) stopIfDue() {
 	if s.stop.due(s.link.Stream) {
 		s.conclude(Stopped, nil, s.stop.message)
 	}

@@ -21,7 +21,7 @@ const maxPending = 2 * sealedSize
 var leftovers = sync.Pool{New: func() any { b := make([]byte, 0, sealedSize); return &b }}
 
 // toClient seals plaintext and sends it.
-func (s *looped) toClient(out []byte) {
+func (s *epollSession) toClient(out []byte) {
 	s.link.Bytes.ToClient.Add(int64(len(out)))
 	for len(out) > 0 {
 		n := min(len(out), maxRecord)
@@ -35,7 +35,7 @@ func (s *looped) toClient(out []byte) {
 }
 
 // flush sends what crypto/tls has sealed.
-func (s *looped) flush() {
+func (s *epollSession) flush() {
 	m := s.link.Transport.memory
 	if len(m.out) == 0 {
 		return
@@ -45,7 +45,7 @@ func (s *looped) flush() {
 }
 
 // send writes to a socket. What it does not take is kept, and the other side is not read until it is gone.
-func (s *looped) send(h *half, p []byte) {
+func (s *epollSession) send(h *half, p []byte) {
 	if s.phase >= leaving {
 		return
 	}
@@ -65,7 +65,7 @@ func (s *looped) send(h *half, p []byte) {
 }
 
 // unwritable is a socket that takes nothing any more.
-func (s *looped) unwritable(h *half, err error) {
+func (s *epollSession) unwritable(h *half, err error) {
 	h.drop()
 	switch {
 	case h == &s.client && s.phase == relaying:
@@ -76,12 +76,12 @@ func (s *looped) unwritable(h *half, err error) {
 		// The server may have said why it left, which is still to be read. The client is read on: a socket that
 		// is closed with unread input resets the connection and eats the message.
 		s.forward = false
-		s.alarm(dismissal, func(s *looped) { s.conclude(ServerLost, err, nil) })
+		s.alarm(dismissal, func(s *epollSession) { s.conclude(ServerLost, err, nil) })
 	}
 }
 
 // drain goes on with what a socket did not take.
-func (s *looped) drain(side uint32) {
+func (s *epollSession) drain(side uint32) {
 	h := s.half(side)
 	if h.pending == nil {
 		return
@@ -100,14 +100,14 @@ func (s *looped) drain(side uint32) {
 }
 
 // drained is a socket that has taken everything.
-func (s *looped) drained(side uint32) {
+func (s *epollSession) drained(side uint32) {
 	switch {
 	case side == sideServer && s.halfClosed && s.phase == relaying:
 		unix.Shutdown(s.server.fd, unix.SHUT_WR)
 	case side == sideClient && s.phase == parting:
 		s.goodbye()
 	case side == sideClient && s.halfClosed && s.phase == relaying:
-		s.alarm(halfOpen, func(s *looped) { s.conclude(ClientClosed, nil, nil) })
+		s.alarm(halfOpen, func(s *epollSession) { s.conclude(ClientClosed, nil, nil) })
 	}
 }
 

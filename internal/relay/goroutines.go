@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// pair relays one session with a goroutine per direction.
+// goroutineSession relays one session with a goroutine per direction.
 //
 // toClient owns the stream of the server and what is written to the client, toServer the other way. Either
 // settles the end; the last to leave closes both connections.
-type pair struct {
+type goroutineSession struct {
 	link    Link
 	client  reader
 	server  reader
@@ -38,8 +38,8 @@ var errTruncated = errors.New("server ended in the middle of a message")
 // past is a deadline that makes reads and writes return at once.
 var past = time.Unix(1, 0)
 
-func startPair(link Link, done func(Result)) *pair {
-	p := &pair{
+func startGoroutines(link Link, done func(Result)) *goroutineSession {
+	p := &goroutineSession{
 		link:   link,
 		client: newClientReader(link.Client, link.Transport),
 		server: newServerReader(link.Server),
@@ -52,7 +52,7 @@ func startPair(link Link, done func(Result)) *pair {
 }
 
 // Stop is [Relay]'s.
-func (p *pair) Stop(when When, message []byte) {
+func (p *goroutineSession) Stop(when When, message []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.over {
@@ -62,11 +62,11 @@ func (p *pair) Stop(when When, message []byte) {
 }
 
 // Abort is [Relay]'s.
-func (p *pair) Abort() { p.settle(Aborted, nil) }
+func (p *goroutineSession) Abort() { p.settle(Aborted, nil) }
 
 // settle records the end that comes first. It wakes whoever waits for the server, and for a client that is
 // not to be told anything more.
-func (p *pair) settle(end End, err error) {
+func (p *goroutineSession) settle(end End, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.over {
@@ -80,7 +80,7 @@ func (p *pair) settle(end End, err error) {
 }
 
 // leave is deferred by both directions. It closes the connections when the second one is through.
-func (p *pair) leave() {
+func (p *goroutineSession) leave() {
 	if value := recover(); value != nil {
 		p.settle(Aborted, &Panic{value, debug.Stack()})
 	}
@@ -103,7 +103,7 @@ func dismiss(server net.Conn) (open bool) {
 }
 
 // toServer forwards what the client sends.
-func (p *pair) toServer() {
+func (p *goroutineSession) toServer() {
 	defer p.leave()
 	forward := true
 	for {
@@ -134,7 +134,7 @@ func (p *pair) toServer() {
 }
 
 // halfClose passes the client's goodbye on. The server may finish what it is sending.
-func (p *pair) halfClose() {
+func (p *goroutineSession) halfClose() {
 	closeWrite(p.link.Server)
 	p.mu.Lock()
 	p.halfClosed = true
@@ -143,7 +143,7 @@ func (p *pair) halfClose() {
 }
 
 // limitServer bounds how long the server may be silent from now on.
-func (p *pair) limitServer(limit time.Duration) {
+func (p *goroutineSession) limitServer(limit time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.over {
@@ -152,7 +152,7 @@ func (p *pair) limitServer(limit time.Duration) {
 }
 
 // toClient forwards what the server sends, and ends the stream to the client.
-func (p *pair) toClient() {
+func (p *goroutineSession) toClient() {
 	defer p.leave()
 	for {
 		buf, n, err := p.server.read()
@@ -174,7 +174,7 @@ func (p *pair) toClient() {
 }
 
 // proceed decides after each read of the server, which ended with err, whether there is a next one.
-func (p *pair) proceed(err error) bool {
+func (p *goroutineSession) proceed(err error) bool {
 	p.mu.Lock()
 	over, stop, halfClosed := p.over, p.stop, p.halfClosed
 	p.mu.Unlock()
@@ -210,7 +210,7 @@ func (p *pair) proceed(err error) bool {
 }
 
 // resume takes back the deadline with which Stop woke the server's reader.
-func (p *pair) resume() {
+func (p *goroutineSession) resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -223,7 +223,7 @@ func (p *pair) resume() {
 }
 
 // extend gives a session whose client sends no more the time for its next step.
-func (p *pair) extend() {
+func (p *goroutineSession) extend() {
 	p.limitServer(halfOpen)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -235,7 +235,7 @@ func (p *pair) extend() {
 // conclude settles the end and says it to the client: a last message if there is one, then the end of the
 // stream. The client has a moment to read both, while toServer reads on until it leaves. Only an end that is
 // known to be clean is marked by a close_notify, so that nobody mistakes a broken stream for a whole one.
-func (p *pair) conclude(end End, err error, message []byte) {
+func (p *goroutineSession) conclude(end End, err error, message []byte) {
 	p.settle(end, err)
 	if end == Stopped {
 		closeWrite(p.link.Server) // its locks are not to wait for the client
@@ -251,7 +251,7 @@ func (p *pair) conclude(end End, err error, message []byte) {
 }
 
 // writeClient sends plaintext in records of at most maxRecord, and several records in one system call.
-func (p *pair) writeClient(out []byte) error {
+func (p *goroutineSession) writeClient(out []byte) error {
 	if len(out) == 0 {
 		return nil
 	}

@@ -94,7 +94,7 @@ func each(t *testing.T, test func(t *testing.T, l *link)) {
 }
 
 func eachEngine(t *testing.T, test func(t *testing.T, engine Engine)) {
-	for name, engine := range map[string]Engine{"pair": Pairs{}, "loop": NewEngine()} {
+	for name, engine := range map[string]Engine{"pair": Goroutines{}, "loop": NewEngine()} {
 		t.Run(name, func(t *testing.T) { test(t, engine) })
 	}
 }

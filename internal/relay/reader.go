@@ -62,7 +62,7 @@ func (r *socketReader) readReady(fd uintptr) bool {
 	r.n, r.err = readSocket(fd, buf[:])
 	if r.n == 0 {
 		buffers.Put(buf)
-		return r.err != errAgain
+		return r.err != errWouldBlock
 	}
 	r.buf = buf
 	return true
@@ -90,7 +90,7 @@ func (r *tlsReader) read() (*buffer, int, error) {
 		n += more
 	}
 	r.transport.hurry = false
-	if err == errAgain {
+	if err == errWouldBlock {
 		err = nil
 	}
 	return buf, n, err

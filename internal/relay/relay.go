@@ -4,7 +4,7 @@
 // It starts where the gate has said yes and the startup packet is sent, and knows nothing of certificates,
 // rules or users. It follows the server's messages by their headers (package pgwire) and changes none.
 //
-// Two engines do it. [Loops], on Linux, serves many sessions in one goroutine and is what runs there. [Pairs] has a
+// Two engines do it. [Epoll], on Linux, serves many sessions in one goroutine and is what runs there. [Goroutines] has a
 // goroutine per direction; it runs everywhere, serves what the loops can't (a TLS connection to the server), and is the
 // reference that the loops are tested against. Both take a [Link] and give a [Result].
 package relay
@@ -98,11 +98,11 @@ func (s *stop) due(stream *pgwire.ServerStream) bool {
 	return stream.Ready() && (s.when == WhenIdle || stream.Status() == 'I')
 }
 
-// Pairs is the engine with a goroutine per direction.
-type Pairs struct{}
+// Goroutines is the engine with a goroutine per direction.
+type Goroutines struct{}
 
 // Start begins to relay.
-func (Pairs) Start(link Link, done func(Result)) Relay { return startPair(link, done) }
+func (Goroutines) Start(link Link, done func(Result)) Relay { return startGoroutines(link, done) }
 
 // End tells why a relay ended.
 type End uint8

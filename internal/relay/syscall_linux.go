@@ -28,14 +28,14 @@ func pollEvents(poll int, events []unix.EpollEvent) int {
 	}
 }
 
-// receive reads once. The error is errAgain if there is nothing, and [io.EOF] at the end of the stream.
+// receive reads once. The error is errWouldBlock if there is nothing, and [io.EOF] at the end of the stream.
 func receive(fd int, p []byte) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
 		switch {
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN:
-			return 0, errAgain
+			return 0, errWouldBlock
 		case errno != 0:
 			return 0, os.NewSyscallError("read", errno)
 		case n == 0:

@@ -17,7 +17,7 @@ import (
 type Transport struct {
 	net.Conn
 	raw     syscall.RawConn // nil: the connection is no socket, and every read waits
-	memory  *memory         // of a loop that moves the bytes of the socket itself; nil: it doesn't
+	memory  *scratch        // of a loop that moves the bytes of the socket itself; nil: it doesn't
 	replay  []byte          // read before TLS began, and part of it
 	hurry   bool            // reads do not wait
 	drained bool            // the last read got less than it asked for: the socket is empty
@@ -38,30 +38,30 @@ func NewTransport(conn net.Conn, replay []byte) *Transport {
 	return t
 }
 
-// errAgain is what a read that does not wait returns on an empty socket. It is temporary, so crypto/tls keeps
+// errWouldBlock is what a read that does not wait returns on an empty socket. It is temporary, so crypto/tls keeps
 // the part of a record that it has and may be called again.
-var errAgain error = again{}
+var errWouldBlock error = wouldBlock{}
 
-type again struct{}
+type wouldBlock struct{}
 
-func (again) Error() string   { return "no data yet" }
-func (again) Timeout() bool   { return false }
-func (again) Temporary() bool { return true }
+func (wouldBlock) Error() string   { return "no data yet" }
+func (wouldBlock) Timeout() bool   { return false }
+func (wouldBlock) Temporary() bool { return true }
 
-// memory is what a loop's records come from and go to. One serves all sessions of a loop, one after the other.
-type memory struct {
+// scratch is what a loop's records come from and go to. One serves all sessions of a loop, one after the other.
+type scratch struct {
 	in  []byte // has arrived, to be opened
 	out []byte // sealed, to be sent
 }
 
 // reset forgets what the session before has left, if it ended in the middle.
-func (m *memory) reset() { m.in, m.out = nil, m.out[:0] }
+func (m *scratch) reset() { m.in, m.out = nil, m.out[:0] }
 
 // Read gives the replayed bytes first.
 func (t *Transport) Read(p []byte) (int, error) {
 	if m := t.memory; m != nil {
 		if len(m.in) == 0 {
-			return 0, errAgain
+			return 0, errWouldBlock
 		}
 		n := copy(p, m.in)
 		m.in = m.in[n:]
@@ -80,7 +80,7 @@ func (t *Transport) Read(p []byte) (int, error) {
 	case !t.hurry:
 		n, err = t.Conn.Read(p)
 	case t.drained:
-		return 0, errAgain
+		return 0, errWouldBlock
 	default:
 		n, err = t.readNow(p)
 	}
@@ -91,7 +91,7 @@ func (t *Transport) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readNow reads what the socket has, and errAgain when it has nothing.
+// readNow reads what the socket has, and errWouldBlock when it has nothing.
 func (t *Transport) readNow(p []byte) (n int, err error) {
 	waitErr := t.raw.Read(func(fd uintptr) bool {
 		n, err = readSocket(fd, p)

@@ -104,7 +104,7 @@ func TestRelayOverPipes(t *testing.T) {
 	}
 	var count Bytes
 	ended := make(chan Result, 1)
-	Pairs{}.Start(Link{Client: proxy, Transport: transport, Server: relayEnd, Stream: &pgwire.ServerStream{}, Bytes: &count},
+	Goroutines{}.Start(Link{Client: proxy, Transport: transport, Server: relayEnd, Stream: &pgwire.ServerStream{}, Bytes: &count},
 		func(r Result) { ended <- r })
 	up := make([]byte, 100<<10)
 	rand.Read(up)
@@ -135,7 +135,7 @@ func BenchmarkMessage(b *testing.B) {
 }
 
 func benchEngines(b *testing.B, bench func(b *testing.B, l *link)) {
-	b.Run("pair", func(b *testing.B) { bench(b, start(b, Pairs{}, 0)) })
+	b.Run("pair", func(b *testing.B) { bench(b, start(b, Goroutines{}, 0)) })
 	b.Run("loop", func(b *testing.B) { bench(b, start(b, NewEngine(), 0)) })
 }
 

@@ -29,7 +29,7 @@ func (c *connection) finish(err error) {
 
 	var refused *refusal.Refusal
 	switch {
-	case errors.Is(err, errNobody):
+	case errors.Is(err, errProbe):
 		m.Probed()
 		c.log(zerolog.DebugLevel).Str("outcome", "probe").Msg("connection")
 	case errors.Is(err, errDone):

@@ -17,8 +17,8 @@ const (
 	maxCancels = 64
 
 	// Wrong guesses of a key that an address may make. Its key has 32 bits before protocol 3.2.
-	guessesPerPrefixPerSecond, guessesPerPrefixBurst = 1, 20
-	guessesPerSecond, guessesBurst                   = 100, 1000
+	cancelKeyFailuresPerPrefixPerSecond, cancelKeyFailuresPerPrefixBurst = 1, 20
+	cancelKeyFailuresPerSecond, cancelKeyFailuresBurst                   = 100, 1000
 )
 
 // cancel forwards a CancelRequest, and answers as PostgreSQL does: with the end of the connection, once the
@@ -74,16 +74,16 @@ func (c *connection) mayCancel(key pgwire.Key) error {
 	if c.server.config.ForwardAnyCancel {
 		return nil
 	}
-	if c.server.guesses.empty(c.addr) {
+	if c.server.cancelKeyFailures.empty(c.addr) {
 		return refusal.New(refusal.CancelDenied, "too many wrong keys from this address")
 	}
 	owner := c.server.table.owner(key)
 	switch {
 	case owner == nil:
-		c.server.guesses.take(c.addr)
+		c.server.cancelKeyFailures.take(c.addr)
 		return refusal.New(refusal.CancelDenied, "no live session has this key")
 	case owner.addr != c.addr && !sameCertificate(c.granted().Identity, owner.granted().Identity):
-		c.server.guesses.take(c.addr)
+		c.server.cancelKeyFailures.take(c.addr)
 		return refusal.New(refusal.CancelDenied, "the session with this key has another address")
 	}
 	c.opening.cancels = owner.id

@@ -144,7 +144,7 @@ func TestWrongKeysRunOut(t *testing.T) {
 		session := w.connect(home)
 		session.login(pki().app, "app")
 		right := pgwire.CancelPacket(theKey)
-		for i := range guessesPerPrefixBurst {
+		for i := range cancelKeyFailuresPerPrefixBurst {
 			w.connect(home).asked(cancelPacket(theKey.PID, string(rune('a'+i))+"bcd"))
 		}
 		w.connect(home).asked(right)

@@ -25,8 +25,8 @@ type connection struct {
 	id         string     // in the log and in what the client reads
 	addr       netip.Addr // the client's
 	via        netip.Addr // the balancer's that announced it; invalid without one
-	stranger   bool       // no rule has allowed the address when it came
-	mute       bool       // a refusal is told to nobody
+	unlisted   bool       // no rule has allowed the address when it came
+	silent     bool       // a refusal is told to nobody
 	unfinished bool       // it is counted among its address's
 	activity   activity
 	accepted   time.Time
@@ -103,11 +103,11 @@ func (c *connection) request() policy.Request {
 	return q
 }
 
-// greetOrShed closes a denied address without a word when more of its kind have been answered lately than is worth
+// shedUnlisted closes a denied address without a word when more of its kind have been answered lately than is worth
 // their handshakes: a stranger costs about a millisecond of CPU.
-func (c *connection) greetOrShed() error {
-	c.stranger = c.snap == nil || !c.snap.Admits(c.addr, c.accepted)
-	if c.stranger && !c.server.strangers.take(c.addr) {
+func (c *connection) shedUnlisted() error {
+	c.unlisted = c.snap == nil || !c.snap.Admits(c.addr, c.accepted)
+	if c.unlisted && !c.server.unlistedRate.take(c.addr) {
 		return &refusal.Refusal{Reason: refusal.AddressShed}
 	}
 	return nil
@@ -252,7 +252,7 @@ func (c *connection) abort() {
 
 // relayed is the end of a relay. Both connections are closed.
 func (c *connection) relayed(result relay.Result) {
-	defer c.survive()
+	defer c.recoverPanic()
 	if result.ServerOpen {
 		c.cancelQuery()
 	}

@@ -22,7 +22,7 @@ type Ending struct {
 // DryRun asks a snapshot about every live session as the sweep would, and ends none.
 func (t *Table) DryRun(next *policy.Snapshot, now time.Time) Effect {
 	var e Effect
-	review := next.Review(now)
+	review := next.Reauthorizer(now)
 	for _, c := range t.list() {
 		if _, refused := review.Authorize(c.request(), c.granted()); refused != nil {
 			e.Ended = append(e.Ended, Ending{c.show(), refused})

@@ -15,12 +15,12 @@ const (
 	lookAtLeast = 10 * time.Second
 )
 
-// EndOld ends live sessions that have lived, or been idle, for longer than they may, until the context is done. It returns the
+// ExpireSessions ends live sessions that have lived, or been idle, for longer than they may, until the context is done. It returns the
 // context's cause.
 //
 // Nothing is measured when a message passes. A session that has moved no byte since the last look, and waits for its
 // client, has been idle for that long; so it ends up to one look later than it could.
-func (s *Server) EndOld(ctx context.Context) error {
+func (s *Server) ExpireSessions(ctx context.Context) error {
 	lifetime, idle := s.config.SessionLifetime, s.config.IdleTimeout
 	shorter := min(lifetime, idle)
 	if shorter == 0 {
@@ -45,7 +45,7 @@ func (s *Server) EndOld(ctx context.Context) error {
 	}
 }
 
-// activity is what [Server.EndOld], and nobody else, knows of a session.
+// activity is what [Server.ExpireSessions], and nobody else, knows of a session.
 type activity struct {
 	bytes int64     // moved by the last look
 	since time.Time // of the first look at which they were that many; zero: none so far

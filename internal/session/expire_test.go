@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// ageing runs EndOld beside a test.
+// ageing runs ExpireSessions beside a test.
 func (w *world) ageing(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		w.sessions.EndOld(ctx)
+		w.sessions.ExpireSessions(ctx)
 	}()
 	t.Cleanup(func() {
 		stop()

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// turns bounds how many handshakes compute at once, so that a flood of them leaves the processors to the sessions.
+// handshakeSlots bounds how many handshakes compute at once, so that a flood of them leaves the processors to the sessions.
 // Only computing takes a turn: a handshake that waits for its client has none, or a handful of slow clients would
 // keep everybody out.
-type turns chan struct{}
+type handshakeSlots chan struct{}
 
 // run calls handshake, which begins with a read. While it runs, the connection beneath it takes a turn for what has
 // been read, and gives it back before it may have to wait for the client. A panic gives it back too.
-func (t turns) run(conn *net.Conn, deadline time.Time, handshake func() error) error {
-	turn := &turnConn{Conn: *conn, turns: t, deadline: deadline}
+func (t handshakeSlots) run(conn *net.Conn, deadline time.Time, handshake func() error) error {
+	turn := &slotConn{Conn: *conn, slots: t, deadline: deadline}
 	*conn = turn
 	defer func() {
 		*conn = turn.Conn
@@ -23,15 +23,15 @@ func (t turns) run(conn *net.Conn, deadline time.Time, handshake func() error) e
 	return handshake()
 }
 
-// turnConn is a connection whose handshake holds a turn, but not while it reads or writes.
-type turnConn struct {
+// slotConn is a connection whose handshake holds a turn, but not while it reads or writes.
+type slotConn struct {
 	net.Conn
-	turns    turns
+	slots    handshakeSlots
 	deadline time.Time
 	held     bool
 }
 
-func (t *turnConn) Read(p []byte) (int, error) {
+func (t *slotConn) Read(p []byte) (int, error) {
 	t.release()
 	n, err := t.Conn.Read(p)
 	if err != nil {
@@ -42,15 +42,15 @@ func (t *turnConn) Read(p []byte) (int, error) {
 
 // Write gives the turn back, since a client that takes nothing makes it wait. No new one is taken: what follows a
 // flight is the wait for the answer to it.
-func (t *turnConn) Write(p []byte) (int, error) {
+func (t *slotConn) Write(p []byte) (int, error) {
 	t.release()
 	return t.Conn.Write(p)
 }
 
 // acquire waits for a turn up to the deadline.
-func (t *turnConn) acquire() error {
+func (t *slotConn) acquire() error {
 	select {
-	case t.turns <- struct{}{}:
+	case t.slots <- struct{}{}:
 		t.held = true
 		return nil
 	default:
@@ -58,7 +58,7 @@ func (t *turnConn) acquire() error {
 	timer := time.NewTimer(time.Until(t.deadline))
 	defer timer.Stop()
 	select {
-	case t.turns <- struct{}{}:
+	case t.slots <- struct{}{}:
 		t.held = true
 		return nil
 	case <-timer.C:
@@ -66,9 +66,9 @@ func (t *turnConn) acquire() error {
 	}
 }
 
-func (t *turnConn) release() {
+func (t *slotConn) release() {
 	if t.held {
 		t.held = false
-		<-t.turns
+		<-t.slots
 	}
 }

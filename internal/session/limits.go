@@ -12,8 +12,8 @@ import (
 // Clients beyond a limit that are told so before TLS, where telling costs no handshake but a socket for a moment. Those
 // beyond that are closed without a word.
 const (
-	politePerSecond, politeBurst                   = 100, 200
-	politePerPrefixPerSecond, politePerPrefixBurst = 20, 50
+	refusalsPerSecond, refusalsBurst                   = 100, 200
+	refusalsPerPrefixPerSecond, refusalsPerPrefixBurst = 20, 50
 )
 
 // handshakeBuckets bound the handshakes of a second; nil is no bound. One network, a /24 or /48, gets half of them at most,
@@ -29,16 +29,16 @@ func handshakeBuckets(perSecond int) *buckets {
 // mayHandshake takes a token for a handshake. Strangers have a rate of their own, and take none of the others'.
 func (c *connection) mayHandshake() error {
 	tokens := c.server.handshakes
-	if tokens == nil || c.stranger || tokens.take(c.addr) {
+	if tokens == nil || c.unlisted || tokens.take(c.addr) {
 		return nil
 	}
-	return c.beyond("too many handshakes a second")
+	return c.rateLimited("too many handshakes a second")
 }
 
-// beyond refuses a client at a limit: politely while that is cheap, else in silence. In direct TLS no answer in plaintext
+// rateLimited refuses a client at a limit: politely while that is cheap, else in silence. In direct TLS no answer in plaintext
 // can be read.
-func (c *connection) beyond(limit string) error {
-	c.mute = c.opening.direct || !c.server.polite.take(c.addr)
+func (c *connection) rateLimited(limit string) error {
+	c.silent = c.opening.direct || !c.server.refusalRate.take(c.addr)
 	// The limit is for the log: a client learns none.
 	return &refusal.Refusal{Reason: refusal.RateLimited, Cause: limitError(limit)}
 }
@@ -66,7 +66,7 @@ func (u *unfinished) enter(c *connection) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.addresses[addr] >= u.max {
-		return c.beyond("too many unfinished connections from this address")
+		return c.rateLimited("too many unfinished connections from this address")
 	}
 	u.addresses[addr]++
 	c.unfinished = true

@@ -105,7 +105,7 @@ func TestClientsBeyondALimitAreToldAtARateAndThenNothing(t *testing.T) {
 		w := newWorld(t, func(c *Config) { c.UnfinishedPerAddress = 1 })
 		slow := w.connect(home)
 		synctest.Wait()
-		for range politePerPrefixBurst {
+		for range refusalsPerPrefixBurst {
 			c := w.connect(home)
 			c.wantFatal("53300", tooMany)
 			c.leave()
@@ -115,7 +115,7 @@ func TestClientsBeyondALimitAreToldAtARateAndThenNothing(t *testing.T) {
 		c.leave()
 		slow.leave()
 		w.wait()
-		if n := w.refused("rate_limited"); n != politePerPrefixBurst+1 {
+		if n := w.refused("rate_limited"); n != refusalsPerPrefixBurst+1 {
 			t.Errorf("counted %d", n)
 		}
 	})
@@ -125,7 +125,7 @@ func TestClientsBeyondALimitAreToldAtARateAndThenNothing(t *testing.T) {
 func TestStrangersHandshakesHaveATurnOfTheirOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		w.sessions.strangerTurns <- struct{}{} // a stranger's handshake that computes
+		w.sessions.unlistedSlots <- struct{}{} // a stranger's handshake that computes
 		stranger := w.connect(outside)
 		stranger.stall(stalled{whole: 1})
 		c := w.connect(home)
@@ -135,7 +135,7 @@ func TestStrangersHandshakesHaveATurnOfTheirOwn(t *testing.T) {
 			t.Errorf("the second stranger ended after %v: %v", took, w.last())
 		}
 		stranger.leave()
-		<-w.sessions.strangerTurns
+		<-w.sessions.unlistedSlots
 		other := w.connect(outside)
 		other.handshake(nil)
 		other.send(startupPacket("user", "app"))

@@ -28,8 +28,8 @@ type opening struct {
 	cancels   string // the id of the session that it is for, if that is known
 }
 
-// errNobody is a connection that ended without a byte: a load balancer looks whether somebody listens.
-var errNobody = errors.New("the peer left without a byte")
+// errProbe is a connection that ended without a byte: a load balancer looks whether somebody listens.
+var errProbe = errors.New("the peer left without a byte")
 
 // errDone is a connection that has got what it asked for, and needs no session: a CancelRequest.
 var errDone = errors.New("done")
@@ -40,7 +40,7 @@ func (c *connection) open() error {
 		o, err := pgwire.ReadOpening(c.conn)
 		if err != nil {
 			if o == (pgwire.Opening{}) && !c.opening.askedGSS && left(err) {
-				return errNobody
+				return errProbe
 			}
 			return err
 		}
@@ -166,9 +166,9 @@ func (c *connection) handshake(read []byte) error {
 	transport := relay.NewTransport(c.conn, read)
 	c.opening.transport = transport
 	conn := tls.Server(transport, c.snap.TLS)
-	turns := c.server.turns
-	if c.stranger {
-		turns = c.server.strangerTurns
+	turns := c.server.handshakeSlots
+	if c.unlisted {
+		turns = c.server.unlistedSlots
 	}
 	start := time.Now()
 	err := turns.run(&transport.Conn, c.deadline, conn.Handshake)

@@ -44,8 +44,8 @@ func TestPanicEndsOneConnectionAndGivesEverythingBack(t *testing.T) {
 				if w.metric("panics_total") != 1 || w.refused("internal_error") != 1 {
 					t.Error("not counted")
 				}
-				if len(w.sessions.turns)+len(w.sessions.cancels)+len(w.sessions.table.sessions) != 0 {
-					t.Errorf("%d turns, %d cancels, %d sessions are left", len(w.sessions.turns), len(w.sessions.cancels), len(w.sessions.table.sessions))
+				if len(w.sessions.handshakeSlots)+len(w.sessions.cancels)+len(w.sessions.table.sessions) != 0 {
+					t.Errorf("%d turns, %d cancels, %d sessions are left", len(w.sessions.handshakeSlots), len(w.sessions.cancels), len(w.sessions.table.sessions))
 				}
 				if w.metric("unfinished_connections") != 0 {
 					t.Error("the connection is still counted as open")
@@ -88,7 +88,7 @@ func TestValueOfAPanicIsLoggedWhateverItIs(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.enterable()
 	func() {
-		defer c.survive()
+		defer c.recoverPanic()
 		var none []int
 		_ = none[len(w.dir)]
 	}()
@@ -101,8 +101,8 @@ func TestValueOfAPanicIsLoggedWhateverItIs(t *testing.T) {
 func TestConnectionIsRecordedOnce(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.enterable()
-	c.finish(errNobody)
-	c.finish(errNobody)
+	c.finish(errProbe)
+	c.finish(errProbe)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if err := w.sessions.Wait(ctx); err != nil || w.metric("unfinished_connections") != 0 {

@@ -22,7 +22,7 @@ func (c *connection) identifyClient() error {
 	case left(err), err == nil && header.Own:
 		// A balancer that looks whether somebody listens, with or without a header. What it might ask next would be asked
 		// in the name of its own address, which is no client's.
-		return errNobody
+		return errProbe
 	case errors.Is(err, proxyproto.ErrNoHeader), errors.Is(err, proxyproto.ErrMalformed):
 		return &refusal.Refusal{
 			Reason:  refusal.ProtocolViolation,

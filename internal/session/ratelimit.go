@@ -10,7 +10,7 @@ import (
 // Denied addresses that are answered rather than dropped. An answer costs a handshake, about a millisecond of CPU:
 // at these rates strangers take a few per cent of one processor.
 const (
-	strangersPerSecond, strangersBurst = 50, 100
+	unlistedPerSecond, unlistedBurst   = 50, 100
 	perPrefixPerSecond, perPrefixBurst = 2, 20
 )
 

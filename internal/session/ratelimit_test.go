@@ -40,7 +40,7 @@ func TestStrangersAreAnsweredAtARateAndThenClosedWithoutAByte(t *testing.T) {
 			t.Errorf("counted %d, want 6", n)
 		}
 		elsewhere := netip.MustParseAddr("100.64.0.1")
-		for w.sessions.strangers.inOneBucket(elsewhere, outside) {
+		for w.sessions.unlistedRate.inOneBucket(elsewhere, outside) {
 			elsewhere = elsewhere.Next()
 		}
 		if !w.knock(elsewhere) {
@@ -58,9 +58,9 @@ func TestStrangersAreAnsweredAtARateAndThenClosedWithoutAByte(t *testing.T) {
 
 func TestAllStrangersTogetherHaveARate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBuckets(strangersPerSecond, strangersBurst, perPrefixPerSecond, perPrefixBurst)
+		b := newBuckets(unlistedPerSecond, unlistedBurst, perPrefixPerSecond, perPrefixBurst)
 		addr, taken := netip.MustParseAddr("2001:db8::1"), 0
-		for range 10 * strangersBurst {
+		for range 10 * unlistedBurst {
 			if b.take(addr) {
 				taken++
 			}
@@ -68,8 +68,8 @@ func TestAllStrangersTogetherHaveARate(t *testing.T) {
 			next[4], next[5] = next[4]+byte(uint16(next[5])+1>>8), next[5]+1 // the next /48
 			addr = netip.AddrFrom16(next)
 		}
-		if taken != strangersBurst {
-			t.Errorf("%d are answered at once, want %d", taken, strangersBurst)
+		if taken != unlistedBurst {
+			t.Errorf("%d are answered at once, want %d", taken, unlistedBurst)
 		}
 	})
 }

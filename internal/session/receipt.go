@@ -68,8 +68,8 @@ func (r *receipts) of(snapshot *policy.Snapshot) (p *pendingReceipt, open bool) 
 	return p, p.Digest == snapshot.Digest && p.AppliedAt.Equal(snapshot.LoadedAt)
 }
 
-// forbid counts a session that is told to end.
-func (r *receipts) forbid(p *pendingReceipt, reason refusal.Reason) {
+// revoke counts a session that is told to end.
+func (r *receipts) revoke(p *pendingReceipt, reason refusal.Reason) {
 	if p == nil {
 		return
 	}

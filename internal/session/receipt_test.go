@@ -31,8 +31,8 @@ func generations(list []Receipt) string {
 func TestReceiptIsCompleteWhenEverySessionWasAskedAndTheLastIsGone(t *testing.T) {
 	var r receipts
 	first := r.changed("1")
-	r.forbid(first, refusal.AddressNotAllowed)
-	r.forbid(first, refusal.CertificateRevoked)
+	r.revoke(first, refusal.AddressNotAllowed)
+	r.revoke(first, refusal.CertificateRevoked)
 	for i, step := range []struct {
 		what func() []Receipt
 		want string
@@ -56,7 +56,7 @@ func TestReceiptIsCompleteWhenEverySessionWasAskedAndTheLastIsGone(t *testing.T)
 func TestReceiptWaitsForTheSessionsOfTheChangesBefore(t *testing.T) {
 	var r receipts
 	first := r.changed("1")
-	r.forbid(first, refusal.AddressNotAllowed)
+	r.revoke(first, refusal.AddressNotAllowed)
 	if got := generations(r.swept(first, 0)); got != "" {
 		t.Errorf("completes %q", got)
 	}
@@ -77,7 +77,7 @@ func TestReceiptWaitsForTheSessionsOfTheChangesBefore(t *testing.T) {
 func TestReceiptsAreBounded(t *testing.T) {
 	var r receipts
 	first := r.changed("0")
-	r.forbid(first, refusal.AddressNotAllowed)
+	r.revoke(first, refusal.AddressNotAllowed)
 	r.swept(first, 0)
 	var last *pendingReceipt
 	for i := range 100 {

@@ -21,7 +21,7 @@ const (
 // refuse tells the client why, in TLS if that is up. The caller closes.
 func (c *connection) refuse(r *refusal.Refusal) {
 	c.server.config.Metrics.Refused(r.Reason)
-	if c.mute || r.Reason.Silent() || c.opening.cancel || r.Reason == refusal.StartupTimeout && c.tls == nil {
+	if c.silent || r.Reason.Silent() || c.opening.cancel || r.Reason == refusal.StartupTimeout && c.tls == nil {
 		return
 	}
 	message, err := pgwire.Fatal(r.Response(c.id))

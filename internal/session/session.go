@@ -31,25 +31,25 @@ import (
 
 // Server serves connections. Make it with [New]; its methods are safe for concurrent use.
 type Server struct {
-	config Config
-	table  *Table
-	turns  turns
-	// strangerTurns are the handshakes of addresses that no rule allows: one at a time, so that a burst of those that are
+	config         Config
+	table          *Table
+	handshakeSlots handshakeSlots
+	// unlistedSlots are the handshakes of addresses that no rule allows: one at a time, so that a burst of those that are
 	// answered takes one processor and not all.
-	strangerTurns turns
-	strangers     *buckets
-	polite        *buckets
-	handshakes    *buckets // nil: no bound
-	unfinished    unfinished
-	guesses       *buckets
-	cancels       chan struct{}
-	sweep         chan struct{} // a sweep is due
-	sweepCancels  chan struct{}
-	nextSweep     atomic.Int64 // when the next one is, in Unix nanoseconds
-	receipts      receipts
-	refusals      refusals
-	events        sampler
-	serving       sync.WaitGroup
+	unlistedSlots     handshakeSlots
+	unlistedRate      *buckets
+	refusalRate       *buckets
+	handshakes        *buckets // nil: no bound
+	unfinished        unfinished
+	cancelKeyFailures *buckets
+	cancels           chan struct{}
+	sweep             chan struct{} // a sweep is due
+	sweepCancels      chan struct{}
+	nextSweep         atomic.Int64 // when the next one is, in Unix nanoseconds
+	receipts          receipts
+	refusals          refusals
+	events            sampler
+	serving           sync.WaitGroup
 	// database is the way to PostgreSQL of a snapshot: its Backend, or what a test puts in its place.
 	database func(*policy.Snapshot) database
 }
@@ -65,7 +65,7 @@ type Config struct {
 	Policy  *policy.Live
 	Metrics *metrics.Metrics
 	Log     zerolog.Logger
-	Relay   relay.Engine // moves the bytes of sessions; nil is [relay.Pairs]
+	Relay   relay.Engine // moves the bytes of sessions; nil is [relay.Goroutines]
 
 	// ProxyProtocol are the networks of load balancers: a connection from there must begin with a PROXY header.
 	ProxyProtocol []netip.Prefix
@@ -80,7 +80,7 @@ type Config struct {
 	HandshakesPerSecond int
 	// UnfinishedPerAddress bounds the connections of an address that are no session yet; 0 is no bound.
 	UnfinishedPerAddress int
-	// SessionLifetime and IdleTimeout end sessions that are older, or idle for longer; 0 is no bound. They need EndOld.
+	// SessionLifetime and IdleTimeout end sessions that are older, or idle for longer; 0 is no bound. They need ExpireSessions.
 	SessionLifetime, IdleTimeout time.Duration
 	// IdentitySettings tells PostgreSQL who a session's client is, by settings in its startup packet.
 	IdentitySettings bool
@@ -95,25 +95,25 @@ func New(config Config) *Server {
 		config.Handshakes = 2 * runtime.GOMAXPROCS(0)
 	}
 	if config.Relay == nil {
-		config.Relay = relay.Pairs{}
+		config.Relay = relay.Goroutines{}
 	}
 	s := &Server{
-		config:        config,
-		table:         newTable(config.MaxSessions, config.MaxSessionsPerAddress),
-		turns:         make(turns, config.Handshakes),
-		strangerTurns: make(turns, 1),
-		strangers:     newBuckets(strangersPerSecond, strangersBurst, perPrefixPerSecond, perPrefixBurst),
-		polite:        newBuckets(politePerSecond, politeBurst, politePerPrefixPerSecond, politePerPrefixBurst),
-		handshakes:    handshakeBuckets(config.HandshakesPerSecond),
-		unfinished:    unfinished{max: config.UnfinishedPerAddress, addresses: make(map[netip.Addr]int)},
-		guesses:       newBuckets(guessesPerSecond, guessesBurst, guessesPerPrefixPerSecond, guessesPerPrefixBurst),
-		cancels:       make(chan struct{}, maxCancels),
-		sweep:         make(chan struct{}, 1),
-		sweepCancels:  make(chan struct{}, maxSweepCancels),
-		database:      func(s *policy.Snapshot) database { return s.Backend },
+		config:            config,
+		table:             newTable(config.MaxSessions, config.MaxSessionsPerAddress),
+		handshakeSlots:    make(handshakeSlots, config.Handshakes),
+		unlistedSlots:     make(handshakeSlots, 1),
+		unlistedRate:      newBuckets(unlistedPerSecond, unlistedBurst, perPrefixPerSecond, perPrefixBurst),
+		refusalRate:       newBuckets(refusalsPerSecond, refusalsBurst, refusalsPerPrefixPerSecond, refusalsPerPrefixBurst),
+		handshakes:        handshakeBuckets(config.HandshakesPerSecond),
+		unfinished:        unfinished{max: config.UnfinishedPerAddress, addresses: make(map[netip.Addr]int)},
+		cancelKeyFailures: newBuckets(cancelKeyFailuresPerSecond, cancelKeyFailuresBurst, cancelKeyFailuresPerPrefixPerSecond, cancelKeyFailuresPerPrefixBurst),
+		cancels:           make(chan struct{}, maxCancels),
+		sweep:             make(chan struct{}, 1),
+		sweepCancels:      make(chan struct{}, maxSweepCancels),
+		database:          func(s *policy.Snapshot) database { return s.Backend },
 	}
 	config.Metrics.ObserveSessions(s.table)
-	config.Metrics.ObserveHandshakes(func() int { return len(s.turns) + len(s.strangerTurns) })
+	config.Metrics.ObserveHandshakes(func() int { return len(s.handshakeSlots) + len(s.unlistedSlots) })
 	return s
 }
 
@@ -142,7 +142,7 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) {
 	s.serving.Add(1)
 	s.config.Metrics.ConnectionOpened()
 	c := newConnection(s, conn)
-	defer c.survive()
+	defer c.recoverPanic()
 	err := c.start(ctx)
 	if err == nil {
 		return // the relay calls c.relayed
@@ -150,9 +150,9 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) {
 	c.end(err)
 }
 
-// survive is deferred by all code of a connection. When it breaks, that one connection ends: its client is told
+// recoverPanic is deferred by all code of a connection. When it breaks, that one connection ends: its client is told
 // nothing, since nobody knows in which state its TLS is.
-func (c *connection) survive() {
+func (c *connection) recoverPanic() {
 	value := recover()
 	if value == nil {
 		return
@@ -179,7 +179,7 @@ func (c *connection) start(ctx context.Context) error {
 	if err := c.server.unfinished.enter(c); err != nil {
 		return err
 	}
-	if err := c.greetOrShed(); err != nil {
+	if err := c.shedUnlisted(); err != nil {
 		return err
 	}
 	if err := c.open(); err != nil {

@@ -56,15 +56,15 @@ func (s *Server) sweepOnce(now time.Time) time.Duration {
 	if !open || s.config.Policy.Current() != snapshot {
 		return sweepAtLeast // it has just changed, and PolicyChanged is about to wake us
 	}
-	review := snapshot.Review(now)
+	review := snapshot.Reauthorizer(now)
 	kept := 0
 	for _, c := range sessions {
 		grant, refused := review.Authorize(c.request(), c.granted())
 		if refused != nil {
-			c.forbid(refused, receipt, snapshot.EndGrace)
+			c.revoke(refused, receipt, snapshot.EndGrace)
 			continue
 		}
-		if c.goesOn(grant) {
+		if c.renewGrant(grant) {
 			kept++
 		}
 		// A moment that is over ended nothing (on_removal: keep), and is not waited for.
@@ -101,9 +101,9 @@ func (s *Server) inForce(receipts []Receipt) {
 	}
 }
 
-// goesOn gives a session the grounds on which it goes on, and reports whether it does: one that was told to end ends,
+// renewGrant gives a session the grounds on which it goes on, and reports whether it does: one that was told to end ends,
 // also when a later change would allow it again.
-func (c *connection) goesOn(grant policy.Grant) bool {
+func (c *connection) renewGrant(grant policy.Grant) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.grant = grant

@@ -18,16 +18,16 @@ const (
 	maxSweepCancels = 32
 )
 
-// forbid ends a session that is no longer allowed. An idle one reads why at once. One in a query has it cancelled first,
+// revoke ends a session that is no longer allowed. An idle one reads why at once. One in a query has it cancelled first,
 // so that it ends at a message boundary too; what is left when the grace is over is closed.
-func (c *connection) forbid(refused *refusal.Refusal, receipt *pendingReceipt, grace time.Duration) {
+func (c *connection) revoke(refused *refusal.Refusal, receipt *pendingReceipt, grace time.Duration) {
 	ctx, first := c.account(receipt, refused.Reason)
 	if !first {
 		return // it is over, or told already
 	}
 	why := refusal.New(refusal.SessionForbidden, "%s", forbidden(refused, c))
 	c.stop(relay.WhenIdle, why)
-	go c.seeOut(ctx, why, grace)
+	go c.terminate(ctx, why, grace)
 }
 
 // account makes the end of a live session count for a change of the policy, once. The context ends with the session.
@@ -39,19 +39,19 @@ func (c *connection) account(receipt *pendingReceipt, reason refusal.Reason) (ct
 	}
 	ctx, c.ending = context.WithCancel(context.Background())
 	c.receipt = receipt
-	c.server.receipts.forbid(receipt, reason)
-	c.server.serving.Add(1) // seeOut; the session itself is still counted, so nobody has seen the end of them all
+	c.server.receipts.revoke(receipt, reason)
+	c.server.serving.Add(1) // terminate; the session itself is still counted, so nobody has seen the end of them all
 	return ctx, true
 }
 
-// seeOut stays with a session that was told to end until it has.
+// terminate stays with a session that was told to end until it has.
 //
 // A cancel is repeated: it can come before the query that it means, or be caught there. The last moments of the grace
 // are for what can't be cancelled, such as a COPY that waits for its client: it ends between any two messages, and
 // still reads why.
-func (c *connection) seeOut(ctx context.Context, why *refusal.Refusal, grace time.Duration) {
+func (c *connection) terminate(ctx context.Context, why *refusal.Refusal, grace time.Duration) {
 	defer c.server.serving.Done()
-	defer c.survive()
+	defer c.recoverPanic()
 	last := min(lastWord, grace/2)
 	patient, cancel := context.WithTimeout(ctx, grace-last)
 	defer cancel()

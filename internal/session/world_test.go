@@ -64,7 +64,7 @@ var (
 type world struct {
 	t        testing.TB
 	dir      string
-	keeper   *policy.Keeper
+	keeper   *policy.Reloader
 	live     *policy.Live
 	sessions *Server
 	database *postgres
@@ -81,7 +81,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	w.write("ca.pem", pki().ca.PEM(), 0o644)
 	w.write("server.crt", pki().server.CertPEM, 0o644)
 	w.write("server.key", pki().server.KeyPEM, 0o600)
-	w.keeper = &policy.Keeper{Dir: w.dir, Live: w.live, Log: zerolog.Nop()}
+	w.keeper = &policy.Reloader{Dir: w.dir, Live: w.live, Log: zerolog.Nop()}
 	w.keeper.Builder.Backend = fresh(w.keeper.Builder.Backend)
 	config := Config{
 		Policy:         w.live,

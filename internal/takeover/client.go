@@ -29,7 +29,7 @@ func Take(path string) (*Predecessor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take over at %s: %w", path, err)
 	}
-	predecessor, err := take(conn)
+	predecessor, err := receive(conn)
 	switch {
 	case errors.Is(err, errSilent): // it ends, too
 		err = ErrNobody
@@ -43,7 +43,7 @@ func Take(path string) (*Predecessor, error) {
 	return predecessor, nil
 }
 
-func take(conn *net.UnixConn) (*Predecessor, error) {
+func receive(conn *net.UnixConn) (*Predecessor, error) {
 	who, err := peerOf(conn)
 	if err != nil {
 		return nil, fmt.Errorf("ask who offers sockets: %w", err)
@@ -68,7 +68,7 @@ func (p *Predecessor) Ready() error {
 	if _, err := p.conn.Write([]byte(ready)); err != nil {
 		return fmt.Errorf("tell process %d that its sockets are served: %w", p.PID, err)
 	}
-	if err := expect(p.conn, yours); err != nil {
+	if err := expect(p.conn, released); err != nil {
 		return fmt.Errorf("wait for process %d to let go of its sockets: %w", p.PID, err)
 	}
 	return nil

@@ -16,18 +16,18 @@ const network = "unixpacket"
 // retry is how long a door waits after an accept that failed, for want of descriptors as a rule.
 const retry = time.Second
 
-// Door is where a running process waits for its successor. Its methods may be called from any goroutine.
-type Door struct {
+// Server is where a running process waits for its successor. Its methods may be called from any goroutine.
+type Server struct {
 	listener *net.UnixListener
 	closed   chan struct{}
 
-	mu      sync.Mutex
-	isOpen  bool
-	visitor *net.UnixConn // who is being served; nil: nobody
+	mu     sync.Mutex
+	isOpen bool
+	peer   *net.UnixConn // who is being served; nil: nobody
 }
 
-// Open makes a door. A socket file that a killed process has left is replaced, one at which somebody answers is not.
-func Open(path string) (*Door, error) {
+// Listen makes a door. A socket file that a killed process has left is replaced, one at which somebody answers is not.
+func Listen(path string) (*Server, error) {
 	address := &net.UnixAddr{Name: path, Net: network}
 	if conn, err := net.DialUnix(network, nil, address); err == nil {
 		conn.Close()
@@ -44,11 +44,11 @@ func Open(path string) (*Door, error) {
 		l.Close()
 		return nil, fmt.Errorf("protect takeover socket %s: %w", path, err)
 	}
-	return &Door{listener: l, closed: make(chan struct{}), isOpen: true}, nil
+	return &Server{listener: l, closed: make(chan struct{}), isOpen: true}, nil
 }
 
 // Close closes the door and removes its file. Who is being served in it is left alone with what it has got.
-func (d *Door) Close() {
+func (d *Server) Close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.isOpen {
@@ -57,15 +57,15 @@ func (d *Door) Close() {
 	d.isOpen = false
 	close(d.closed)
 	d.listener.Close()
-	if d.visitor != nil {
-		d.visitor.Close()
+	if d.peer != nil {
+		d.peer.Close()
 	}
 }
 
 // Serve hands copies of the sockets to one process after another until one of them serves them: the successor. The door is
 // closed then, and the sockets' files are the successor's. It gives nil when Close was called first. What went wrong
 // with the others is reported.
-func (d *Door) Serve(sockets Sockets, report func(error)) *Successor {
+func (d *Server) Serve(sockets Sockets, report func(error)) *Successor {
 	for {
 		conn, err := d.listener.AcceptUnix()
 		if err != nil {
@@ -82,7 +82,7 @@ func (d *Door) Serve(sockets Sockets, report func(error)) *Successor {
 			conn.Close()
 			return nil
 		}
-		successor, err := give(conn, sockets)
+		successor, err := offer(conn, sockets)
 		open := d.leave()
 		if err == nil && open {
 			sockets.keepFiles(true)
@@ -98,24 +98,24 @@ func (d *Door) Serve(sockets Sockets, report func(error)) *Successor {
 }
 
 // enter makes a connection the one that Close ends.
-func (d *Door) enter(conn *net.UnixConn) bool {
+func (d *Server) enter(conn *net.UnixConn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.isOpen {
-		d.visitor = conn
+		d.peer = conn
 	}
 	return d.isOpen
 }
 
 // leave takes it out, and tells whether the door is still open.
-func (d *Door) leave() bool {
+func (d *Server) leave() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.visitor = nil
+	d.peer = nil
 	return d.isOpen
 }
 
-func (d *Door) wait(pause time.Duration) bool {
+func (d *Server) wait(pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
@@ -126,8 +126,8 @@ func (d *Door) wait(pause time.Duration) bool {
 	}
 }
 
-// give sends the sockets and waits until they are served.
-func give(conn *net.UnixConn, sockets Sockets) (*Successor, error) {
+// offer sends the sockets and waits until they are served.
+func offer(conn *net.UnixConn, sockets Sockets) (*Successor, error) {
 	who, err := peerOf(conn)
 	if err != nil {
 		return nil, fmt.Errorf("ask who wants the sockets: %w", err)
@@ -154,7 +154,7 @@ type Successor struct {
 // Release tells the successor that the door's path is free.
 func (s *Successor) Release() error {
 	defer s.conn.Close()
-	if _, err := s.conn.Write([]byte(yours)); err != nil {
+	if _, err := s.conn.Write([]byte(released)); err != nil {
 		return fmt.Errorf("tell the process %d that the takeover is done: %w", s.PID, err)
 	}
 	return nil

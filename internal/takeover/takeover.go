@@ -1,7 +1,7 @@
 // Package takeover hands listening sockets from a running process to the one that replaces it, so that no connection is
 // refused in between: the sockets never close, since there is always a process that holds them.
 //
-// The running process opens a [Door], a unix socket of mode 0600, and waits there. Its successor calls [Take]. Three
+// The running process opens a [Server], a unix socket of mode 0600, and waits there. Its successor calls [Take]. Three
 // messages pass, each a packet of a SOCK_SEQPACKET socket:
 //
 //  1. The old process sends the sockets (SCM_RIGHTS, unix(7)). It goes on serving them.
@@ -47,9 +47,9 @@ func (s Sockets) Close() {
 
 // The messages. The first has the number of listeners, and of admin sockets behind them.
 const (
-	offer = "sockets 1 %d %d"
-	ready = "ready"
-	yours = "yours"
+	offerFormat = "sockets 1 %d %d"
+	ready       = "ready"
+	released    = "yours"
 
 	maxMessage = 64
 	maxSockets = 253 // SCM_MAX_FD, include/net/scm.h
@@ -78,7 +78,7 @@ func sendSockets(conn *net.UnixConn, sockets Sockets) error {
 		}
 		copies = append(copies, fd)
 	}
-	text := fmt.Sprintf(offer, len(sockets.Listeners), len(all)-len(sockets.Listeners))
+	text := fmt.Sprintf(offerFormat, len(sockets.Listeners), len(all)-len(sockets.Listeners))
 	if _, _, err := conn.WriteMsgUnix([]byte(text), unix.UnixRights(copies...), nil); err != nil {
 		return fmt.Errorf("send the sockets: %w", err)
 	}
@@ -122,7 +122,7 @@ func receiveSockets(conn *net.UnixConn) (Sockets, error) {
 		return Sockets{}, err
 	}
 	var listeners, admin int
-	if _, err := fmt.Sscanf(string(text[:n]), offer, &listeners, &admin); err != nil || flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0 ||
+	if _, err := fmt.Sscanf(string(text[:n]), offerFormat, &listeners, &admin); err != nil || flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0 ||
 		listeners < 1 || admin < 0 || admin > 1 || listeners+admin != len(descriptors) {
 		return Sockets{}, fmt.Errorf("it speaks another protocol: %q with %d sockets", text[:n], len(descriptors))
 	}

@@ -41,7 +41,7 @@ func listen(t testing.TB, network, address string) net.Listener {
 
 // holder is a running process with its door open.
 type holder struct {
-	door       *Door
+	door       *Server
 	path       string
 	sockets    Sockets
 	reports    chan error
@@ -55,7 +55,7 @@ func hold(t testing.TB) *holder {
 		Listeners: []net.Listener{listen(t, "tcp", "127.0.0.1:0"), listen(t, "tcp", "127.0.0.1:0")},
 		Admin:     listen(t, "unix", h.path+".admin"),
 	}
-	door, err := Open(h.path)
+	door, err := Listen(h.path)
 	must(t, err)
 	h.door = door
 	t.Cleanup(door.Close)
@@ -120,7 +120,7 @@ func TestSocketsPassAndNeverClose(t *testing.T) {
 	for _, l := range p.Sockets.all() {
 		serves(t, l)
 	}
-	next, err := Open(h.path)
+	next, err := Listen(h.path)
 	must(t, err)
 	next.Close()
 	p.Sockets.Close()
@@ -195,13 +195,13 @@ func leaveStale(t testing.TB, path string) {
 func TestDoorReplacesAStaleFileAndNoLiveOne(t *testing.T) {
 	path := doorPath(t)
 	leaveStale(t, path)
-	door, err := Open(path)
+	door, err := Listen(path)
 	must(t, err)
 	defer door.Close()
-	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "another process answers") {
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "another process answers") {
 		t.Errorf("a second door: %v", err)
 	}
-	if _, err := Open(filepath.Join(path, "below")); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := Listen(filepath.Join(path, "below")); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("a door in no directory: %v", err)
 	}
 }

@@ -65,7 +65,7 @@ func BenchmarkJudge(b *testing.B) {
 	stranger := testpki.MustCA(b, "Foreign CA").MustIssue(b, testpki.Client("app"))
 	for _, row := range []struct {
 		name  string
-		trust *Trust
+		trust *ClientVerifier
 		chain []*x509.Certificate
 		want  bool
 	}{
@@ -82,7 +82,7 @@ func BenchmarkJudge(b *testing.B) {
 					if !known {
 						row.trust.cache.entries = nil
 					}
-					if _, no := row.trust.Judge(row.chain, now); (no == nil) != row.want {
+					if _, no := row.trust.Verify(row.chain, now); (no == nil) != row.want {
 						b.Fatal(no)
 					}
 				}

@@ -35,7 +35,7 @@ var (
 )
 
 // addLists adds the revocation lists of a file to their issuers.
-func (t *Trust) addLists(file File) error {
+func (t *ClientVerifier) addLists(file File) error {
 	lists, err := parseLists(file.Text)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func parseList(der []byte) (*x509.RevocationList, error) {
 }
 
 // signer finds the CA that signed the list.
-func (t *Trust) signer(list *x509.RevocationList) (*issuer, error) {
+func (t *ClientVerifier) signer(list *x509.RevocationList) (*issuer, error) {
 	if err := checkSignature(list.SignatureAlgorithm); err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func (i *issuer) current(now time.Time) *revocations {
 
 // NextList is the first moment after now at which a list comes into force: one that was issued ahead of time, or by a
 // clock that is ahead of this one. Verdicts from before don't know what it revokes. Zero: there is none.
-func (t *Trust) NextList(now time.Time) (next time.Time) {
+func (t *ClientVerifier) NextList(now time.Time) (next time.Time) {
 	if t == nil {
 		return next
 	}
@@ -186,7 +186,7 @@ type CRLInfo struct {
 }
 
 // CRLs lists the revocation lists, by issuer in the order of [Trust.CAs] and newest first. A nil Trust has none.
-func (t *Trust) CRLs() []CRLInfo {
+func (t *ClientVerifier) CRLs() []CRLInfo {
 	if t == nil {
 		return nil
 	}

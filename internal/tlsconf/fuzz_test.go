@@ -54,7 +54,7 @@ func FuzzParseTrust(f *testing.F) {
 		if len(crls) > 0 {
 			files.CRLs = []File{{"crl", crls}}
 		}
-		trust, err := NewTrust(files)
+		trust, err := NewClientVerifier(files)
 		if (trust == nil) == (err == nil) {
 			t.Fatalf("trust %v and error %v", trust, err)
 		}
@@ -64,7 +64,7 @@ func FuzzParseTrust(f *testing.F) {
 		if len(trust.CAs()) == 0 || len(crls) > 0 && len(trust.CRLs()) == 0 {
 			t.Errorf("%d CAs, %d lists", len(trust.CAs()), len(trust.CRLs()))
 		}
-		if identity, no := trust.Judge(leaf.Chain, time.Now()); (identity == nil) == (no == nil) {
+		if identity, no := trust.Verify(leaf.Chain, time.Now()); (identity == nil) == (no == nil) {
 			t.Errorf("identity %v and refusal %v", identity, no)
 		}
 	})
@@ -97,7 +97,7 @@ func FuzzJudge(f *testing.F) {
 		if cert, err := x509.ParseCertificate(above); err == nil {
 			chain = append(chain, cert)
 		}
-		identity, no := trust.Judge(chain, now)
+		identity, no := trust.Verify(chain, now)
 		switch {
 		case (identity == nil) == (no == nil):
 			t.Errorf("identity %v and refusal %v", identity, no)

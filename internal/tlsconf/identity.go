@@ -23,7 +23,7 @@ type Identity struct {
 	Serial              string // see [FormatSerial]
 	NotBefore, NotAfter time.Time
 	// Until is the last moment for which the verdict was given: behind it a certificate of the chain has expired, and
-	// [Trust.Judge] has to be asked again. Revocation lists that go out of date don't count.
+	// [ClientVerifier.Verify] has to be asked again. Revocation lists that go out of date don't count.
 	Until       time.Time
 	Fingerprint [sha256.Size]byte // SHA-256 of the certificate
 }

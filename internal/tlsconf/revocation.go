@@ -10,7 +10,7 @@ import (
 // checkRevocation accepts a leaf if one of its chains has no revoked certificate and, if there are revocation lists, a
 // list in force for every certificate below the root. Several chains exist while a CA is being replaced. If none will
 // do, a revocation that is known goes before one that can't be known.
-func (t *Trust) checkRevocation(chains [][]*x509.Certificate, now time.Time) *refusal.Refusal {
+func (t *ClientVerifier) checkRevocation(chains [][]*x509.Certificate, now time.Time) *refusal.Refusal {
 	var no *refusal.Refusal
 	for _, chain := range chains {
 		switch found := t.checkChain(chain, now); {
@@ -23,7 +23,7 @@ func (t *Trust) checkRevocation(chains [][]*x509.Certificate, now time.Time) *re
 	return no
 }
 
-func (t *Trust) checkChain(chain []*x509.Certificate, now time.Time) *refusal.Refusal {
+func (t *ClientVerifier) checkChain(chain []*x509.Certificate, now time.Time) *refusal.Refusal {
 	leaf := chain[0]
 	var unknown *refusal.Refusal
 	for i, cert := range chain[:len(chain)-1] {
@@ -46,7 +46,7 @@ func (t *Trust) checkChain(chain []*x509.Certificate, now time.Time) *refusal.Re
 		case list.serials[string(serial)]:
 			return revoked(leaf, cert)
 		case now.After(list.nextUpdate):
-			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: the revocation list of %s is out of date since %s.", describe(leaf), subject(above), moment(list.nextUpdate))
+			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: the revocation list of %s is out of date since %s.", describe(leaf), subject(above), formatTime(list.nextUpdate))
 		}
 	}
 	return unknown

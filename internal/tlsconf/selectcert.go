@@ -11,15 +11,15 @@ import (
 // maxServerName bounds the names that are looked up: no DNS name is longer (RFC 1035 section 2.3.4).
 const maxServerName = 255
 
-// choice picks a server certificate by name and by the client's algorithms. It is immutable.
-type choice struct {
+// certSelector picks a server certificate by name and by the client's algorithms. It is immutable.
+type certSelector struct {
 	exact     map[string][]*tls.Certificate
 	wildcards map[string][]*tls.Certificate // by what follows "*."
 	fallback  []*tls.Certificate
 }
 
-func newChoice(certs []*Certificate, preferred int) *choice {
-	c := &choice{exact: map[string][]*tls.Certificate{}, wildcards: map[string][]*tls.Certificate{}}
+func newCertSelector(certs []*Certificate, preferred int) *certSelector {
+	c := &certSelector{exact: map[string][]*tls.Certificate{}, wildcards: map[string][]*tls.Certificate{}}
 	if preferred < 0 || preferred >= len(certs) {
 		preferred = 0
 	}
@@ -68,7 +68,7 @@ func cheapFirst(list []*tls.Certificate, preferred *tls.Certificate) {
 }
 
 // certificate is a tls.Config's GetCertificate.
-func (c *choice) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+func (c *certSelector) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	candidates := c.candidates(hello.ServerName)
 	if len(candidates) == 0 {
 		return nil, errNoCertificate
@@ -87,7 +87,7 @@ func (c *choice) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 }
 
 // candidates gives the certificates for a name, in order of preference.
-func (c *choice) candidates(name string) []*tls.Certificate {
+func (c *certSelector) candidates(name string) []*tls.Certificate {
 	if name == "" || len(name) > maxServerName {
 		return c.fallback
 	}

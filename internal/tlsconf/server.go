@@ -21,7 +21,7 @@ var suites = []uint16{
 }
 
 // ClientAuth says whether clients are asked for a certificate. The verdict on it, and on its absence, is not the
-// handshake's: see [Trust.Judge].
+// handshake's: see [ClientVerifier.Verify].
 type ClientAuth uint8
 
 // The zero value asks and requires.
@@ -38,7 +38,7 @@ type Server struct {
 	ClientAuth   ClientAuth
 	// ClientCAs tells clients whose certificates are welcome: drivers that hold several pick by it (JDBC). It
 	// decides nothing. Nil names nobody.
-	ClientCAs  *Trust
+	ClientCAs  *ClientVerifier
 	MinVersion uint16 // 0 is TLS 1.2, and so is anything below
 }
 
@@ -51,7 +51,7 @@ type Server struct {
 // certificates have the name, or share one with the default, the first that the client's algorithms allow is served,
 // ECDSA before RSA, since signing with RSA costs several times as much.
 func (s Server) Config() *tls.Config {
-	choice := newChoice(s.Certificates, s.Default)
+	choice := newCertSelector(s.Certificates, s.Default)
 	config := &tls.Config{
 		MinVersion:     max(s.MinVersion, tls.VersionTLS12),
 		CipherSuites:   suites,

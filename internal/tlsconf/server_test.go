@@ -17,7 +17,7 @@ import (
 // gate is a space's CA, a public CA, and the proxy's certificates from both.
 type gate struct {
 	space, public    *testpki.CA
-	trust            *Trust
+	trust            *ClientVerifier
 	ecdsa, rsa, wild *Certificate
 	private          *Certificate
 	roots            *x509.CertPool

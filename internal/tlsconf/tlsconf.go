@@ -7,7 +7,7 @@
 // policy's question.
 //
 // Two decisions shape it. The handshake asks for a client certificate and never verifies it: the verdict is
-// [Trust.Judge], after the handshake, so that a refusal is a readable PostgreSQL error inside TLS (an alert of TLS
+// [ClientVerifier.Verify], after the handshake, so that a refusal is a readable PostgreSQL error inside TLS (an alert of TLS
 // 1.3 often loses the race against the connection's end). And Go's own verification is a part of the verdict, not
 // the whole: alone it accepts RSA keys of 1024 bits, leaves without a purpose, CA certificates as leaves, and it
 // knows nothing of revocation.
@@ -103,8 +103,8 @@ func subject(cert *x509.Certificate) string {
 	return "without a subject"
 }
 
-// moment shows a time as PostgreSQL's logs do, in UTC.
-func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+// formatTime shows a time as PostgreSQL's logs do, in UTC.
+func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
 
 // oneLine joins the lines of an error that is shown inside a sentence.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

@@ -22,9 +22,9 @@ type TrustFiles struct {
 	Revoked []*big.Int // serials of revoked certificates, of whatever issuer
 }
 
-// Trust judges client certificates: the CAs of one database's space, their revocation lists and revoked serials. It is
+// ClientVerifier judges client certificates: the CAs of one database's space, their revocation lists and revoked serials. It is
 // immutable and safe for concurrent use. The system's root certificates play no part in it.
-type Trust struct {
+type ClientVerifier struct {
 	roots         *x509.CertPool
 	intermediates *x509.CertPool // the CAs that other CAs of the bundle issued
 	acceptable    *x509.CertPool // all of them, to be named in handshakes
@@ -46,14 +46,14 @@ func (i *issuer) is(cert *x509.Certificate) bool {
 	return bytes.Equal(i.subject, cert.RawSubject) && bytes.Equal(i.key, cert.RawSubjectPublicKeyInfo)
 }
 
-// NewTrust builds a Trust, or gives all problems of the inputs as joined [FileError]s.
+// NewClientVerifier builds a ClientVerifier, or gives all problems of the inputs as joined [FileError]s.
 //
 // A CA of the bundle that another one of the bundle issued is an intermediate, so that its own revocation is seen; all
 // others are trusted as they are, self-signed or not. Duplicates are tolerated. An expired CA and a stale revocation
-// list are no errors here, since time passes after loading too: [Trust.Judge] refuses by them. If there is any
+// list are no errors here, since time passes after loading too: [ClientVerifier.Verify] refuses by them. If there is any
 // revocation list, every CA needs one, as for PostgreSQL (X509_V_FLAG_CRL_CHECK_ALL in be-secure-openssl.c).
-func NewTrust(files TrustFiles) (*Trust, error) {
-	t := &Trust{
+func NewClientVerifier(files TrustFiles) (*ClientVerifier, error) {
+	t := &ClientVerifier{
 		roots:         x509.NewCertPool(),
 		intermediates: x509.NewCertPool(),
 		acceptable:    x509.NewCertPool(),
@@ -97,7 +97,7 @@ func NewTrust(files TrustFiles) (*Trust, error) {
 	return t, nil
 }
 
-func (t *Trust) addCAs(file File) error {
+func (t *ClientVerifier) addCAs(file File) error {
 	certs, err := ParseCertificates(file.Text)
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (t *Trust) addCAs(file File) error {
 	return nil
 }
 
-func (t *Trust) addCA(cert *x509.Certificate) {
+func (t *ClientVerifier) addCA(cert *x509.Certificate) {
 	for _, known := range t.cas {
 		if known.Equal(cert) {
 			return
@@ -125,7 +125,7 @@ func (t *Trust) addCA(cert *x509.Certificate) {
 }
 
 // issuer gives the CA that the certificate is one of, or nil.
-func (t *Trust) issuer(cert *x509.Certificate) *issuer {
+func (t *ClientVerifier) issuer(cert *x509.Certificate) *issuer {
 	for _, known := range t.issuers {
 		if known.is(cert) {
 			return known
@@ -135,7 +135,7 @@ func (t *Trust) issuer(cert *x509.Certificate) *issuer {
 }
 
 // anchor divides the CAs into roots and intermediates, and reports whether there is a root.
-func (t *Trust) anchor() bool {
+func (t *ClientVerifier) anchor() bool {
 	rooted := false
 	for _, cert := range t.cas {
 		if t.issued(cert) {
@@ -149,7 +149,7 @@ func (t *Trust) anchor() bool {
 }
 
 // issued reports whether another CA of the bundle issued the certificate.
-func (t *Trust) issued(cert *x509.Certificate) bool {
+func (t *ClientVerifier) issued(cert *x509.Certificate) bool {
 	if selfSigned(cert) {
 		return false
 	}
@@ -182,7 +182,7 @@ type CAInfo struct {
 }
 
 // CAs lists the CAs in the order of their files, without duplicates. A nil Trust has none.
-func (t *Trust) CAs() []CAInfo {
+func (t *ClientVerifier) CAs() []CAInfo {
 	if t == nil {
 		return nil
 	}

@@ -79,7 +79,7 @@ func TestTrustNamesTheFileAndTheFault(t *testing.T) {
 		if row.crl != nil {
 			files.CRLs = []File{{"crl.pem", row.crl}}
 		}
-		trust, err := NewTrust(files)
+		trust, err := NewClientVerifier(files)
 		if err == nil || trust != nil {
 			t.Errorf("%s: accepted", row.name)
 		} else if !strings.Contains(err.Error(), row.want) {
@@ -105,13 +105,13 @@ func TestListsThatSayLessThanTheySeemAreRefused(t *testing.T) {
 }
 
 func TestTrustWithoutACAIsAnError(t *testing.T) {
-	if _, err := NewTrust(TrustFiles{}); err == nil || !strings.Contains(err.Error(), "no CA certificate is given") {
+	if _, err := NewClientVerifier(TrustFiles{}); err == nil || !strings.Contains(err.Error(), "no CA certificate is given") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestAllFaultyFilesAreNamed(t *testing.T) {
-	_, err := NewTrust(TrustFiles{CAs: []File{{"one.pem", nil}, {"two.pem", []byte("x")}}})
+	_, err := NewClientVerifier(TrustFiles{CAs: []File{{"one.pem", nil}, {"two.pem", []byte("x")}}})
 	var first *FileError
 	if err == nil || !strings.Contains(err.Error(), "one.pem: ") || !strings.Contains(err.Error(), "two.pem: ") || !errors.As(err, &first) || first.File != "one.pem" {
 		t.Errorf("got %v", err)
@@ -148,7 +148,7 @@ func TestTrustCutAnywhereIsAnErrorOrTheSame(t *testing.T) {
 	crls := append(one.MustCRL(t, testpki.CRL{}), two.MustCRL(t, testpki.CRL{})...)
 	secondCA := len(cas) - len(two.PEM())
 	for cut := range cas {
-		trust, err := NewTrust(TrustFiles{CAs: []File{{"ca", cas[:cut]}}})
+		trust, err := NewClientVerifier(TrustFiles{CAs: []File{{"ca", cas[:cut]}}})
 		switch {
 		case err != nil:
 		case cut == secondCA || cut == secondCA-1: // exactly between two certificates: nothing shows the cut
@@ -159,12 +159,12 @@ func TestTrustCutAnywhereIsAnErrorOrTheSame(t *testing.T) {
 	list := der(crls)
 	for cut := range crls {
 		// Even between two lists: the CA whose list is gone has none.
-		if _, err := NewTrust(TrustFiles{CAs: []File{{"ca", cas}}, CRLs: []File{{"crl", crls[:cut]}}}); err == nil && cut < len(crls)-1 {
+		if _, err := NewClientVerifier(TrustFiles{CAs: []File{{"ca", cas}}, CRLs: []File{{"crl", crls[:cut]}}}); err == nil && cut < len(crls)-1 {
 			t.Errorf("lists cut at byte %d of %d: no error", cut, len(crls))
 		}
 	}
 	for cut := range list {
-		if _, err := NewTrust(TrustFiles{CAs: []File{{"ca", one.PEM()}}, CRLs: []File{{"crl", list[:cut]}}}); err == nil {
+		if _, err := NewClientVerifier(TrustFiles{CAs: []File{{"ca", one.PEM()}}, CRLs: []File{{"crl", list[:cut]}}}); err == nil {
 			t.Errorf("DER cut at byte %d of %d: no error", cut, len(list))
 		}
 	}
@@ -203,7 +203,7 @@ func TestRevocation(t *testing.T) {
 		{judged{"a list without it", leaf.Chain, ok, ""}, space.PEM(), [][]byte{of(space, crl{})}, nil},
 		{judged{"on the list", leaf.Chain, refusal.CertificateRevoked, " has been revoked."}, space.PEM(), [][]byte{of(space, crl{}, leaf)}, nil},
 		{judged{"another one is on the list", leaf.Chain, ok, ""}, space.PEM(), [][]byte{of(space, crl{}, deep)}, nil},
-		{judged{"a stale list", leaf.Chain, refusal.RevocationUnknown, `can't be checked: the revocation list of "CN=Space CA" is out of date since ` + moment(stale.NextUpdate) + "."}, space.PEM(), [][]byte{of(space, stale)}, nil},
+		{judged{"a stale list", leaf.Chain, refusal.RevocationUnknown, `can't be checked: the revocation list of "CN=Space CA" is out of date since ` + formatTime(stale.NextUpdate) + "."}, space.PEM(), [][]byte{of(space, stale)}, nil},
 		{judged{"on a stale list", leaf.Chain, refusal.CertificateRevoked, " has been revoked."}, space.PEM(), [][]byte{of(space, stale, leaf)}, nil},
 		{judged{"a list of the future", leaf.Chain, refusal.RevocationUnknown, `can't be checked: the revocation list of "CN=Space CA" is not in force yet.`}, space.PEM(), [][]byte{of(space, early)}, nil},
 		{judged{"a stale list and a current one", leaf.Chain, ok, ""}, space.PEM(), [][]byte{of(space, stale, leaf), of(space, crl{})}, nil},
@@ -224,7 +224,7 @@ func TestRevocation(t *testing.T) {
 		{judged{"the intermediate is on the root's list", deep.Chain, refusal.CertificateRevoked, `was issued by the CA "CN=Intermediate", which has been revoked.`}, both, [][]byte{of(space, crl{}, belowPair), of(below, crl{})}, nil},
 		{judged{"the leaf is on the intermediate's list", deep.Chain, refusal.CertificateRevoked, " has been revoked."}, both, [][]byte{of(space, crl{}), of(below, crl{}, deep)}, nil},
 		{judged{"the leaf's serial on the list of another CA", deep.Chain, ok, ""}, both, [][]byte{of(space, crl{}, deep), of(below, crl{})}, nil},
-		{judged{"the root's list is stale", deep.Chain, refusal.RevocationUnknown, `the revocation list of "CN=Space CA" is out of date since ` + moment(stale.NextUpdate) + "."}, both, [][]byte{of(space, stale), of(below, crl{})}, nil},
+		{judged{"the root's list is stale", deep.Chain, refusal.RevocationUnknown, `the revocation list of "CN=Space CA" is out of date since ` + formatTime(stale.NextUpdate) + "."}, both, [][]byte{of(space, stale), of(below, crl{})}, nil},
 		{judged{"a known revocation goes before a stale list", deep.Chain, refusal.CertificateRevoked, ""}, both, [][]byte{of(space, crl{}, belowPair), of(below, stale)}, nil},
 		{judged{"an intermediate without a list is sent", deep.Chain, refusal.RevocationUnknown, `can't be checked: there is no revocation list of "CN=Intermediate".`}, space.PEM(), [][]byte{of(space, crl{})}, nil},
 	} {
@@ -280,7 +280,7 @@ func TestCAsThatIssuedOneAnotherNeedARoot(t *testing.T) {
 		return by.MustIntermediate(t, template).Cert
 	}
 	bundle := testpki.CertPEM(cross(a, b, "B"), cross(b, a, "A"))
-	if _, err := NewTrust(TrustFiles{CAs: []File{{"ca", bundle}}}); err == nil || !strings.Contains(err.Error(), "add the root CA") {
+	if _, err := NewClientVerifier(TrustFiles{CAs: []File{{"ca", bundle}}}); err == nil || !strings.Contains(err.Error(), "add the root CA") {
 		t.Errorf("got %v", err)
 	}
 	mustTrust(t, TrustFiles{CAs: []File{{"ca", append(bundle, a.PEM()...)}}})

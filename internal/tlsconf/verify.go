@@ -20,13 +20,13 @@ const (
 	maxSameSubject   = 2  // of those that have one subject, as while an intermediate is replaced
 )
 
-// Judge is the verdict on the certificates that a client presented, leaf first and as crypto/tls parsed them, at the
+// Verify is the verdict on the certificates that a client presented, leaf first and as crypto/tls parsed them, at the
 // moment now. The handshake has proved that the client holds the leaf's key; everything else is decided here.
 //
 // In this order: the number of certificates, the leaf's purpose, the strength of every key and signature, the chain to
 // one of the CAs with all validity times and constraints, revocation. Exactly one of the results is nil. The
 // refusal's detail is for the client: the reason with the certificate's subject, serial and last moment.
-func (t *Trust) Judge(chain []*x509.Certificate, now time.Time) (*Identity, *refusal.Refusal) {
+func (t *ClientVerifier) Verify(chain []*x509.Certificate, now time.Time) (*Identity, *refusal.Refusal) {
 	switch {
 	case len(chain) == 0:
 		return nil, refusal.New(refusal.NoClientCertificate, "The client sent no certificate.")
@@ -43,8 +43,8 @@ func (t *Trust) Judge(chain []*x509.Certificate, now time.Time) (*Identity, *ref
 	return known.identity, nil
 }
 
-// verified is everything in a verdict but revocation. It is remembered: the search for a chain is most of its cost.
-func (t *Trust) verified(chain []*x509.Certificate, now time.Time) (*verified, *refusal.Refusal) {
+// verifiedChain is everything in a verdict but revocation. It is remembered: the search for a chain is most of its cost.
+func (t *ClientVerifier) verified(chain []*x509.Certificate, now time.Time) (*verifiedChain, *refusal.Refusal) {
 	var key [sha256.Size]byte
 	if t != nil {
 		key = keyOf(chain)
@@ -62,7 +62,7 @@ func (t *Trust) verified(chain []*x509.Certificate, now time.Time) (*verified, *
 	if no != nil {
 		return nil, no
 	}
-	known := newVerified(newIdentity(chain[0]), chains)
+	known := newVerifiedChain(newIdentity(chain[0]), chains)
 	t.cache.add(key, known)
 	return known, nil
 }
@@ -119,7 +119,7 @@ func checkStrength(chain []*x509.Certificate) *refusal.Refusal {
 }
 
 // verify finds the chains from the leaf to the CAs.
-func (t *Trust) verify(chain []*x509.Certificate, now time.Time) ([][]*x509.Certificate, *refusal.Refusal) {
+func (t *ClientVerifier) verify(chain []*x509.Certificate, now time.Time) ([][]*x509.Certificate, *refusal.Refusal) {
 	leaf := chain[0]
 	if t == nil {
 		return nil, untrusted(leaf, leaf)
@@ -146,7 +146,7 @@ func (t *Trust) verify(chain []*x509.Certificate, now time.Time) ([][]*x509.Cert
 // candidates chooses which of the certificates behind the leaf take part in the search for a chain: a few, those that a
 // known CA issued first, and of one subject and key a single one. Without these bounds ten certificates of one name that
 // all may have issued one another cost a stranger nothing and us dozens of signatures, 180 ms with P-521.
-func (t *Trust) candidates(sent []*x509.Certificate) []*x509.Certificate {
+func (t *ClientVerifier) candidates(sent []*x509.Certificate) []*x509.Certificate {
 	use := make([]*x509.Certificate, 0, len(sent))
 	for _, wanted := range []bool{true, false} {
 		for _, cert := range sent {
@@ -169,7 +169,7 @@ func (t *Trust) candidates(sent []*x509.Certificate) []*x509.Certificate {
 }
 
 // knows reports whether a CA has the name.
-func (t *Trust) knows(rawSubject []byte) bool {
+func (t *ClientVerifier) knows(rawSubject []byte) bool {
 	return slices.ContainsFunc(t.issuers, func(i *issuer) bool { return bytes.Equal(i.subject, rawSubject) })
 }
 
@@ -205,13 +205,13 @@ func outOfTime(leaf, cert *x509.Certificate, now time.Time) *refusal.Refusal {
 	switch {
 	case cert == nil || cert.Equal(leaf):
 		if now.Before(leaf.NotBefore) {
-			return refusal.New(refusal.CertificateNotYetValid, "%s is not valid before %s.", describe(leaf), moment(leaf.NotBefore))
+			return refusal.New(refusal.CertificateNotYetValid, "%s is not valid before %s.", describe(leaf), formatTime(leaf.NotBefore))
 		}
 		return refusal.New(refusal.CertificateExpired, "%s has expired.", describe(leaf))
 	case now.Before(cert.NotBefore):
-		return refusal.New(refusal.CertificateNotYetValid, "%s was issued by the CA %s, which is not valid before %s.", describe(leaf), subject(cert), moment(cert.NotBefore))
+		return refusal.New(refusal.CertificateNotYetValid, "%s was issued by the CA %s, which is not valid before %s.", describe(leaf), subject(cert), formatTime(cert.NotBefore))
 	}
-	return refusal.New(refusal.CertificateExpired, "%s was issued by the CA %s, which expired at %s.", describe(leaf), subject(cert), moment(cert.NotAfter))
+	return refusal.New(refusal.CertificateExpired, "%s was issued by the CA %s, which expired at %s.", describe(leaf), subject(cert), formatTime(cert.NotAfter))
 }
 
 // untrusted refuses a leaf because the issuer of the top certificate is not known.
@@ -228,5 +228,5 @@ func untrusted(leaf, top *x509.Certificate) *refusal.Refusal {
 
 // describe names a client certificate as details do.
 func describe(cert *x509.Certificate) string {
-	return fmt.Sprintf("Client certificate %s (serial %s, valid until %s)", subject(cert), FormatSerial(cert.SerialNumber), moment(cert.NotAfter))
+	return fmt.Sprintf("Client certificate %s (serial %s, valid until %s)", subject(cert), FormatSerial(cert.SerialNumber), formatTime(cert.NotAfter))
 }

@@ -27,9 +27,9 @@ type judged struct {
 	detail string // what the detail says behind the certificate's name
 }
 
-func (j judged) check(t *testing.T, trust *Trust, now time.Time) {
+func (j judged) check(t *testing.T, trust *ClientVerifier, now time.Time) {
 	t.Helper()
-	identity, no := trust.Judge(j.chain, now)
+	identity, no := trust.Verify(j.chain, now)
 	switch {
 	case (identity == nil) == (no == nil):
 		t.Errorf("%s: identity %v and refusal %v", j.name, identity, no)
@@ -116,9 +116,9 @@ func TestMatrixOfClientCertificates(t *testing.T) {
 		{"a name outside of the name constraints", issue(namedCA, func(c *testpki.Template) { c.DNSNames = []string{"bad.example"} }), refusal.CertificateInvalid, "(name constraints)."},
 		{"a name inside of them", issue(namedCA, func(c *testpki.Template) { c.DNSNames = []string{"app.good.example"} }), ok, ""},
 		{"by a CA for servers", issue(serversCA, nil), refusal.CertificateWrongPurpose, "was issued by a CA that may not issue certificates for TLS clients."},
-		{"by an expired CA", issue(expiredCA, nil), refusal.CertificateExpired, `was issued by the CA "CN=Expired CA", which expired at ` + moment(oldCA.NotAfter) + "."},
+		{"by an expired CA", issue(expiredCA, nil), refusal.CertificateExpired, `was issued by the CA "CN=Expired CA", which expired at ` + formatTime(oldCA.NotAfter) + "."},
 
-		{"by a CA that is not valid yet", issue(futureCA, nil), refusal.CertificateNotYetValid, `was issued by the CA "CN=Future CA", which is not valid before ` + moment(newCA.NotBefore) + "."},
+		{"by a CA that is not valid yet", issue(futureCA, nil), refusal.CertificateNotYetValid, `was issued by the CA "CN=Future CA", which is not valid before ` + formatTime(newCA.NotBefore) + "."},
 
 		// What it is for.
 		{"no extended key usage", issue(space, purposes()), refusal.CertificateWrongPurpose, "has no extended key usage, and clientAuth is required."},
@@ -152,7 +152,7 @@ func TestMatrixOfClientCertificates(t *testing.T) {
 
 		// When it is valid.
 		{"expired", issue(space, valid(-2*time.Hour, -time.Hour)), refusal.CertificateExpired, "has expired."},
-		{"not yet valid", issue(space, valid(time.Hour, 2*time.Hour)), refusal.CertificateNotYetValid, "is not valid before " + moment(now.Add(time.Hour)) + "."},
+		{"not yet valid", issue(space, valid(time.Hour, 2*time.Hour)), refusal.CertificateNotYetValid, "is not valid before " + formatTime(now.Add(time.Hour)) + "."},
 		{"expired and of another CA", issue(foreign, valid(-2*time.Hour, -time.Hour)), refusal.CertificateExpired, "has expired."},
 
 		// How many there are.
@@ -235,7 +235,7 @@ func TestValidityEndsWithItsLastSecond(t *testing.T) {
 
 func TestNilTrustAcceptsNobody(t *testing.T) {
 	leaf := testpki.MustCA(t, "Space CA").MustIssue(t, testpki.Client("app"))
-	var trust *Trust
+	var trust *ClientVerifier
 	judged{"nil", leaf.Chain, refusal.CertificateUnknownCA, ""}.check(t, trust, time.Now())
 	judged{"nil, no certificate", nil, refusal.NoClientCertificate, ""}.check(t, trust, time.Now())
 	if len(trust.CAs())+len(trust.CRLs()) > 0 {
@@ -247,7 +247,7 @@ func TestNamesInDetailsCannotActOnATerminal(t *testing.T) {
 	foreign := testpki.MustCA(t, "Foreign\x1b[2J\u202e CA")
 	space := testpki.MustCA(t, "Space CA")
 	leaf := foreign.MustIssue(t, testpki.Client("app\r\n\x00\" (serial 00"+strings.Repeat("x", 70_000)))
-	_, no := mustTrust(t, TrustFiles{CAs: []File{{"ca", space.PEM()}}}).Judge(leaf.Chain, time.Now())
+	_, no := mustTrust(t, TrustFiles{CAs: []File{{"ca", space.PEM()}}}).Verify(leaf.Chain, time.Now())
 	if no == nil || no.Reason != refusal.CertificateUnknownCA {
 		t.Fatalf("got %v", no)
 	}
@@ -266,7 +266,7 @@ func TestCertificatesAreNamedByWhatTheyHave(t *testing.T) {
 		`Client certificate without a subject (serial 07, va`: {},
 	} {
 		template.Serial = big.NewInt(7)
-		_, no := trust.Judge(space.MustIssue(t, template).Chain, time.Now())
+		_, no := trust.Verify(space.MustIssue(t, template).Chain, time.Now())
 		if no == nil || !strings.HasPrefix(no.Detail, want) {
 			t.Errorf("got %v, want %s…", no, want)
 		}
@@ -278,7 +278,7 @@ func TestIdentityIsThatOfTheLeaf(t *testing.T) {
 	template := testpki.Client("app")
 	template.DNSNames, template.URIs, template.Serial = []string{"App.example"}, []string{"spiffe://space/App"}, big.NewInt(0xff00)
 	leaf := space.MustIssue(t, template)
-	id, no := mustTrust(t, TrustFiles{CAs: []File{{"ca", space.PEM()}}}).Judge(leaf.Chain, time.Now())
+	id, no := mustTrust(t, TrustFiles{CAs: []File{{"ca", space.PEM()}}}).Verify(leaf.Chain, time.Now())
 	if no != nil {
 		t.Fatal(no)
 	}
@@ -373,9 +373,9 @@ func repeat(cert *x509.Certificate, times int) []*x509.Certificate {
 	return list
 }
 
-func mustTrust(t testing.TB, files TrustFiles) *Trust {
+func mustTrust(t testing.TB, files TrustFiles) *ClientVerifier {
 	t.Helper()
-	trust, err := NewTrust(files)
+	trust, err := NewClientVerifier(files)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// verified is what a presented chain was found to be: good, by these chains to a CA, at the moments from begin to the
+// verifiedChain is what a presented chain was found to be: good, by these chains to a CA, at the moments from begin to the
 // identity's Until. Revocation is not part of it.
-type verified struct {
+type verifiedChain struct {
 	identity *Identity
 	chains   [][]*x509.Certificate
 	begin    time.Time
@@ -25,12 +25,12 @@ const maxVerified = 8192
 // remembered: a stranger could fill it. The zero value is ready.
 type cache struct {
 	mu      sync.Mutex
-	entries map[[sha256.Size]byte]*verified
+	entries map[[sha256.Size]byte]*verifiedChain
 }
 
 // Inherit takes over what another trust has found, if both have the same CAs: when a certificate is revoked, thousands of
 // sessions are asked for again, and only revocation has changed. It is called before t is in use.
-func (t *Trust) Inherit(from *Trust) {
+func (t *ClientVerifier) Inherit(from *ClientVerifier) {
 	if t != nil && from != nil && slices.EqualFunc(t.cas, from.cas, (*x509.Certificate).Equal) {
 		t.cache = from.cache
 	}
@@ -49,7 +49,7 @@ func keyOf(chain []*x509.Certificate) [sha256.Size]byte {
 }
 
 // at is the entry for a key that holds at a moment, nil if there is none.
-func (c *cache) at(key [sha256.Size]byte, now time.Time) *verified {
+func (c *cache) at(key [sha256.Size]byte, now time.Time) *verifiedChain {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := c.entries[key]
@@ -61,19 +61,19 @@ func (c *cache) at(key [sha256.Size]byte, now time.Time) *verified {
 
 // add remembers a chain. A full cache begins anew: whoever fills it has a CA that issues thousands of certificates, and
 // pays with one verification each.
-func (c *cache) add(key [sha256.Size]byte, v *verified) {
+func (c *cache) add(key [sha256.Size]byte, v *verifiedChain) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.entries == nil || len(c.entries) >= maxVerified {
-		c.entries = make(map[[sha256.Size]byte]*verified)
+		c.entries = make(map[[sha256.Size]byte]*verifiedChain)
 	}
 	c.entries[key] = v
 }
 
-// newVerified makes the entry of a chain that was found good. It holds while every certificate in every one of the found
+// newVerifiedChain makes the entry of a chain that was found good. It holds while every certificate in every one of the found
 // chains does: with fewer of them the search might end elsewhere.
-func newVerified(identity *Identity, chains [][]*x509.Certificate) *verified {
-	v := &verified{identity: identity, chains: chains}
+func newVerifiedChain(identity *Identity, chains [][]*x509.Certificate) *verifiedChain {
+	v := &verifiedChain{identity: identity, chains: chains}
 	identity.Until = identity.NotAfter
 	for _, chain := range chains {
 		for _, cert := range chain {

@@ -27,8 +27,8 @@ func TestRememberedVerdictEndsWithTime(t *testing.T) {
 		{0, 0}, {time.Minute, 0}, {time.Hour, 0}, {time.Hour + time.Second, refusal.CertificateUnknownCA},
 		{30 * time.Minute, 0}, {-time.Second, refusal.CertificateNotYetValid},
 	} {
-		id, no := trust.Judge(chain, now.Add(step.at))
-		_, fresh := mustTrust(t, TrustFiles{CAs: []File{{"ca", space.PEM()}}}).Judge(chain, now.Add(step.at))
+		id, no := trust.Verify(chain, now.Add(step.at))
+		_, fresh := mustTrust(t, TrustFiles{CAs: []File{{"ca", space.PEM()}}}).Verify(chain, now.Add(step.at))
 		if (no == nil) != (fresh == nil) || no != nil && no.Reason != fresh.Reason {
 			t.Errorf("%s: remembered %v, fresh %v", step.at, no, fresh)
 		}
@@ -44,10 +44,10 @@ func TestRevocationIsNeverRemembered(t *testing.T) {
 	now := time.Now()
 	list := space.MustCRL(t, testpki.CRL{ThisUpdate: now.Add(-time.Hour), NextUpdate: now.Add(time.Hour)})
 	trust := mustTrust(t, TrustFiles{CAs: []File{{"ca", space.PEM()}}, CRLs: []File{{"crl", list}}})
-	if _, no := trust.Judge(chain, now); no != nil {
+	if _, no := trust.Verify(chain, now); no != nil {
 		t.Fatal(no)
 	}
-	if _, no := trust.Judge(chain, now.Add(2*time.Hour)); no == nil || no.Reason != refusal.RevocationUnknown {
+	if _, no := trust.Verify(chain, now.Add(2*time.Hour)); no == nil || no.Reason != refusal.RevocationUnknown {
 		t.Errorf("behind the list's end: %v", no)
 	}
 }
@@ -55,10 +55,10 @@ func TestRevocationIsNeverRemembered(t *testing.T) {
 func TestCacheIsBoundedAndKeepsNoRefusals(t *testing.T) {
 	space, other := testpki.MustCA(t, "Space CA"), testpki.MustCA(t, "Other CA")
 	trust := mustTrust(t, TrustFiles{CAs: []File{{"ca", space.PEM()}}})
-	if _, no := trust.Judge(other.MustIssue(t, testpki.Client("app")).Chain, time.Now()); no == nil || len(trust.cache.entries) != 0 {
+	if _, no := trust.Verify(other.MustIssue(t, testpki.Client("app")).Chain, time.Now()); no == nil || len(trust.cache.entries) != 0 {
 		t.Errorf("a refusal is remembered: %v, %d entries", no, len(trust.cache.entries))
 	}
-	known := &verified{identity: &Identity{}}
+	known := &verifiedChain{identity: &Identity{}}
 	for i := range maxVerified + 10 {
 		trust.cache.add([32]byte([]byte(fmt.Sprintf("%032d", i))), known)
 	}
@@ -86,7 +86,7 @@ func TestVerdictsAreInheritedFromTheSameCAsOnly(t *testing.T) {
 	leaf := space.MustIssue(t, testpki.Client("app"))
 	both := []File{{"ca", space.PEM()}, {"other", other.PEM()}}
 	before := mustTrust(t, TrustFiles{CAs: both})
-	if _, no := before.Judge(leaf.Chain, time.Now()); no != nil {
+	if _, no := before.Verify(leaf.Chain, time.Now()); no != nil {
 		t.Fatal(no)
 	}
 	revoking := mustTrust(t, TrustFiles{CAs: both, Revoked: []*big.Int{leaf.Cert.SerialNumber}})
@@ -94,14 +94,14 @@ func TestVerdictsAreInheritedFromTheSameCAsOnly(t *testing.T) {
 	if revoking.cache != before.cache {
 		t.Error("the same CAs did not inherit")
 	}
-	if _, no := revoking.Judge(leaf.Chain, time.Now()); no == nil || no.Reason != refusal.CertificateRevoked {
+	if _, no := revoking.Verify(leaf.Chain, time.Now()); no == nil || no.Reason != refusal.CertificateRevoked {
 		t.Errorf("revoked: %v", no)
 	}
 	without := mustTrust(t, TrustFiles{CAs: both[1:]})
 	without.Inherit(before)
-	if _, no := without.Judge(leaf.Chain, time.Now()); no == nil || no.Reason != refusal.CertificateUnknownCA {
+	if _, no := without.Verify(leaf.Chain, time.Now()); no == nil || no.Reason != refusal.CertificateUnknownCA {
 		t.Errorf("its CA is gone: %v", no)
 	}
 	without.Inherit(nil)
-	(*Trust)(nil).Inherit(before)
+	(*ClientVerifier)(nil).Inherit(before)
 }

@@ -39,10 +39,10 @@ type Options struct {
 	// StateDir is the agent's own, made if need be. Empty: DefaultState and the database.
 	StateDir string
 
-	// TakeOver replaces a policy.yaml that the control plane has not written. See [policysync.Courier].
+	// TakeOver replaces a policy.yaml that the control plane has not written. See [policysync.Publisher].
 	TakeOver bool
 
-	ObserveEvery time.Duration // see [policysync.Route]; 0: its default
+	ObserveEvery time.Duration // see [policysync.Syncer]; 0: its default
 	UserAgent    string        // empty: none
 	Log          zerolog.Logger
 
@@ -118,7 +118,7 @@ type agent struct {
 	options Options
 	log     zerolog.Logger
 	state   *state
-	route   *policysync.Route
+	route   *policysync.Syncer
 	ready   func()
 
 	answers sync.WaitGroup // questions that are being answered
@@ -152,8 +152,8 @@ func newAgent(o Options, kept *state, self identity) (*agent, error) {
 	if a.client, err = a.self.client(o); err != nil {
 		return nil, err
 	}
-	a.route = &policysync.Route{
-		Courier:      &policysync.Courier{Database: self.Database, Dir: o.PolicyDir, Admin: o.Admin, TakeOver: o.TakeOver},
+	a.route = &policysync.Syncer{
+		Publisher:      &policysync.Publisher{Database: self.Database, Dir: o.PolicyDir, Admin: o.Admin, TakeOver: o.TakeOver},
 		Report:       a.report,
 		ObserveEvery: o.ObserveEvery,
 		Log:          a.log,
@@ -165,7 +165,7 @@ func newAgent(o Options, kept *state, self identity) (*agent, error) {
 func (a *agent) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if seen, _ := a.route.Courier.Observe(ctx); seen.OnDisk > 0 { // an error is the proxy's, and the route reports it
+		if seen, _ := a.route.Publisher.Observe(ctx); seen.OnDisk > 0 { // an error is the proxy's, and the route reports it
 			a.ready()
 		}
 		return nil

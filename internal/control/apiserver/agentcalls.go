@@ -38,7 +38,7 @@ func renewAgent(c *call) error {
 
 func (c *call) answerCertified(action string, certified access.Certified) error {
 	agent := certified.Agent
-	c.note(registry.Record{Action: action, Database: agent.Database, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
+	c.audit(registry.Record{Action: action, Database: agent.Database, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
 	return c.answer(http.StatusCreated, api.Certified{Agent: agent.ID, Database: agent.Database, Proxy: agent.Proxy,
 		Certificate: certified.CertificatePEM, ControlCA: c.server.access.Control.CertificatePEM(),
 		RenewAt: utc(certified.RenewAt), ExpiresAt: utc(certified.ExpiresAt)})

@@ -42,7 +42,7 @@ func createEnrolment(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.note(registry.Record{Action: "agent.invite", Database: db.ID, Object: token.ID, Detail: map[string]string{"proxy": token.Proxy}})
+	c.audit(registry.Record{Action: "agent.invite", Database: db.ID, Object: token.ID, Detail: map[string]string{"proxy": token.Proxy}})
 	return c.answer(http.StatusCreated, api.Enrolment{Token: presented, Database: db.ID, Proxy: token.Proxy,
 		ExpiresAt: utc(token.ExpiresAt), ControlCA: c.server.access.Control.CertificatePEM()})
 }
@@ -52,7 +52,7 @@ func revokeAgent(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.note(registry.Record{Action: "agent.revoke", Database: agent.Database, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
+	c.audit(registry.Record{Action: "agent.revoke", Database: agent.Database, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
 	return c.done()
 }
 

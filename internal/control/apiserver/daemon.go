@@ -38,7 +38,7 @@ func (s *Server) healthy(ctx context.Context) error {
 
 func getHealth(c *call) error {
 	if err := c.server.healthy(c.ctx()); err != nil {
-		c.w.cause = err
+		c.w.internalErr = err
 		return &api.Error{ID: api.Unavailable, Message: "the store of this daemon does not work; its log says why"}
 	}
 	return c.answer(http.StatusOK, api.Health{Status: "ok"})
@@ -72,10 +72,10 @@ func saveSnapshot(c *call) error {
 		return &api.Error{ID: api.RateLimit, Message: "another snapshot is being taken; try again when it is done"}
 	}
 	if err := c.server.healthy(c.ctx()); err != nil {
-		c.w.cause = err
+		c.w.internalErr = err
 		return &api.Error{ID: api.Unavailable, Message: "the store of this daemon does not work; its log says why"}
 	}
-	c.note(registry.Record{Action: "snapshot.save"})
+	c.audit(registry.Record{Action: "snapshot.save"})
 	ctx, release := c.server.access.Hold(c.ctx(), c.caller)
 	defer release()
 	out, err := newStream(c, "application/octet-stream")

@@ -60,7 +60,7 @@ func deleteDatabase(c *call) error {
 	ctx := context.WithoutCancel(c.ctx())
 	tokens, err := c.server.access.Tokens.RevokeFor(ctx, c.db.ID)
 	for _, token := range tokens {
-		c.note(registry.Record{Action: "token.revoke", Database: c.db.ID, Object: token.ID, Detail: map[string]string{"name": token.Name}})
+		c.audit(registry.Record{Action: "token.revoke", Database: c.db.ID, Object: token.ID, Detail: map[string]string{"name": token.Name}})
 	}
 	if err != nil {
 		c.server.log.Warn().Err(err).Str("database", c.db.Name).Msg("tokens of a deleted database are left")
@@ -103,7 +103,7 @@ func removeProxy(c *call) error {
 func (c *call) endAgents(left []string) {
 	agents, err := c.server.access.Agents.RevokeFor(context.WithoutCancel(c.ctx()), c.db.ID, left)
 	for _, agent := range agents {
-		c.note(registry.Record{Action: "agent.revoke", Database: c.db.ID, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
+		c.audit(registry.Record{Action: "agent.revoke", Database: c.db.ID, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
 	}
 	if err != nil {
 		c.server.log.Warn().Err(err).Str("database", c.db.Name).Msg("agents of removed proxies are left")

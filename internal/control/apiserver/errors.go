@@ -55,7 +55,7 @@ func (c *call) fail(err error) {
 	}
 	c.w.failure = said.ID
 	if said.ID == api.Internal || said.ID == api.Unavailable {
-		c.w.cause = err
+		c.w.internalErr = err
 	}
 	if c.w.status != 0 {
 		panic(http.ErrAbortHandler)

@@ -26,7 +26,7 @@ var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 // serve does what is the same for all requests, around their route.
 func (s *Server) serve(route *route, w http.ResponseWriter, r *http.Request) {
 	started := s.now()
-	c := &call{server: s, route: route, w: &answerer{ResponseWriter: w}, r: r, addr: address(r), id: r.Header.Get(api.RequestIDHeader)}
+	c := &call{server: s, route: route, w: &responseRecorder{ResponseWriter: w}, r: r, addr: address(r), id: r.Header.Get(api.RequestIDHeader)}
 	if !requestID.MatchString(c.id) {
 		c.id = uuid.NewString()
 	}
@@ -37,10 +37,10 @@ func (s *Server) serve(route *route, w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		problem := recover()
 		if problem != nil && problem != http.ErrAbortHandler {
-			c.w.cause = fmt.Errorf("panic: %v", problem)
+			c.w.internalErr = fmt.Errorf("panic: %v", problem)
 			s.log.Error().Str("request_id", c.id).Str("route", route.path).Interface("panic", problem).Bytes("stack", debug.Stack()).Msg("a handler panicked")
 			if c.w.status == 0 {
-				c.fail(c.w.cause)
+				c.fail(c.w.internalErr)
 				problem = nil
 			} else {
 				problem = http.ErrAbortHandler // net/http would log the stack once more
@@ -78,7 +78,7 @@ func (s *Server) serve(route *route, w http.ResponseWriter, r *http.Request) {
 // admit finds out who asks, and whether they may.
 func (c *call) admit() error {
 	if c.route.open {
-		if !c.server.nobodies.allow(c.addr) {
+		if !c.server.anonymous.allow(c.addr) {
 			return tooMany()
 		}
 		return nil
@@ -87,7 +87,7 @@ func (c *call) admit() error {
 	if err != nil {
 		// Who shows nothing good gets tired. It is counted by address and after the look-up, so that nobody can shut
 		// out somebody else who has a good token behind the same address.
-		if failure(err).ID == api.Unauthorized && !c.server.nobodies.allow(c.addr) {
+		if failure(err).ID == api.Unauthorized && !c.server.anonymous.allow(c.addr) {
 			return tooMany()
 		}
 		return err
@@ -112,13 +112,13 @@ func tooMany() error {
 	return &api.Error{ID: api.RateLimit, Message: "too many requests; slow down and try again"}
 }
 
-// about says which database a request is about: its id, empty when there is none.
-type about func(*call) (string, error)
+// scope says which database a request is about: its id, empty when there is none.
+type scope func(*call) (string, error)
 
 func aboutNone(*call) (string, error) { return "", nil }
 
-// aboutOwn is for callers that stand for one database: it is their own.
-func aboutOwn(c *call) (string, error) { return c.caller.Database, nil }
+// scopeOwn is for callers that stand for one database: it is their own.
+func scopeOwn(c *call) (string, error) { return c.caller.Database, nil }
 
 // aboutPath is the database of the path. It is an error of a caller who may not do this to any database, or of one to
 // whom it does not exist, only after May has been asked: see [call.admit].
@@ -186,7 +186,7 @@ func (s *Server) finish(c *call, took time.Duration) {
 	s.counts.request(c, took)
 	level := zerolog.InfoLevel
 	switch {
-	case c.w.cause != nil && !errors.Is(c.w.cause, context.Canceled):
+	case c.w.internalErr != nil && !errors.Is(c.w.internalErr, context.Canceled):
 		level = zerolog.ErrorLevel
 	case c.w.status == http.StatusTooManyRequests, // whoever floods must not flood the log too; they are counted
 		c.w.status < 400 && (c.r.Method == http.MethodGet || c.r.Method == http.MethodHead): // clients poll
@@ -203,8 +203,8 @@ func (s *Server) finish(c *call, took time.Duration) {
 	if c.w.failure != "" {
 		event = event.Str("error_id", c.w.failure)
 	}
-	if c.w.cause != nil {
-		event = event.Err(c.w.cause)
+	if c.w.internalErr != nil {
+		event = event.Err(c.w.internalErr)
 	}
 	event.Msg("request")
 }
@@ -225,23 +225,23 @@ func method(name string) string {
 // answer that is no JSON, and to a place that the client did not ask for.
 func cleanPath(p string) bool { return p == path.Clean(p) }
 
-// answerer remembers what was answered.
-type answerer struct {
+// responseRecorder remembers what was answered.
+type responseRecorder struct {
 	http.ResponseWriter
-	status  int
-	bytes   int64
-	failure string // id of the error
-	cause   error  // that strangers are not told
+	status      int
+	bytes       int64
+	failure     string // id of the error
+	internalErr error  // that strangers are not told
 }
 
-func (a *answerer) WriteHeader(status int) {
+func (a *responseRecorder) WriteHeader(status int) {
 	if a.status == 0 {
 		a.status = status
 	}
 	a.ResponseWriter.WriteHeader(status)
 }
 
-func (a *answerer) Write(p []byte) (int, error) {
+func (a *responseRecorder) Write(p []byte) (int, error) {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
@@ -251,4 +251,4 @@ func (a *answerer) Write(p []byte) (int, error) {
 }
 
 // Unwrap lets [http.ResponseController] reach what is below.
-func (a *answerer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+func (a *responseRecorder) Unwrap() http.ResponseWriter { return a.ResponseWriter }

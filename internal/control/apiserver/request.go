@@ -21,7 +21,7 @@ import (
 type call struct {
 	server *Server
 	route  *route
-	w      *answerer
+	w      *responseRecorder
 	r      *http.Request
 	id     string // of the request
 	addr   string // who sent it, without the port
@@ -38,9 +38,9 @@ func (c *call) actor() registry.Actor {
 	return registry.Actor{Name: c.caller.Name, Address: c.addr, RequestID: c.id}
 }
 
-// note records in the audit trail what is not the registry's. It is done already and stays so: what can't be recorded
+// audit records in the audit trail what is not the registry's. It is done already and stays so: what can't be recorded
 // is in the log instead.
-func (c *call) note(record registry.Record) {
+func (c *call) audit(record registry.Record) {
 	// A client that has gone away must not leave a hole in the trail.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), 5*time.Second)
 	defer cancel()

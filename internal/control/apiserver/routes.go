@@ -18,7 +18,7 @@ type route struct {
 	method string
 	path   string
 	action access.Action
-	about  about // nil: no database
+	about  scope // nil: no database
 	do     func(*call) error
 
 	open       bool  // to anybody
@@ -83,11 +83,11 @@ func (s *Server) table(metrics *prometheus.Registry) []route {
 		{method: get, path: "/v1/openapi.yaml", open: true, do: getOpenAPI},
 		{method: get, path: "/metrics", action: access.ReadMetrics, do: showMetrics(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{DisableCompression: true}))},
 
-		{method: post, path: "/v1/agent/enroll", action: access.Enrol, about: aboutOwn, do: enrollAgent, body: api.MaxBody, lenient: true},
-		{method: post, path: "/v1/agent/renew", action: access.Deliver, about: aboutOwn, do: renewAgent, body: api.MaxBody, lenient: true},
-		{method: get, path: "/v1/agent/stream", action: access.Deliver, about: aboutOwn, do: streamAgent, stream: true},
-		{method: post, path: "/v1/agent/reports", action: access.Deliver, about: aboutOwn, do: takeReport, body: api.MaxReport, lenient: true},
-		{method: post, path: "/v1/agent/answers/{question}", action: access.Deliver, about: aboutOwn, do: takeAnswer, body: api.MaxReport, lenient: true},
+		{method: post, path: "/v1/agent/enroll", action: access.Enrol, about: scopeOwn, do: enrollAgent, body: api.MaxBody, lenient: true},
+		{method: post, path: "/v1/agent/renew", action: access.Deliver, about: scopeOwn, do: renewAgent, body: api.MaxBody, lenient: true},
+		{method: get, path: "/v1/agent/stream", action: access.Deliver, about: scopeOwn, do: streamAgent, stream: true},
+		{method: post, path: "/v1/agent/reports", action: access.Deliver, about: scopeOwn, do: takeReport, body: api.MaxReport, lenient: true},
+		{method: post, path: "/v1/agent/answers/{question}", action: access.Deliver, about: scopeOwn, do: takeAnswer, body: api.MaxReport, lenient: true},
 	}
 }
 

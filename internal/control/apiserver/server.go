@@ -53,7 +53,7 @@ type Server struct {
 	hub       *hub
 	counts    *counts
 	callers   *limiters
-	nobodies  *limiters
+	anonymous *limiters
 	health    health
 	saving    chan struct{} // holds the one snapshot that is being taken
 	events    chan struct{} // holds the open event streams
@@ -84,10 +84,10 @@ func New(o Options) *Server {
 		registry: o.Registry, access: o.Access, store: o.Store, log: o.Log, version: o.Version,
 		node: o.Node, roots: o.PolicyRoots, now: o.Now, beat: api.HeartbeatEvery,
 		databases: o.Hub, hub: newHub(),
-		callers:  newLimiters(o.Rate, o.Burst, o.Now),
-		nobodies: newLimiters(o.Rate, o.Burst, o.Now),
-		saving:   make(chan struct{}, 1),
-		events:   make(chan struct{}, maxEventStreams),
+		callers:   newLimiters(o.Rate, o.Burst, o.Now),
+		anonymous: newLimiters(o.Rate, o.Burst, o.Now),
+		saving:    make(chan struct{}, 1),
+		events:    make(chan struct{}, maxEventStreams),
 	}
 	s.counts = newCounts(o.Metrics, controlState{registry: o.Registry, store: o.Store, leading: o.Leading, now: o.Now})
 	s.streams, s.endStreams = context.WithCancel(context.Background())

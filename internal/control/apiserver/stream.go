@@ -11,7 +11,7 @@ const writeTime = 30 * time.Second
 
 // stream is an answer that goes on. It has no end, so each write has a deadline.
 type stream struct {
-	w       *answerer
+	w       *responseRecorder
 	control *http.ResponseController
 	counted func() // takes it out of the count of open streams
 }

@@ -1,5 +1,5 @@
 // Package dispatch delivers policies to the proxies on the daemon's own machine. It follows the databases, runs one
-// policysync.Route for each proxy that belongs to this node, and answers questions about them.
+// policysync.Syncer for each proxy that belongs to this node, and answers questions about them.
 //
 // It decides nothing: what is in a policy is registry's to say, how it gets into a directory is policysync's. Proxies on
 // other machines have agents, which apiserver serves.
@@ -35,7 +35,7 @@ type place struct{ database, proxy string }
 
 // running is a route on its way.
 type running struct {
-	route   *policysync.Route
+	route   *policysync.Syncer
 	at      registry.Proxy // as it was when the route began
 	offered int64          // generation
 	stop    context.CancelFunc
@@ -161,8 +161,8 @@ func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry
 		return nil
 	}
 	ctx, stop := context.WithCancel(ctx)
-	r := &running{at: p, stop: stop, done: make(chan struct{}), route: &policysync.Route{
-		Courier: &policysync.Courier{Database: db.ID, Dir: dir, Admin: admin},
+	r := &running{at: p, stop: stop, done: make(chan struct{}), route: &policysync.Syncer{
+		Publisher: &policysync.Publisher{Database: db.ID, Dir: dir, Admin: admin},
 		Report:  report,
 		Log:     log,
 	}}

@@ -43,7 +43,7 @@ func TestOnlyAddressesOfThisMachineAreAsked(t *testing.T) {
 		if c.want == "" {
 			continue
 		}
-		courier := &Courier{Database: database, Dir: t.TempDir(), Admin: admin}
+		courier := &Publisher{Database: database, Dir: t.TempDir(), Admin: admin}
 		if _, err := courier.Observe(t.Context()); err == nil {
 			t.Errorf("%v was asked for its status", admin)
 		}
@@ -57,10 +57,10 @@ func TestOnlyAddressesOfThisMachineAreAsked(t *testing.T) {
 }
 
 // answering is a courier whose proxy is an HTTP handler.
-func answering(t *testing.T, handler http.HandlerFunc) *Courier {
+func answering(t *testing.T, handler http.HandlerFunc) *Publisher {
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	return &Courier{Database: database, Dir: t.TempDir(), Admin: config.Address{Network: "tcp", Address: server.Listener.Addr().String()}}
+	return &Publisher{Database: database, Dir: t.TempDir(), Admin: config.Address{Network: "tcp", Address: server.Listener.Addr().String()}}
 }
 
 func TestAnAnswerIsBounded(t *testing.T) {

@@ -23,7 +23,7 @@ const (
 //
 // There is no other limit: a session that may end late, or a proxy that is down, keeps it waiting. Only what this
 // courier has published, or found in its directory, counts.
-func (c *Courier) Await(ctx context.Context, generation int64, report func(Report)) error {
+func (c *Publisher) Await(ctx context.Context, generation int64, report func(Report)) error {
 	if err := checkAdmin(c.Admin); err != nil && c.fetch == nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (c *Courier) Await(ctx context.Context, generation int64, report func(Repor
 
 // waiting is the state of an Await.
 type waiting struct {
-	courier    *Courier
+	courier    *Publisher
 	generation int64
 	report     func(Report)
 	asked      bool
@@ -111,14 +111,14 @@ func (w *waiting) tell(r Report) {
 
 // isNews reports whether the proxy's last look at its directory was after the last change: an error from before is of
 // what has been replaced.
-func (c *Courier) isNews(s *status) bool {
+func (c *Publisher) isNews(s *status) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return s.Reload.CheckedAt.After(c.published)
 }
 
 // understand makes a report of a status.
-func (c *Courier) understand(s *status) Report {
+func (c *Publisher) understand(s *status) Report {
 	if s.Policy != nil && c.generation(s.Policy.Digest) == 0 {
 		c.learn(s.Policy.Digest)
 	}
@@ -126,7 +126,7 @@ func (c *Courier) understand(s *status) Report {
 }
 
 // generation is that of a digest, 0 for one that is none of ours.
-func (c *Courier) generation(digest string) int64 {
+func (c *Publisher) generation(digest string) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for generation, known := range c.digests {
@@ -140,7 +140,7 @@ func (c *Courier) generation(digest string) int64 {
 // learn reads the directory, once for each digest that the proxy shows and that nothing explains: this process may have
 // just started, or another one published. What lies there under the number of a generation that is known, with other
 // bytes, has been edited.
-func (c *Courier) learn(digest string) {
+func (c *Publisher) learn(digest string) {
 	c.mu.Lock()
 	tried := c.unknown == digest
 	c.unknown = digest

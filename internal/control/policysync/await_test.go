@@ -21,9 +21,9 @@ type moment struct {
 }
 
 // playing is a courier of a proxy that shows one moment after the other.
-func playing(moments []moment) *Courier {
+func playing(moments []moment) *Publisher {
 	began := time.Now()
-	c := &Courier{Database: database, published: began, digests: map[int64]string{1: "d1", 2: "d2", 3: "d3"}, unknown: "d0"}
+	c := &Publisher{Database: database, published: began, digests: map[int64]string{1: "d1", 2: "d2", 3: "d3"}, unknown: "d0"}
 	c.fetch = func(context.Context) (*status, error) {
 		now := moments[0]
 		for _, m := range moments {

@@ -120,7 +120,7 @@ func (p Policy) digest() string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// The errors that a caller of [Courier.Publish] tells apart.
+// The errors that a caller of [Publisher.Publish] tells apart.
 var (
 	// ErrOlder: the directory, or this courier, has had a later generation of the database.
 	ErrOlder = errors.New("an older generation of the policy")

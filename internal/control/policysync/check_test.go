@@ -65,7 +65,7 @@ func TestAPolicyThatDoesNotFitItselfTouchesNothing(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v, want something with %q", err, c.want)
 			}
-			courier := &Courier{Database: c.policy.Database, Dir: t.TempDir()}
+			courier := &Publisher{Database: c.policy.Database, Dir: t.TempDir()}
 			if _, err := courier.Publish(t.Context(), c.policy); err == nil {
 				t.Error("it was published")
 			}
@@ -77,7 +77,7 @@ func TestAPolicyThatDoesNotFitItselfTouchesNothing(t *testing.T) {
 }
 
 func TestAnotherDatabasesPolicyIsNotThisCouriersToBring(t *testing.T) {
-	c := &Courier{Database: "other", Dir: t.TempDir()}
+	c := &Publisher{Database: "other", Dir: t.TempDir()}
 	if _, err := c.Publish(t.Context(), newSpace(t).policy(t, edition{Generation: 1})); err == nil || !strings.Contains(err.Error(), "for the proxy of") {
 		t.Errorf("got %v", err)
 	}

@@ -43,7 +43,7 @@ func BenchmarkPublishUntilInForce(b *testing.B) {
 
 func BenchmarkPublish(b *testing.B) {
 	s := newSpace(b)
-	c := &Courier{Database: database, Dir: filepath.Join(b.TempDir(), "policy")}
+	c := &Publisher{Database: database, Dir: filepath.Join(b.TempDir(), "policy")}
 	generation := int64(0)
 	for b.Loop() {
 		generation++

@@ -15,7 +15,7 @@ import (
 func TestAMissingDirectoryIsMadeInAParentOfOurs(t *testing.T) {
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
-	c := &Courier{Database: database, Dir: filepath.Join(t.TempDir(), "policy")}
+	c := &Publisher{Database: database, Dir: filepath.Join(t.TempDir(), "policy")}
 	_, err := c.Publish(t.Context(), newSpace(t).policy(t, edition{Generation: 1}))
 	must(t, err)
 	info, err := os.Stat(c.Dir)
@@ -57,7 +57,7 @@ func TestADirectoryThatOthersCouldChangeIsRefused(t *testing.T) {
 		"no name":                {func(string) string { return "" }, "no policy directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			courier := &Courier{Database: database, Dir: c.prepare(t.TempDir())}
+			courier := &Publisher{Database: database, Dir: c.prepare(t.TempDir())}
 			_, err := courier.Publish(t.Context(), p)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v, want something with %q", err, c.want)
@@ -136,7 +136,7 @@ func TestADirectoryThatRootMakesBelongsToWhomItsParentBelongs(t *testing.T) {
 	}
 	parent := t.TempDir()
 	must(t, os.Chown(parent, nobody, nobody+1))
-	c := &Courier{Database: database, Dir: filepath.Join(parent, "policy")}
+	c := &Publisher{Database: database, Dir: filepath.Join(parent, "policy")}
 	_, err := c.Publish(t.Context(), newSpace(t).policy(t, edition{Generation: 1}))
 	must(t, err)
 	for _, path := range append([]string{"."}, names(t, c.Dir)...) {
@@ -150,7 +150,7 @@ func TestADirectoryThatRootMakesBelongsToWhomItsParentBelongs(t *testing.T) {
 
 func TestOneCourierWaitsForAnother(t *testing.T) {
 	p := newSpace(t).policy(t, edition{Generation: 1})
-	c := &Courier{Database: database, Dir: t.TempDir()}
+	c := &Publisher{Database: database, Dir: t.TempDir()}
 	held, err := openDirectory(c.Dir)
 	must(t, err)
 	defer held.close()
@@ -173,7 +173,7 @@ func TestOneCourierWaitsForAnother(t *testing.T) {
 func TestWhatHasEndedPublishesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("over"))
-	c := &Courier{Database: database, Dir: filepath.Join(t.TempDir(), "policy")}
+	c := &Publisher{Database: database, Dir: filepath.Join(t.TempDir(), "policy")}
 	if _, err := c.Publish(ctx, newSpace(t).policy(t, edition{Generation: 1})); err == nil || err.Error() != "over" {
 		t.Errorf("got %v", err)
 	}
@@ -184,7 +184,7 @@ func TestWhatHasEndedPublishesNothing(t *testing.T) {
 
 // The first policy makes the directory. That it is not there before is nobody's doing.
 func TestADirectoryThatIsStillToBeMadeHasNotDrifted(t *testing.T) {
-	c := &Courier{Database: "db", Dir: filepath.Join(t.TempDir(), "policy")}
+	c := &Publisher{Database: "db", Dir: filepath.Join(t.TempDir(), "policy")}
 	if onDisk, drift := c.drift(); onDisk != 0 || drift != "" {
 		t.Errorf("got generation %d, drift %q", onDisk, drift)
 	}

@@ -6,5 +6,5 @@
 // at which anything changes for the proxy.
 //
 // It stands at the end of the control plane: space renders a [Policy], the daemon beside a proxy, or the agent beside
-// one elsewhere, gives it to a [Courier], and the [Report] goes back.
+// one elsewhere, gives it to a [Publisher], and the [Report] goes back.
 package policysync

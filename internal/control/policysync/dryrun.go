@@ -15,7 +15,7 @@ const dryRunPause = 50 * time.Millisecond
 // DryRun asks the proxy what a policy would do, and changes nothing. Files that the directory lacks are put there for
 // the time of the question, where only this policy names them. It takes up to 45 seconds when the directory keeps
 // changing, and usually milliseconds.
-func (c *Courier) DryRun(ctx context.Context, p Policy) (Effect, error) {
+func (c *Publisher) DryRun(ctx context.Context, p Policy) (Effect, error) {
 	if err := c.accepts(p); err != nil {
 		return Effect{}, err
 	}
@@ -36,7 +36,7 @@ func (c *Courier) DryRun(ctx context.Context, p Policy) (Effect, error) {
 
 // stage puts the policy's files into the directory, without its policy.yaml, and says which it lacked. They are needed
 // until need says otherwise, unless there is an error.
-func (c *Courier) stage(ctx context.Context, p Policy) (staged []string, err error) {
+func (c *Publisher) stage(ctx context.Context, p Policy) (staged []string, err error) {
 	dir, err := c.open(ctx)
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (c *Courier) stage(ctx context.Context, p Policy) (staged []string, err err
 }
 
 // need keeps the policy's files from being swept, or no longer does.
-func (c *Courier) need(p Policy, n int) {
+func (c *Publisher) need(p Policy, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.trials == nil {
@@ -74,8 +74,8 @@ func (c *Courier) need(p Policy, n int) {
 }
 
 // tidy removes what a dry run has put into the directory, unless a policy that was published meanwhile, or another dry
-// run, needs it. What it leaves behind, as when the process is killed, goes with the next [Courier.Publish].
-func (c *Courier) tidy(ctx context.Context, staged []string) error {
+// run, needs it. What it leaves behind, as when the process is killed, goes with the next [Publisher.Publish].
+func (c *Publisher) tidy(ctx context.Context, staged []string) error {
 	if len(staged) == 0 {
 		return nil
 	}
@@ -101,7 +101,7 @@ func (c *Courier) tidy(ctx context.Context, staged []string) error {
 }
 
 // try asks, again while another dry run is under way.
-func (c *Courier) try(ctx context.Context, text []byte) (Effect, error) {
+func (c *Publisher) try(ctx context.Context, text []byte) (Effect, error) {
 	for {
 		code, body, err := ask(ctx, c.Admin, inquiry{method: http.MethodPost, path: "/dry-run", body: text, limit: dryRunTimeout})
 		switch {

@@ -65,7 +65,7 @@ func TestAProxyThatStartsAnewAcknowledgesWhatItFinds(t *testing.T) {
 	}
 	p = startProxy(t, dir, nil)
 	c.Admin = p.Admin
-	for name, courier := range map[string]*Courier{"the same courier": c, "a fresh one, which reads the directory": p.courier()} {
+	for name, courier := range map[string]*Publisher{"the same courier": c, "a fresh one, which reads the directory": p.courier()} {
 		if err := courier.Await(soon(t), 5, nil); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -80,7 +80,7 @@ func TestAPolicyOfAnotherDatabaseWithTheSameNumberIsNotOurs(t *testing.T) {
 	foreign = with(foreign, func(files map[string][]byte) {
 		files[PolicyFile] = []byte(strings.Replace(string(files[PolicyFile]), database, "another", 1))
 	})
-	theirs := &Courier{Database: "another", Dir: p.Dir, Admin: p.Admin}
+	theirs := &Publisher{Database: "another", Dir: p.Dir, Admin: p.Admin}
 	deliver(t, theirs, foreign)
 
 	r, err := c.Observe(t.Context())
@@ -177,7 +177,7 @@ func TestADryRunLeavesTheDirectoryAsItWas(t *testing.T) {
 
 func TestADryRunsFilesOutliveAPublicationMeanwhile(t *testing.T) {
 	s := newSpace(t)
-	c := &Courier{Database: database, Dir: t.TempDir()}
+	c := &Publisher{Database: database, Dir: t.TempDir()}
 	draft := newSpace(t).policy(t, edition{Generation: 2})
 	staged, err := c.stage(t.Context(), draft)
 	must(t, err)

@@ -25,7 +25,7 @@ func publishForEver() {
 	if err == nil {
 		err = json.Unmarshal(text, &policies)
 	}
-	c := &Courier{Database: database, Dir: os.Getenv(publisherDir)}
+	c := &Publisher{Database: database, Dir: os.Getenv(publisherDir)}
 	d, opened := openDirectory(c.Dir)
 	if err != nil || opened != nil {
 		fmt.Fprintln(os.Stderr, err, opened)
@@ -59,7 +59,7 @@ func TestAKilledPublisherLeavesOneWholePolicy(t *testing.T) {
 	text, err := json.Marshal(policies)
 	must(t, err)
 	must(t, os.WriteFile(dir+".policies", text, 0o600))
-	c := &Courier{Database: database, Dir: dir}
+	c := &Publisher{Database: database, Dir: dir}
 	_, err = c.Publish(t.Context(), policies[1])
 	must(t, err)
 	p := startProxy(t, dir, nil)

@@ -18,7 +18,7 @@ import (
 //
 // Drift is judged against what this courier published last. Before it has published anything, a directory is held against
 // itself: whether policy.yaml is ours, and whether the files that it names have the content of their names.
-func (c *Courier) Observe(ctx context.Context) (Report, error) {
+func (c *Publisher) Observe(ctx context.Context) (Report, error) {
 	onDisk, drift := c.drift()
 	s, err := c.askStatus(ctx)
 	if err != nil {
@@ -32,7 +32,7 @@ func (c *Courier) Observe(ctx context.Context) (Report, error) {
 // maxDrift bounds the list of differences.
 const maxDrift = 5
 
-func (c *Courier) drift() (onDisk int64, text string) {
+func (c *Publisher) drift() (onDisk int64, text string) {
 	c.mu.Lock()
 	newest, latest := c.newest, c.latest // never changed in place
 	c.mu.Unlock()

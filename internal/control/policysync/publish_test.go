@@ -13,7 +13,7 @@ import (
 )
 
 // publish publishes and wants to know whether anything changed.
-func publish(t testing.TB, c *Courier, p Policy) (changed bool) {
+func publish(t testing.TB, c *Publisher, p Policy) (changed bool) {
 	t.Helper()
 	changed, err := c.Publish(t.Context(), p)
 	must(t, err)
@@ -22,13 +22,13 @@ func publish(t testing.TB, c *Courier, p Policy) (changed bool) {
 
 func TestTheSameBytesAreNotWrittenAgain(t *testing.T) {
 	p := newSpace(t).policy(t, edition{Generation: 1})
-	c := &Courier{Database: database, Dir: t.TempDir()}
+	c := &Publisher{Database: database, Dir: t.TempDir()}
 	if !publish(t, c, p) {
 		t.Error("the first time changed nothing")
 	}
 	before, err := os.Stat(filepath.Join(c.Dir, PolicyFile))
 	must(t, err)
-	if publish(t, c, p) || publish(t, &Courier{Database: database, Dir: c.Dir}, p) {
+	if publish(t, c, p) || publish(t, &Publisher{Database: database, Dir: c.Dir}, p) {
 		t.Error("the same changed something")
 	}
 	after, err := os.Stat(filepath.Join(c.Dir, PolicyFile))
@@ -41,9 +41,9 @@ func TestTheSameBytesAreNotWrittenAgain(t *testing.T) {
 func TestAnOlderGenerationIsRefused(t *testing.T) {
 	s, dir := newSpace(t), t.TempDir()
 	old, new := s.policy(t, edition{Generation: 4}), s.policy(t, edition{Generation: 5})
-	c := &Courier{Database: database, Dir: dir}
+	c := &Publisher{Database: database, Dir: dir}
 	publish(t, c, new)
-	for name, courier := range map[string]*Courier{"the same courier": c, "another one, by what lies there": {Database: database, Dir: dir}} {
+	for name, courier := range map[string]*Publisher{"the same courier": c, "another one, by what lies there": {Database: database, Dir: dir}} {
 		if changed, err := courier.Publish(t.Context(), old); !errors.Is(err, ErrOlder) || changed {
 			t.Errorf("%s: %t, %v", name, changed, err)
 		}
@@ -63,7 +63,7 @@ func TestWhatSomebodyElseWroteStaysUntilItIsTakenOver(t *testing.T) {
 		"header not in front": "\n" + Header(database, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &Courier{Database: database, Dir: t.TempDir()}
+			c := &Publisher{Database: database, Dir: t.TempDir()}
 			path := filepath.Join(c.Dir, PolicyFile)
 			must(t, os.WriteFile(path, []byte(text), 0o600))
 			if _, err := c.Publish(t.Context(), p); !errors.Is(err, ErrForeign) {
@@ -82,11 +82,11 @@ func TestWhatSomebodyElseWroteStaysUntilItIsTakenOver(t *testing.T) {
 			if kept, err := os.ReadFile(path + ".replaced"); err != nil || string(kept) != text {
 				t.Errorf("what was taken over is lost: %q, %v", kept, err)
 			}
-			publish(t, &Courier{Database: database, Dir: c.Dir}, p) // it is ours now
+			publish(t, &Publisher{Database: database, Dir: c.Dir}, p) // it is ours now
 		})
 	}
 	t.Run("no regular file", func(t *testing.T) {
-		c := &Courier{Database: database, Dir: t.TempDir()}
+		c := &Publisher{Database: database, Dir: t.TempDir()}
 		must(t, os.Mkdir(filepath.Join(c.Dir, PolicyFile), 0o755))
 		if _, err := c.Publish(t.Context(), p); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "move it away") {
 			t.Errorf("got %v", err)
@@ -100,7 +100,7 @@ func TestWhatSomebodyElseWroteStaysUntilItIsTakenOver(t *testing.T) {
 
 func TestFilesThatNothingNeedsAreRemovedAndOthersNever(t *testing.T) {
 	s := newSpace(t)
-	c := &Courier{Database: database, Dir: t.TempDir()}
+	c := &Publisher{Database: database, Dir: t.TempDir()}
 	old := s.policy(t, edition{Generation: 1})
 	publish(t, c, old)
 
@@ -155,7 +155,7 @@ func TestWhatSomebodyEditedIsPutRight(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &Courier{Database: database, Dir: t.TempDir()}
+			c := &Publisher{Database: database, Dir: t.TempDir()}
 			publish(t, c, p)
 			if _, drift := c.drift(); drift != "" {
 				t.Fatalf("drift before anything happened: %s", drift)
@@ -192,7 +192,7 @@ func appendTo(path, text string) error {
 func TestAFreshCourierHoldsADirectoryAgainstItself(t *testing.T) {
 	p := newSpace(t).policy(t, edition{Generation: 3})
 	dir := t.TempDir()
-	fresh := func() *Courier { return &Courier{Database: database, Dir: dir} }
+	fresh := func() *Publisher { return &Publisher{Database: database, Dir: dir} }
 	if onDisk, drift := fresh().drift(); onDisk != 0 || drift != "" {
 		t.Errorf("of an empty directory: %d, %s", onDisk, drift)
 	}
@@ -208,7 +208,7 @@ func TestAFreshCourierHoldsADirectoryAgainstItself(t *testing.T) {
 
 func TestCouriersThatRaceLeaveTheLatestWhole(t *testing.T) {
 	s, other, dir := newSpace(t), newSpace(t), t.TempDir()
-	shared := &Courier{Database: database, Dir: dir}
+	shared := &Publisher{Database: database, Dir: dir}
 	var group sync.WaitGroup
 	const last = 12
 	for generation := int64(1); generation <= last; generation++ {
@@ -217,7 +217,7 @@ func TestCouriersThatRaceLeaveTheLatestWhole(t *testing.T) {
 			from = other
 		}
 		if generation%3 == 0 {
-			c = &Courier{Database: database, Dir: dir}
+			c = &Publisher{Database: database, Dir: dir}
 		}
 		p := from.policy(t, edition{Generation: generation})
 		group.Go(func() {

@@ -13,7 +13,7 @@ import (
 	"pgmtls-proxy/internal/config"
 )
 
-// Courier serves one proxy of one database. Its exported fields are set before the first call; its methods may be called
+// Publisher serves one proxy of one database. Its exported fields are set before the first call; its methods may be called
 // concurrently. Couriers of other processes on the same directory wait for each other.
 //
 // What Dir must be: a directory of the user that the proxy runs as, or of root with the proxy's group, that neither
@@ -22,9 +22,9 @@ import (
 // as they are.
 //
 // Whose it is, policy.yaml says by its [Header]. A directory without one is free. With another database's, or
-// one without a header, as a person writes it, [Courier.Publish] refuses with [ErrForeign] and touches nothing,
+// one without a header, as a person writes it, [Publisher.Publish] refuses with [ErrForeign] and touches nothing,
 // whatever was there before: who replaces a policy by hand means it. TakeOver decides otherwise.
-type Courier struct {
+type Publisher struct {
 	Database string         // id
 	Dir      string         // the proxy's policy_dir
 	Admin    config.Address // the proxy's admin address: loopback, or a unix socket
@@ -54,10 +54,10 @@ const replacedFile = PolicyFile + ".replaced"
 // somebody has edited in it is put right, also with the same generation. [ErrOlder] and [ErrForeign] are refusals. An
 // error with changed is about the removal of old files alone: the policy stands.
 //
-// It does not wait for the proxy: see [Courier.Await]. The bytes of files are synced before their rename, so that a loss
+// It does not wait for the proxy: see [Publisher.Await]. The bytes of files are synced before their rename, so that a loss
 // of power leaves no empty file behind a good name; the directory only before something relies on an entry in it. So
 // the last change may be undone by such a loss, as a whole. The store has it, and it is published again.
-func (c *Courier) Publish(ctx context.Context, p Policy) (changed bool, err error) {
+func (c *Publisher) Publish(ctx context.Context, p Policy) (changed bool, err error) {
 	if err := c.accepts(p); err != nil {
 		return false, err
 	}
@@ -85,7 +85,7 @@ func (c *Courier) Publish(ctx context.Context, p Policy) (changed bool, err erro
 }
 
 // accepts refuses policies that are not this courier's to bring.
-func (c *Courier) accepts(p Policy) error {
+func (c *Publisher) accepts(p Policy) error {
 	if p.Database != c.Database {
 		return fmt.Errorf("a policy of database %.80q for the proxy of database %.80q", p.Database, c.Database)
 	}
@@ -93,7 +93,7 @@ func (c *Courier) accepts(p Policy) error {
 }
 
 // open gives the directory, made if need be, and locked.
-func (c *Courier) open(ctx context.Context) (*directory, error) {
+func (c *Publisher) open(ctx context.Context) (*directory, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (d *directory) present() present {
 
 func (p present) foreign(database string) bool { return p.there && p.database != database }
 
-func (c *Courier) mayReplace(there present, p Policy, path string) error {
+func (c *Publisher) mayReplace(there present, p Policy, path string) error {
 	c.mu.Lock()
 	newest := c.newest
 	c.mu.Unlock()
@@ -182,7 +182,7 @@ const maxDigests = 64
 
 // expect makes the policy one that the proxy's answers are understood of. It comes before the rename: the proxy may be
 // asked the moment after.
-func (c *Courier) expect(p Policy) {
+func (c *Publisher) expect(p Policy) {
 	digest := p.digest()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,7 +201,7 @@ func (c *Courier) expect(p Policy) {
 }
 
 // remember takes a policy for the one that is in the directory.
-func (c *Courier) remember(p Policy, changed bool) {
+func (c *Publisher) remember(p Policy, changed bool) {
 	latest := make(map[string][sha256.Size]byte, len(p.Files))
 	for name, content := range p.Files {
 		latest[name] = sha256.Sum256(content)
@@ -215,7 +215,7 @@ func (c *Courier) remember(p Policy, changed bool) {
 }
 
 // keeps tells which files a sweep must leave: the policy's and those of dry runs.
-func (c *Courier) keeps(files map[string][]byte) func(name string) bool {
+func (c *Publisher) keeps(files map[string][]byte) func(name string) bool {
 	return func(name string) bool {
 		if _, used := files[name]; used {
 			return true

@@ -12,15 +12,15 @@ const (
 	useAnyEvery = 5 * time.Minute // how many sessions have it, and when it was last seen
 )
 
-// saying is what was last reported.
-type saying struct {
+// lastReport is what was last reported.
+type lastReport struct {
 	any          bool // something was
 	report       Report
 	certificates map[string]Usage // the last that were
 }
 
 // say reports what is news.
-func (t *trip) say(r Report) {
+func (t *syncLoop) say(r Report) {
 	if t.failure != "" {
 		r.Error = t.failure
 	}
@@ -43,7 +43,7 @@ func sameButUse(a, b Report) bool {
 }
 
 // useIsNews reports whether it is time to report who uses what.
-func (t *trip) useIsNews(now map[string]Usage, at time.Time) bool {
+func (t *syncLoop) useIsNews(now map[string]Usage, at time.Time) bool {
 	passed := at.Sub(t.usedAt)
 	if now == nil || passed < useEvery {
 		return false

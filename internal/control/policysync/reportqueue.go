@@ -13,9 +13,9 @@ const (
 	lastPostGap  = 5 * time.Second
 )
 
-// mailbox has the reports that were not taken yet. The latest replaces the one before it: what it says includes that.
+// reportQueue has the reports that were not taken yet. The latest replaces the one before it: what it says includes that.
 // Only a drift would be lost so, since it is put right at once; it waits in a place of its own, and goes first.
-type mailbox struct {
+type reportQueue struct {
 	news chan struct{} // room for one
 
 	mu     sync.Mutex
@@ -23,9 +23,9 @@ type mailbox struct {
 	latest *Report
 }
 
-func newMailbox() *mailbox { return &mailbox{news: make(chan struct{}, 1)} }
+func newReportQueue() *reportQueue { return &reportQueue{news: make(chan struct{}, 1)} }
 
-func (m *mailbox) put(report Report) {
+func (m *reportQueue) put(report Report) {
 	m.mu.Lock()
 	m.latest = &report
 	if report.Drift != "" {
@@ -39,7 +39,7 @@ func (m *mailbox) put(report Report) {
 }
 
 // first is the report to tell next, nil if there is none.
-func (m *mailbox) first() *Report {
+func (m *reportQueue) first() *Report {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.drift != nil {
@@ -49,7 +49,7 @@ func (m *mailbox) first() *Report {
 }
 
 // taken removes a report, unless another has replaced it.
-func (m *mailbox) taken(report *Report) {
+func (m *reportQueue) taken(report *Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.drift == report {
@@ -61,7 +61,7 @@ func (m *mailbox) taken(report *Report) {
 }
 
 // post tells what comes into a mailbox, until ctx ends.
-func (r *Route) post(ctx context.Context, mail *mailbox) {
+func (r *Syncer) post(ctx context.Context, mail *reportQueue) {
 	gap := backoff{first: firstPostGap, last: lastPostGap}
 	complained := ""
 	timer := time.NewTimer(0)
@@ -93,7 +93,7 @@ func (r *Route) post(ctx context.Context, mail *mailbox) {
 	}
 }
 
-func (r *Route) tell(ctx context.Context, report Report) error {
+func (r *Syncer) tell(ctx context.Context, report Report) error {
 	if r.Report == nil {
 		return nil
 	}

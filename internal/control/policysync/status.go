@@ -51,7 +51,7 @@ const (
 )
 
 // askStatus asks the proxy what it is at.
-func (c *Courier) askStatus(ctx context.Context) (*status, error) {
+func (c *Publisher) askStatus(ctx context.Context) (*status, error) {
 	if c.fetch != nil {
 		return c.fetch(ctx)
 	}

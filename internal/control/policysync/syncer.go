@@ -8,11 +8,11 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Route keeps one proxy at the newest policy that it was offered, and tells what the proxy says. The daemon runs one for
+// Syncer keeps one proxy at the newest policy that it was offered, and tells what the proxy says. The daemon runs one for
 // each proxy beside it, the agent runs one. Its exported fields are set before the first call; its methods may be
 // called concurrently, Run once.
-type Route struct {
-	Courier *Courier
+type Syncer struct {
+	Publisher *Publisher
 
 	// Report tells the control plane. Only the latest report counts, and it is told again, from 100 ms on to every 5 s,
 	// until Report gives nil. Each try has 10 seconds. It is called from one goroutine. Nil: nobody is told.
@@ -35,8 +35,8 @@ type Route struct {
 // Offer gives the route a policy, which from then on nobody changes. It never blocks. A newer one replaces what is still
 // on its way, and is published at once. One that is older than the last is not delivered: whoever offers it does not
 // know what the proxy has had, so that is reported again.
-func (r *Route) Offer(p Policy) {
-	if p.Database != r.Courier.Database {
+func (r *Syncer) Offer(p Policy) {
+	if p.Database != r.Publisher.Database {
 		r.Log.Error().Stringer("offered", p).Msg("a policy of another database was offered, and is not delivered")
 		return
 	}
@@ -59,34 +59,34 @@ func (r *Route) Offer(p Policy) {
 
 // Repeat reports what the proxy says although it may be no news, because whoever gets the reports may have lost them.
 // It never blocks.
-func (r *Route) Repeat() {
+func (r *Syncer) Repeat() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.again = true
 	r.rouse()
 }
 
-// Answer says what a policy would do at the proxy, and delivers nothing. See [Courier.DryRun].
-func (r *Route) Answer(ctx context.Context, p Policy) (Effect, error) {
-	return r.Courier.DryRun(ctx, p)
+// Answer says what a policy would do at the proxy, and delivers nothing. See [Publisher.DryRun].
+func (r *Syncer) Answer(ctx context.Context, p Policy) (Effect, error) {
+	return r.Publisher.DryRun(ctx, p)
 }
 
 // Run delivers until ctx ends, and gives its cause. Nothing else ends it: what fails is reported and tried again. When it
 // returns, nothing that it has started goes on. A report that was not taken by then is lost; the next Run begins with
 // a new one.
-func (r *Route) Run(ctx context.Context) error {
+func (r *Syncer) Run(ctx context.Context) error {
 	var posting sync.WaitGroup
 	defer posting.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	mail := newMailbox()
+	mail := newReportQueue()
 	posting.Go(func() { r.post(ctx, mail) })
 
 	wake := make(chan struct{}, 1)
 	r.mu.Lock()
 	r.wake = wake
 	r.mu.Unlock()
-	t := trip{route: r, mail: mail}
+	t := syncLoop{route: r, mail: mail}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -101,7 +101,7 @@ func (r *Route) Run(ctx context.Context) error {
 }
 
 // rouse makes Run look at what there is to do. The lock is held.
-func (r *Route) rouse() {
+func (r *Syncer) rouse() {
 	if r.wake == nil {
 		return
 	}
@@ -118,7 +118,7 @@ type orders struct {
 }
 
 // take gives the orders, and a context that ends with the next offer of something new.
-func (r *Route) take(ctx context.Context) (context.Context, context.CancelFunc, orders) {
+func (r *Syncer) take(ctx context.Context) (context.Context, context.CancelFunc, orders) {
 	ctx, cancel := context.WithCancel(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -64,7 +64,7 @@ func (l *told) until(t *testing.T, what string, fits func(Report) bool) Report {
 }
 
 // travel runs a route until the end of the test, or until it is stopped.
-func travel(t *testing.T, r *Route) (stop func()) {
+func travel(t *testing.T, r *Syncer) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -82,7 +82,7 @@ func travel(t *testing.T, r *Route) (stop func()) {
 func TestARouteKeepsARealProxyAtTheNewest(t *testing.T) {
 	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
 	s, l := newSpace(t), &told{}
-	r := &Route{Courier: p.courier(), Report: l.take, Log: zerolog.Nop(), ObserveEvery: 50 * time.Millisecond}
+	r := &Syncer{Publisher: p.courier(), Report: l.take, Log: zerolog.Nop(), ObserveEvery: 50 * time.Millisecond}
 	travel(t, r)
 	for generation := int64(1); generation <= 30; generation++ {
 		r.Offer(s.policy(t, edition{Generation: generation}))
@@ -105,8 +105,8 @@ func TestARouteKeepsARealProxyAtTheNewest(t *testing.T) {
 
 func BenchmarkOfferUntilItIsInPlace(b *testing.B) {
 	s := newSpace(b)
-	r := &Route{Courier: &Courier{Database: database, Dir: filepath.Join(b.TempDir(), "policy")}, Log: zerolog.Nop()}
-	r.Courier.fetch = func(context.Context) (*status, error) { return nil, errors.New("nobody is there") }
+	r := &Syncer{Publisher: &Publisher{Database: database, Dir: filepath.Join(b.TempDir(), "policy")}, Log: zerolog.Nop()}
+	r.Publisher.fetch = func(context.Context) (*status, error) { return nil, errors.New("nobody is there") }
 	ctx, cancel := context.WithCancel(b.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -114,7 +114,7 @@ func BenchmarkOfferUntilItIsInPlace(b *testing.B) {
 		_ = r.Run(ctx) // its end is ours
 	}()
 	defer func() { cancel(); <-ended }()
-	path := filepath.Join(r.Courier.Dir, PolicyFile)
+	path := filepath.Join(r.Publisher.Dir, PolicyFile)
 	policies := make([]Policy, 0, 16)
 	for i := range b.N {
 		policies = append(policies, s.policy(b, edition{Generation: int64(i) + 1}))

@@ -15,11 +15,11 @@ const (
 	lastPublishGap      = 15 * time.Second
 )
 
-// trip is what a running [Route] is at. It is one loop: it does one thing at a time, the most urgent first, and says
+// syncLoop is what a running [Syncer] is at. It is one loop: it does one thing at a time, the most urgent first, and says
 // when the next is due.
-type trip struct {
-	route *Route
-	mail  *mailbox
+type syncLoop struct {
+	route *Syncer
+	mail  *reportQueue
 
 	policy  *Policy // the newest that was offered
 	brought bool    // it is in the directory, as far as is known
@@ -38,12 +38,12 @@ type trip struct {
 	drifted   bool // the last observation found a drift
 	down      bool // the proxy did not answer it
 
-	said   saying
+	said   lastReport
 	usedAt time.Time // when the certificates were last reported
 }
 
 // step does what is most urgent, and gives the time of what is next.
-func (t *trip) step(ctx context.Context) time.Time {
+func (t *syncLoop) step(ctx context.Context) time.Time {
 	ctx, done, orders := t.route.take(ctx)
 	defer done()
 	now := time.Now()
@@ -63,9 +63,9 @@ func (t *trip) step(ctx context.Context) time.Time {
 	return t.due()
 }
 
-func (t *trip) mustPublish() bool { return t.policy != nil && !t.brought }
+func (t *syncLoop) mustPublish() bool { return t.policy != nil && !t.brought }
 
-func (t *trip) due() time.Time {
+func (t *syncLoop) due() time.Time {
 	due := t.observeAt
 	if t.again {
 		due = time.Time{}
@@ -80,8 +80,8 @@ func (t *trip) due() time.Time {
 }
 
 // publish tries to bring the policy into the directory.
-func (t *trip) publish(ctx context.Context) {
-	c := t.route.Courier
+func (t *syncLoop) publish(ctx context.Context) {
+	c := t.route.Publisher
 	changed, err := c.Publish(ctx, *t.policy)
 	switch now := time.Now(); {
 	case err == nil:
@@ -110,7 +110,7 @@ func (t *trip) publish(ctx context.Context) {
 }
 
 // arrived is behind a success of publish.
-func (t *trip) arrived(now time.Time) {
+func (t *syncLoop) arrived(now time.Time) {
 	t.brought, t.told, t.failure = true, "", ""
 	t.gap.reset()
 	t.await(now)
@@ -118,7 +118,7 @@ func (t *trip) arrived(now time.Time) {
 
 // await begins to wait until the policy is in force. Who waits already goes on asking when it would have: offers that
 // keep coming do not put the answer off.
-func (t *trip) await(now time.Time) {
+func (t *syncLoop) await(now time.Time) {
 	next := now.Add(firstPause)
 	if t.waiting && t.lookAt.Before(next) {
 		next = t.lookAt
@@ -126,9 +126,9 @@ func (t *trip) await(now time.Time) {
 	t.waiting, t.began, t.answered, t.lookAt = true, now, now, next
 }
 
-// look asks the proxy how far it is, as [Courier.Await] does.
-func (t *trip) look(ctx context.Context) {
-	c := t.route.Courier
+// look asks the proxy how far it is, as [Publisher.Await] does.
+func (t *syncLoop) look(ctx context.Context) {
+	c := t.route.Publisher
 	s, err := c.askStatus(ctx)
 	if ctx.Err() != nil {
 		return // at once again, and perhaps for something newer
@@ -165,13 +165,13 @@ func awaitPause(elapsed time.Duration) time.Duration {
 	return min(elapsed/growth, longPause)
 }
 
-func (t *trip) inForce(r Report) bool {
+func (t *syncLoop) inForce(r Report) bool {
 	return t.policy == nil || r.Applied >= t.policy.Generation && r.InForce >= t.policy.Generation
 }
 
 // observe looks at the proxy and its directory, and has a drift put right.
-func (t *trip) observe(ctx context.Context) {
-	c := t.route.Courier
+func (t *syncLoop) observe(ctx context.Context) {
+	c := t.route.Publisher
 	r, err := c.Observe(ctx)
 	if ctx.Err() != nil {
 		return
@@ -199,7 +199,7 @@ func (t *trip) observe(ctx context.Context) {
 	}
 }
 
-func (t *trip) observePause(down bool) time.Duration {
+func (t *syncLoop) observePause(down bool) time.Duration {
 	every := t.route.ObserveEvery
 	if every <= 0 {
 		every = defaultObserveEvery
@@ -211,7 +211,7 @@ func (t *trip) observePause(down bool) time.Duration {
 	return every
 }
 
-func (t *trip) noticeDown(err error) {
+func (t *syncLoop) noticeDown(err error) {
 	switch {
 	case err != nil && !t.down:
 		t.route.Log.Warn().Err(err).Msg("the proxy does not answer")
@@ -222,7 +222,7 @@ func (t *trip) noticeDown(err error) {
 }
 
 // stands reports whether a generation was published and lies there as it should.
-func (c *Courier) stands(generation int64) bool {
+func (c *Publisher) stands(generation int64) bool {
 	c.mu.Lock()
 	newest := c.newest
 	c.mu.Unlock()

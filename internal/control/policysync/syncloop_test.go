@@ -17,7 +17,7 @@ import (
 func TestAnOfferIsPublishedAtOnceAlsoWhileTheProxyHangs(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
 		j.follower.set(func(f *follower) { f.hangs = true })
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		pass(t, 3*time.Second)
 		for generation := int64(1); generation <= 3; generation++ {
 			j.offer(t, generation)
@@ -32,7 +32,7 @@ func TestAnOfferIsPublishedAtOnceAlsoWhileTheProxyHangs(t *testing.T) {
 func TestAppliedAndInForceAreReportedWhenTheyAre(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
 		j.follower.set(func(f *follower) { f.holds = true })
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		j.offer(t, 1)
 		pass(t, 50*time.Millisecond)
 		expectLast(t, j, "applied:", func(r Report) bool { return r.Applied == 1 && r.InForce == 0 })
@@ -45,7 +45,7 @@ func TestAppliedAndInForceAreReportedWhenTheyAre(t *testing.T) {
 
 func TestOffersThatKeepComingDoNotPutTheAnswerOff(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		for generation := int64(1); generation <= 40; generation++ {
 			j.offer(t, generation)
 			pass(t, 20*time.Millisecond)
@@ -61,7 +61,7 @@ func TestAFailureIsReportedOnceAndTriedAgain(t *testing.T) {
 		var log bytes.Buffer
 		j.Log = zerolog.New(&log).Level(zerolog.InfoLevel)
 		must(t, os.Chmod(j.follower.dir, 0o775))
-		stop := travel(t, j.Route)
+		stop := travel(t, j.Syncer)
 		j.offer(t, 1)
 		synctest.Wait()
 		expectLast(t, j, "at once", func(r Report) bool { return strings.Contains(r.Error, "chmod 0750") })
@@ -81,8 +81,8 @@ func TestAFailureIsReportedOnceAndTriedAgain(t *testing.T) {
 
 func TestADirectoryThatIsAheadTellsItsGeneration(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
-		publish(t, &Courier{Database: database, Dir: j.follower.dir}, j.space.policy(t, edition{Generation: 9}))
-		defer travel(t, j.Route)()
+		publish(t, &Publisher{Database: database, Dir: j.follower.dir}, j.space.policy(t, edition{Generation: 9}))
+		defer travel(t, j.Syncer)()
 		j.offer(t, 4)
 		synctest.Wait()
 		expectLast(t, j, "ahead:", func(r Report) bool { return r.OnDisk == 9 && r.Applied == 9 && r.Error == "" })
@@ -94,7 +94,7 @@ func TestADirectoryThatIsAheadTellsItsGeneration(t *testing.T) {
 
 func TestWhoOffersAnOlderPolicyIsToldWhatTheProxyHas(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		j.offer(t, 5)
 		pass(t, time.Second)
 		before := len(j.told.all())
@@ -116,7 +116,7 @@ func TestWhoOffersAnOlderPolicyIsToldWhatTheProxyHas(t *testing.T) {
 
 func TestThePolicyOfAnotherDatabaseIsNotOnItsWay(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		other := j.space.policy(t, edition{Generation: 1 << 40})
 		other.Database = "another"
 		j.Offer(other)
@@ -128,7 +128,7 @@ func TestThePolicyOfAnotherDatabaseIsNotOnItsWay(t *testing.T) {
 
 func TestADriftIsReportedAndPutRight(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		j.offer(t, 1)
 		pass(t, time.Second)
 		j.told.mu.Lock()
@@ -152,7 +152,7 @@ func TestADriftIsReportedAndPutRight(t *testing.T) {
 
 func TestSomebodyWhoKeepsEditingIsNotRaced(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		j.offer(t, 1)
 		pass(t, time.Second)
 		j.follower.set(func(f *follower) { f.edits = true })
@@ -165,7 +165,7 @@ func TestSomebodyWhoKeepsEditingIsNotRaced(t *testing.T) {
 
 func TestAProxyThatComesBackIsNoticedSoon(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		j.offer(t, 1)
 		pass(t, time.Second)
 		j.follower.set(func(f *follower) { f.down = true })
@@ -185,7 +185,7 @@ func TestAProxyThatComesBackIsNoticedSoon(t *testing.T) {
 
 func TestAProxyThatComesBackIsNoticedSoonAlsoWithoutAnOffer(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		j.offer(t, 1)
 		pass(t, time.Second)
 		j.follower.set(func(f *follower) { f.down = true })
@@ -203,7 +203,7 @@ func TestARefusalOfWhatWasReplacedIsNotReported(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
 		j.follower.set(func(f *follower) { f.stale, f.holds = true, true })
 		j.offer(t, 1)
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		pass(t, 20*time.Second)
 		for _, r := range j.told.all() {
 			if r.Error != "" {
@@ -214,7 +214,7 @@ func TestARefusalOfWhatWasReplacedIsNotReported(t *testing.T) {
 }
 
 func TestAPolicyStandsThoughWhatItReplacedCanNotBeRemoved(t *testing.T) {
-	c := &Courier{Database: database, Dir: t.TempDir()}
+	c := &Publisher{Database: database, Dir: t.TempDir()}
 	s := newSpace(t)
 	publish(t, c, s.policy(t, edition{Generation: 2}))
 	if !c.stands(2) || c.stands(1) || c.stands(3) {
@@ -238,7 +238,7 @@ func TestTheSameFailureHasTheSameText(t *testing.T) {
 func TestAnIdleRouteCostsNextToNothing(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
 		j.follower.set(func(f *follower) { f.use = []int{1, 0} })
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		j.offer(t, 1)
 		pass(t, time.Hour)
 		if n := len(j.told.all()); n < 10 || n > 16 {
@@ -258,7 +258,7 @@ func TestAnIdleRouteCostsNextToNothing(t *testing.T) {
 
 func TestUseThatComesAndGoesIsReportedOnceAMinute(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		j.offer(t, 1)
 		pass(t, time.Second)
 		before := len(j.told.all())
@@ -275,7 +275,7 @@ func TestUseThatComesAndGoesIsReportedOnceAMinute(t *testing.T) {
 func TestTheLatestReportIsToldUntilItIsTaken(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
 		j.told.refuse = errors.New("away")
-		defer travel(t, j.Route)()
+		defer travel(t, j.Syncer)()
 		j.offer(t, 1)
 		pass(t, time.Minute)
 		j.offer(t, 2)

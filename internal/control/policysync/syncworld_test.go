@@ -88,7 +88,7 @@ func (f *follower) fetch(ctx context.Context) (*status, error) {
 
 // journey is a route to a follower.
 type journey struct {
-	*Route
+	*Syncer
 	follower *follower
 	told     *told
 	space    *space
@@ -98,7 +98,7 @@ func newJourney(t *testing.T) *journey {
 	f := &follower{dir: filepath.Join(t.TempDir(), "policy")}
 	must(t, os.Mkdir(f.dir, 0o755))
 	l := &told{}
-	r := &Route{Courier: &Courier{Database: database, Dir: f.dir, fetch: f.fetch}, Report: l.take, Log: zerolog.Nop()}
+	r := &Syncer{Publisher: &Publisher{Database: database, Dir: f.dir, fetch: f.fetch}, Report: l.take, Log: zerolog.Nop()}
 	return &journey{r, f, l, newSpace(t)}
 }
 

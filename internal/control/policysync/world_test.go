@@ -249,12 +249,12 @@ func (p *proxy) stop() {
 	<-p.ended
 }
 
-func (p *proxy) courier() *Courier {
-	return &Courier{Database: database, Dir: p.Dir, Admin: p.Admin}
+func (p *proxy) courier() *Publisher {
+	return &Publisher{Database: database, Dir: p.Dir, Admin: p.Admin}
 }
 
 // deliver publishes a policy and waits until it is in force.
-func deliver(t testing.TB, c *Courier, p Policy) (reports []Report) {
+func deliver(t testing.TB, c *Publisher, p Policy) (reports []Report) {
 	t.Helper()
 	_, err := c.Publish(t.Context(), p)
 	must(t, err)

@@ -25,9 +25,9 @@ func (db *Database) inForce() (applied, inForce int64) {
 	return applied, inForce
 }
 
-// settle moves every object that waits for the proxies and need not any more. What lets somebody in waits until all
+// advance moves every object that waits for the proxies and need not any more. What lets somebody in waits until all
 // follow it; what keeps somebody out, until the last session has ended.
-func (c *change) settle() {
+func (c *change) advance() {
 	applied, inForce := c.db.inForce()
 	settled := func(action, object string, generation int64) {
 		c.settled[action] = append(c.settled[action], settledObject{object, generation})
@@ -132,12 +132,12 @@ const maxAhead = 1 << 20
 func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, report policysync.Report) error {
 	had := max(report.Applied, report.OnDisk)
 	if report.Applied < 0 || report.InForce < 0 || report.InForce > report.Applied {
-		return refuse(InvalidParams, "a report of generation %d in force and %d applied can't be", report.InForce, report.Applied)
+		return newError(InvalidParams, "a report of generation %d in force and %d applied can't be", report.InForce, report.Applied)
 	}
 	_, err := r.change(ctx, System, databaseID, func(c *change) error {
 		p := c.db.proxy(proxy)
 		if p == nil {
-			return refuse(NotFound, "database %s has no proxy %s any more", c.db.Name, shown(proxy))
+			return newError(NotFound, "database %s has no proxy %s any more", c.db.Name, shown(proxy))
 		}
 		said := Acknowledgement{
 			Applied: report.Applied, InForce: report.InForce, AppliedAt: report.AppliedAt, InForceAt: report.InForceAt,
@@ -145,7 +145,7 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 			Version: bounded(report.ProxyVersion), At: c.now,
 		}
 		if had > c.before+maxAhead {
-			return refuse(InvalidParams, "a report of generation %d, and the newest is %d", had, c.before)
+			return newError(InvalidParams, "a report of generation %d, and the newest is %d", had, c.before)
 		}
 		if had > c.before {
 			// The store was restored from a snapshot that is older than what the proxy has. What the store says counts,

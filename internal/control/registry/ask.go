@@ -67,7 +67,7 @@ func (r *Registry) Ask(ctx context.Context, databaseID, proxy string, q Question
 			}
 		}
 	}
-	return Answer{}, refuse(Unavailable, "proxy %s did not answer within %s; is it running, and its agent connected?", proxy, askTimeout)
+	return Answer{}, newError(Unavailable, "proxy %s did not answer within %s; is it running, and its agent connected?", proxy, askTimeout)
 }
 
 // forget removes a question and its answer.

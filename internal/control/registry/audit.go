@@ -78,7 +78,7 @@ func (r *Registry) Audit(ctx context.Context, q AuditQuery) ([]Record, error) {
 	}
 	q.Limit = min(q.Limit, 1000)
 	if q.Before != "" && !goodRecordID(q.Before) {
-		return nil, refuse(InvalidParams, "%s is no id of an audit record", shown(q.Before))
+		return nil, newError(InvalidParams, "%s is no id of an audit record", shown(q.Before))
 	}
 	records := []Record{}
 	const page = 500
@@ -120,7 +120,7 @@ func goodRecordID(id string) bool {
 func (r *Registry) Events(ctx context.Context, after string) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if after != "" && !goodRecordID(after) {
-			yield(Record{}, refuse(InvalidParams, "%s is no id of an event", shown(after)))
+			yield(Record{}, newError(InvalidParams, "%s is no id of an event", shown(after)))
 			return
 		}
 		revision, err := r.revision(ctx)

@@ -40,14 +40,14 @@ func (r *Registry) Spaces(ctx context.Context) ([]string, error) {
 // each the newest first.
 func (r *Registry) Authorities(ctx context.Context, space string) ([]Authority, error) {
 	if !namePattern.MatchString(space) {
-		return nil, refuse(NotFound, "there is no space %s", shown(space))
+		return nil, newError(NotFound, "there is no space %s", shown(space))
 	}
 	items, _, err := r.store.List(ctx, keyAuthorities+space+"/")
 	if err != nil {
 		return nil, err
 	}
 	if len(items) == 0 {
-		return nil, refuse(NotFound, "space %s has no certificate authority; mutual TLS of its first database makes one", shown(space))
+		return nil, newError(NotFound, "space %s has no certificate authority; mutual TLS of its first database makes one", shown(space))
 	}
 	list := make([]Authority, 0, len(items))
 	for _, item := range items {

@@ -47,7 +47,7 @@ func (r *Registry) CreateCertificate(ctx context.Context, by Actor, db string, n
 	if len(n.Request) > 0 {
 		var err error
 		if key, err = authority.ParseRequest(n.Request); err != nil {
-			return Certificate{}, refuse(InvalidParams, "%s", err)
+			return Certificate{}, newError(InvalidParams, "%s", err)
 		}
 	}
 	var id string
@@ -71,7 +71,7 @@ func (r *Registry) CreateCertificate(ctx context.Context, by Actor, db string, n
 // issue issues a client certificate by the signing authority. Without a key one is made and kept, sealed.
 func (c *change) issue(name string, key crypto.PublicKey, predecessor string) (*Certificate, error) {
 	if n := c.db.usable(); n >= MaxCertificates {
-		return nil, refuse(InvalidParams, "database %s has %d client certificates; delete one that nobody uses", c.db.Name, n)
+		return nil, newError(InvalidParams, "database %s has %d client certificates; delete one that nobody uses", c.db.Name, n)
 	}
 	a, err := c.active()
 	if err != nil {
@@ -136,7 +136,7 @@ func (r *Registry) leaf(ctx context.Context, id string) (certificatePEM string, 
 // enabled refuses what needs mutual TLS.
 func (c *change) enabled() error {
 	if c.db.MTLS == nil || c.db.MTLS.Status == Deprovisioning {
-		return refuse(NotFound, "database %s has no mutual TLS; create it first", c.db.Name)
+		return newError(NotFound, "database %s has no mutual TLS; create it first", c.db.Name)
 	}
 	return nil
 }
@@ -160,14 +160,14 @@ func (db *Database) usable() (n int) {
 }
 
 func noCertificate(db, id string) error {
-	return refuse(NotFound, "database %s has no client certificate %s", db, shown(id))
+	return newError(NotFound, "database %s has no client certificate %s", db, shown(id))
 }
 
 // DeleteCertificate revokes a client certificate, now or after a while. Its sessions end when the proxies know it, and
 // it is disabled when all say that they have ended.
 func (r *Registry) DeleteCertificate(ctx context.Context, by Actor, db, id string, after time.Duration) (Certificate, error) {
 	if after < 0 || after > 366*24*time.Hour {
-		return Certificate{}, refuse(InvalidParams, "after %s is not possible; use 0s to 8784h (366 days)", after)
+		return Certificate{}, newError(InvalidParams, "after %s is not possible; use 0s to 8784h (366 days)", after)
 	}
 	return r.changeCertificate(ctx, by, db, id, func(c *change, cert *Certificate) error {
 		if !cert.Usable() {
@@ -186,7 +186,7 @@ func (r *Registry) KeepCertificate(ctx context.Context, by Actor, db, id string)
 	return r.changeCertificate(ctx, by, db, id, func(c *change, cert *Certificate) error {
 		switch {
 		case !cert.Usable():
-			return refuse(Conflict, "certificate %s is %s; what is revoked stays revoked, create a new one", id, cert.Status)
+			return newError(Conflict, "certificate %s is %s; what is revoked stays revoked, create a new one", id, cert.Status)
 		case cert.DisableAt.IsZero():
 			return errUnchanged
 		}

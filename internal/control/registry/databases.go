@@ -56,7 +56,7 @@ func shown(text string) string {
 
 func checkName(what, name string) error {
 	if isID(name) || !namePattern.MatchString(name) {
-		return refuse(InvalidParams, "%s %s can't be a name; use 2 to 63 lower-case letters, digits and dashes, beginning with a letter", what, shown(name))
+		return newError(InvalidParams, "%s %s can't be a name; use 2 to 63 lower-case letters, digits and dashes, beginning with a letter", what, shown(name))
 	}
 	return nil
 }
@@ -64,10 +64,10 @@ func checkName(what, name string) error {
 // checkText accepts what a person may write to explain something.
 func checkText(what, text string, longest int) error {
 	if len(text) > longest {
-		return refuse(InvalidParams, "%s has %d bytes; at most %d are kept", what, len(text), longest)
+		return newError(InvalidParams, "%s has %d bytes; at most %d are kept", what, len(text), longest)
 	}
 	if strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) {
-		return refuse(InvalidParams, "%s has a character that can't be printed; leave it out", what)
+		return newError(InvalidParams, "%s has a character that can't be printed; leave it out", what)
 	}
 	return nil
 }
@@ -75,10 +75,10 @@ func checkText(what, text string, longest int) error {
 // checkHosts normalizes the names of a server certificate.
 func checkHosts(hosts []string) ([]string, error) {
 	if len(hosts) == 0 {
-		return nil, refuse(InvalidParams, "a database needs a host name, the one that its clients connect to; its server certificate is for that name")
+		return nil, newError(InvalidParams, "a database needs a host name, the one that its clients connect to; its server certificate is for that name")
 	}
 	if len(hosts) > MaxHosts {
-		return nil, refuse(InvalidParams, "%d host names; at most %d fit into a certificate", len(hosts), MaxHosts)
+		return nil, newError(InvalidParams, "%d host names; at most %d fit into a certificate", len(hosts), MaxHosts)
 	}
 	var good []string
 	for _, host := range hosts {
@@ -87,7 +87,7 @@ func checkHosts(hosts []string) ([]string, error) {
 			name = addr.Unmap().String()
 		}
 		if err := authority.CheckHost(name); err != nil {
-			return nil, refuse(InvalidParams, "%s", err)
+			return nil, newError(InvalidParams, "%s", err)
 		}
 		if !slices.Contains(good, name) {
 			good = append(good, name)
@@ -101,7 +101,7 @@ func (n NewProxy) check() error {
 		return err
 	}
 	if (n.PolicyDir == "") != (n.Admin == "") {
-		return refuse(InvalidParams, "proxy %s: a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither", n.Name)
+		return newError(InvalidParams, "proxy %s: a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither", n.Name)
 	}
 	return nil
 }
@@ -121,7 +121,7 @@ func (r *Registry) CreateDatabase(ctx context.Context, by Actor, n NewDatabase) 
 	hosts, hostsErr := checkHosts(n.Hosts)
 	problems := []error{checkName("database", n.Name), checkName("space", n.Space), hostsErr, checkText("backend_note", n.BackendNote, 1024)}
 	if n.Port < 1 || n.Port > 65535 {
-		problems = append(problems, refuse(InvalidParams, "port %d is none; use 1 to 65535", n.Port))
+		problems = append(problems, newError(InvalidParams, "port %d is none; use 1 to 65535", n.Port))
 	}
 	now := r.now()
 	db := Database{ID: newID(), Name: n.Name, Space: n.Space, Hosts: hosts, Port: n.Port, BackendNote: n.BackendNote,
@@ -144,7 +144,7 @@ func (r *Registry) CreateDatabase(ctx context.Context, by Actor, n NewDatabase) 
 	}
 	revision, err := r.store.Commit(ctx, tx)
 	if errors.Is(err, store.ErrConflict) {
-		return Database{}, refuse(InvalidParams, "there is a database %s already", n.Name)
+		return Database{}, newError(InvalidParams, "there is a database %s already", n.Name)
 	}
 	db.revision = revision
 	return db, err
@@ -160,7 +160,7 @@ func joined(problems []error) error {
 	for i, err := range problems {
 		texts[i] = err.Error()
 	}
-	return refuse(InvalidParams, "%s", strings.Join(texts, "; "))
+	return newError(InvalidParams, "%s", strings.Join(texts, "; "))
 }
 
 // Databases gives all databases, by name.
@@ -204,7 +204,7 @@ func (r *Registry) DeleteDatabase(ctx context.Context, by Actor, nameOrID string
 			return err
 		}
 		if db.MTLS != nil {
-			return refuse(Conflict, "database %s still has mutual TLS (%s); destroy it first, so that its proxies let nobody in", db.Name, db.MTLS.Status)
+			return newError(Conflict, "database %s still has mutual TLS (%s); destroy it first, so that its proxies let nobody in", db.Name, db.MTLS.Status)
 		}
 		tx := new(store.Tx)
 		tx.If(keyDatabases+id, db.revision)
@@ -237,10 +237,10 @@ func (r *Registry) AddProxy(ctx context.Context, by Actor, db string, n NewProxy
 
 func (db *Database) addProxy(n NewProxy, now time.Time) error {
 	if db.proxy(n.Name) != nil {
-		return refuse(InvalidParams, "proxy %s is there already", n.Name)
+		return newError(InvalidParams, "proxy %s is there already", n.Name)
 	}
 	if len(db.Proxies) >= MaxProxies {
-		return refuse(InvalidParams, "%d proxies are the most that one database has", MaxProxies)
+		return newError(InvalidParams, "%d proxies are the most that one database has", MaxProxies)
 	}
 	db.Proxies = append(db.Proxies, n.proxy(now))
 	return nil
@@ -251,7 +251,7 @@ func (db *Database) addProxy(n NewProxy, now time.Time) error {
 func (r *Registry) RemoveProxy(ctx context.Context, by Actor, db, name string) (Database, error) {
 	return r.change(ctx, by, db, func(c *change) error {
 		if c.db.proxy(name) == nil {
-			return refuse(NotFound, "database %s has no proxy %s", c.db.Name, shown(name))
+			return newError(NotFound, "database %s has no proxy %s", c.db.Name, shown(name))
 		}
 		c.db.Proxies = slices.DeleteFunc(c.db.Proxies, func(p Proxy) bool { return p.Name == name })
 		c.tx.Delete(fmt.Sprintf("%s%s/%s", keyUsage, c.db.ID, name))

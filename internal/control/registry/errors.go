@@ -18,6 +18,6 @@ const (
 
 func (e *Error) Error() string { return e.Message }
 
-func refuse(id, format string, args ...any) error {
+func newError(id, format string, args ...any) error {
 	return &Error{ID: id, Message: fmt.Sprintf(format, args...)}
 }

@@ -121,7 +121,7 @@ func (w *world) authorities() []Authority {
 // due lets everything happen whose time has come.
 func (w *world) due() (next time.Time) {
 	w.t.Helper()
-	next, err := w.Due(w.ctx)
+	next, err := w.Reconcile(w.ctx)
 	w.done(next, err)
 	return next
 }

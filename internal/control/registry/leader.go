@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// Patience bounds between two looks of [Registry.Keep] at what is due.
+// Patience bounds between two looks of [Registry.RunReconciler] at what is due.
 const (
 	keepAtLeast = 200 * time.Millisecond // so that a failure is no busy loop
 	keepAtMost  = time.Minute            // so that a clock that was set is noticed
 )
 
-// Keep calls [Registry.Due] whenever something is due, until ctx ends: it is the work of the leader. The hub says when
+// RunReconciler calls [Registry.Reconcile] whenever something is due, until ctx ends: it is the work of the leader. The hub says when
 // a change brings something forward. Problems are logged, and tried again.
-func (r *Registry) Keep(ctx context.Context, hub *Hub) error {
+func (r *Registry) RunReconciler(ctx context.Context, hub *Hub) error {
 	sooner := make(chan time.Time)
 	followed := make(chan struct{})
 	go func() {
@@ -44,7 +44,7 @@ func (r *Registry) Keep(ctx context.Context, hub *Hub) error {
 			next = at
 		case <-timer.C:
 			var err error
-			if next, err = r.Due(ctx); err != nil && ctx.Err() == nil {
+			if next, err = r.Reconcile(ctx); err != nil && ctx.Err() == nil {
 				r.log.Error().Err(err).Msg("not everything that is due could be done; it is tried again")
 			}
 		}
@@ -52,9 +52,9 @@ func (r *Registry) Keep(ctx context.Context, hub *Hub) error {
 	}
 }
 
-// Tell calls tell for each notice until it was told, and does so until ctx ends. Pointless says of an error that
+// SendNotices calls tell for each notice until it was told, and does so until ctx ends. Pointless says of an error that
 // another try would not help.
-func (r *Registry) Tell(ctx context.Context, tell func(context.Context, Notice) (pointless bool, err error)) error {
+func (r *Registry) SendNotices(ctx context.Context, tell func(context.Context, Notice) (pointless bool, err error)) error {
 	for {
 		notices, err := r.Notices(ctx)
 		for _, n := range notices {
@@ -65,7 +65,7 @@ func (r *Registry) Tell(ctx context.Context, tell func(context.Context, Notice) 
 			if problem != nil {
 				r.log.Warn().Err(problem).Str("notice", n.ID).Str("kind", string(n.Kind)).Bool("given_up", pointless).Msg("a notice was not sent")
 			}
-			if err = r.Told(ctx, n, problem, pointless); err != nil {
+			if err = r.MarkSent(ctx, n, problem, pointless); err != nil {
 				break
 			}
 		}

@@ -16,7 +16,7 @@ func TestLeaderWakesForWhatAChangeBringsForward(t *testing.T) {
 	hub := NewHub(w.Registry, w.log)
 	ended := make(chan error, 2)
 	go func() { ended <- hub.Run(ctx) }()
-	go func() { ended <- w.Keep(ctx, hub) }()
+	go func() { ended <- w.RunReconciler(ctx, hub) }()
 	defer func() {
 		cancel()
 		for range 2 {
@@ -52,7 +52,7 @@ func TestNoticeThatWasToldLeavesTheStore(t *testing.T) {
 	ctx, cancel := context.WithCancel(w.ctx)
 	ended, told := make(chan error, 1), make(chan Notice)
 	go func() {
-		ended <- w.Tell(ctx, func(_ context.Context, n Notice) (bool, error) { told <- n; return false, nil })
+		ended <- w.SendNotices(ctx, func(_ context.Context, n Notice) (bool, error) { told <- n; return false, nil })
 	}()
 	if n := <-told; n.Kind != CertificateSuccessor || n.Database != "orders" {
 		t.Errorf("got %+v", n)

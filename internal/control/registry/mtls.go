@@ -13,7 +13,7 @@ import (
 func (r *Registry) EnableMTLS(ctx context.Context, by Actor, db string) (Database, error) {
 	return r.change(ctx, by, db, func(c *change) error {
 		if c.enabled() == nil {
-			return refuse(Conflict, "database %s has mutual TLS already (%s)", c.db.Name, c.db.MTLS.Status)
+			return newError(Conflict, "database %s has mutual TLS already (%s)", c.db.Name, c.db.MTLS.Status)
 		}
 		a, err := c.active()
 		if err != nil {
@@ -44,7 +44,7 @@ func (r *Registry) EnableMTLS(ctx context.Context, by Actor, db string) (Databas
 func (r *Registry) DisableMTLS(ctx context.Context, by Actor, db string) (Database, error) {
 	return r.change(ctx, by, db, func(c *change) error {
 		if c.db.MTLS == nil {
-			return refuse(NotFound, "database %s has no mutual TLS", c.db.Name)
+			return newError(NotFound, "database %s has no mutual TLS", c.db.Name)
 		}
 		if c.db.MTLS.Status == Deprovisioning {
 			return errUnchanged

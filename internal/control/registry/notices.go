@@ -64,8 +64,8 @@ func (r *Registry) Notices(ctx context.Context) ([]Notice, error) {
 // giveUpAfter is how often telling is tried: with waits that double from a minute to a day, some two weeks.
 const giveUpAfter = 24
 
-// Told says how telling a notice went: nil, it was told; otherwise it is tried again later, unless that is pointless.
-func (r *Registry) Told(ctx context.Context, n Notice, problem error, pointless bool) error {
+// MarkSent says how telling a notice went: nil, it was told; otherwise it is tried again later, unless that is pointless.
+func (r *Registry) MarkSent(ctx context.Context, n Notice, problem error, pointless bool) error {
 	key := keyNotices + n.ID
 	tx, now := new(store.Tx), r.now()
 	n.Attempts++

@@ -63,7 +63,7 @@ func (r *Registry) Policy(ctx context.Context, databaseID string) (policysync.Po
 // render makes the policy of a document.
 func (r *Registry) render(ctx context.Context, db Database) (policysync.Policy, error) {
 	if db.Generation == 0 || db.Server == nil {
-		return policysync.Policy{}, refuse(NotFound, "database %s has no policy; create its mutual TLS first", db.Name)
+		return policysync.Policy{}, newError(NotFound, "database %s has no policy; create its mutual TLS first", db.Name)
 	}
 	files := make(map[string][]byte)
 	add := func(stem, extension string, content []byte) (name string) {

@@ -13,13 +13,13 @@ import (
 	"pgmtls-proxy/internal/control/store"
 )
 
-// Due does everything whose time has come: certificates that end get successors, those whose time is over are
+// Reconcile does everything whose time has come: certificates that end get successors, those whose time is over are
 // disabled, rules run out, revocation lists are signed anew, and databases follow their space's authorities. It gives
 // the time at which it should be called again if nothing changes before; call it at least every few minutes, since
 // changes may bring that forward. One caller at a time suffices ([store.Store.Lead]); several do no harm.
 //
 // What fails for one database or one authority does not keep the others waiting: the error tells of all.
-func (r *Registry) Due(ctx context.Context) (next time.Time, err error) {
+func (r *Registry) Reconcile(ctx context.Context) (next time.Time, err error) {
 	now := r.now()
 	next = now.Add(time.Hour)
 	soon := now.Add(time.Minute)

@@ -106,7 +106,7 @@ type Registry struct {
 	pruned  time.Time // when old things were last dropped
 }
 
-// New makes a registry. It does nothing by itself: see [Registry.Due] for what must be called.
+// New makes a registry. It does nothing by itself: see [Registry.Reconcile] for what must be called.
 func New(o Options) *Registry {
 	r := &Registry{
 		store: o.Store, ring: o.Ring, clock: o.Now, log: o.Log,
@@ -171,7 +171,7 @@ func (r *Registry) change(ctx context.Context, by Actor, nameOrID string, f func
 		if err := f(c); err != nil {
 			return err
 		}
-		c.settle()
+		c.advance()
 		if err := c.auditSettled(); err != nil {
 			return err
 		}
@@ -182,7 +182,7 @@ func (r *Registry) change(ctx context.Context, by Actor, nameOrID string, f func
 		}
 		db.revision, err = r.store.Commit(ctx, c.tx)
 		if errors.Is(err, store.ErrTooLarge) {
-			return refuse(Conflict, "this is more than one change can hold; the authorities of space %s have too many revoked certificates: rotate and retire them, and it goes on with an empty list", db.Space)
+			return newError(Conflict, "this is more than one change can hold; the authorities of space %s have too many revoked certificates: rotate and retire them, and it goes on with an empty list", db.Space)
 		}
 		if err != nil {
 			return err
@@ -223,7 +223,7 @@ func (r *Registry) attempt(ctx context.Context, f func() error) error {
 			return ctx.Err()
 		}
 	}
-	return refuse(Unavailable, "too many changes at the same time; try again")
+	return newError(Unavailable, "too many changes at the same time; try again")
 }
 
 // newPolicy counts the policy that this change makes, once, and gives its generation.
@@ -295,7 +295,7 @@ func (r *Registry) load(ctx context.Context, id string) (Database, error) {
 }
 
 func noDatabase(nameOrID string) error {
-	return refuse(NotFound, "there is no database %s", shown(nameOrID))
+	return newError(NotFound, "there is no database %s", shown(nameOrID))
 }
 
 // databaseID finds a database by its name or its id.

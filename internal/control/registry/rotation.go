@@ -56,7 +56,7 @@ func (r *Registry) ImportCA(ctx context.Context, by Actor, space string, importe
 		err = ca.CheckValid(r.now())
 	}
 	if err != nil {
-		return Authority{}, refuse(InvalidParams, "%s", err)
+		return Authority{}, newError(InvalidParams, "%s", err)
 	}
 	return r.replaceCA(ctx, by, space, replacement{ca: ca, external: true, action: "ca.import"})
 }
@@ -79,7 +79,7 @@ func (r *Registry) replaceCA(ctx context.Context, by Actor, space string, with r
 		for i := range list {
 			old := &list[i]
 			if old.State != RetiredCA && old.CertificatePEM == string(with.ca.CertificatePEM()) {
-				return refuse(Conflict, "space %s has this authority already: %s", space, old.ID)
+				return newError(Conflict, "space %s has this authority already: %s", space, old.ID)
 			}
 			if old.State == ActiveCA {
 				old.State, old.UpdatedAt = RetiringCA, now
@@ -107,7 +107,7 @@ func (r *Registry) replaceCA(ctx context.Context, by Actor, space string, with r
 }
 
 // followSpace brings the databases of a space up to date with its authorities. What it leaves undone because it was
-// interrupted is found by [Registry.Due].
+// interrupted is found by [Registry.Reconcile].
 func (r *Registry) followSpace(ctx context.Context, space string) error {
 	list, err := r.Databases(ctx)
 	if err != nil {
@@ -141,14 +141,14 @@ func (r *Registry) RetireCA(ctx context.Context, by Actor, space, id string, for
 		}
 		i := slices.IndexFunc(list, func(a Authority) bool { return a.ID == id })
 		if i < 0 {
-			return refuse(NotFound, "space %s has no authority %s", space, shown(id))
+			return newError(NotFound, "space %s has no authority %s", space, shown(id))
 		}
 		retired = list[i]
 		switch retired.State {
 		case RetiredCA:
 			return nil
 		case ActiveCA:
-			return refuse(Conflict, "authority %s signs for space %s; rotate first, then retire it", id, space)
+			return newError(Conflict, "authority %s signs for space %s; rotate first, then retire it", id, space)
 		}
 		if !force {
 			if err := r.refuseUsed(ctx, space, id); err != nil {
@@ -194,7 +194,7 @@ func (r *Registry) refuseUsed(ctx context.Context, space, id string) error {
 	if len(used) > 5 {
 		used, rest = used[:5], fmt.Sprintf(" and %d more", len(used)-5)
 	}
-	return refuse(Conflict, "authority %s is still used, as far as the proxies have seen, by %s%s; let their owners change to the successors, delete what nobody uses, or force it", id, strings.Join(used, ", "), rest)
+	return newError(Conflict, "authority %s is still used, as far as the proxies have seen, by %s%s; let their owners change to the successors, delete what nobody uses, or force it", id, strings.Join(used, ", "), rest)
 }
 
 // CAUsers gives every certificate that hangs on an authority, by database.

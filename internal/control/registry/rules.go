@@ -23,7 +23,7 @@ type NewRule struct {
 func (r *Registry) CreateRule(ctx context.Context, by Actor, db string, n NewRule) (Rule, error) {
 	prefix, err := config.ParseCIDR(n.CIDR)
 	if err != nil {
-		return Rule{}, refuse(InvalidParams, "cidr: %s", err)
+		return Rule{}, newError(InvalidParams, "cidr: %s", err)
 	}
 	if err := checkText("description", n.Description, maxDescription); err != nil {
 		return Rule{}, err
@@ -34,7 +34,7 @@ func (r *Registry) CreateRule(ctx context.Context, by Actor, db string, n NewRul
 			return err
 		}
 		if !n.ExpiresAt.IsZero() && !n.ExpiresAt.After(c.now) {
-			return refuse(InvalidParams, "expires_at %s has passed; give a time to come, or none", n.ExpiresAt.Format(time.RFC3339))
+			return newError(InvalidParams, "expires_at %s has passed; give a time to come, or none", n.ExpiresAt.Format(time.RFC3339))
 		}
 		live := 0
 		for _, rule := range c.db.Rules {
@@ -42,11 +42,11 @@ func (r *Registry) CreateRule(ctx context.Context, by Actor, db string, n NewRul
 				continue
 			}
 			if live++; rule.CIDR == prefix.String() {
-				return refuse(InvalidParams, "cidr: %s has a rule already: %s", rule.CIDR, rule.ID)
+				return newError(InvalidParams, "cidr: %s has a rule already: %s", rule.CIDR, rule.ID)
 			}
 		}
 		if live >= MaxRules {
-			return refuse(InvalidParams, "database %s has %d IP rules, and %d is the most; delete one, or join neighbouring networks into one", c.db.Name, live, MaxRules)
+			return newError(InvalidParams, "database %s has %d IP rules, and %d is the most; delete one, or join neighbouring networks into one", c.db.Name, live, MaxRules)
 		}
 		rule := Rule{ID: newID(), CIDR: prefix.String(), Description: n.Description, Status: Authorizing, Generation: c.newPolicy(),
 			CreatedAt: c.now, UpdatedAt: c.now, ExpiresAt: n.ExpiresAt.UTC().Truncate(time.Second)}
@@ -113,5 +113,5 @@ func (db *Database) rule(id string) *Rule {
 }
 
 func noRule(db, id string) error {
-	return refuse(NotFound, "database %s has no IP rule %s", db, shown(id))
+	return newError(NotFound, "database %s has no IP rule %s", db, shown(id))
 }

@@ -218,7 +218,7 @@ func TestAuthorityWhoseKeyIsLostHoldsUpNobodyElse(t *testing.T) {
 	w.done(w.store.Commit(w.ctx, new(store.Tx).Delete(keySigners+lost.ID)))
 
 	w.at = w.at.Add(16 * day) // both revocation lists are half over
-	next, err := w.Due(w.ctx)
+	next, err := w.Reconcile(w.ctx)
 	if err == nil || !strings.Contains(err.Error(), lost.ID) {
 		t.Errorf("next due at %s, error %v", next, err)
 	}
@@ -255,7 +255,7 @@ func TestNoticeIsTriedAgainUntilItWasTold(t *testing.T) {
 	if err != nil || len(notices) != 1 {
 		t.Fatalf("got %+v, %v", notices, err)
 	}
-	w.done(nil, w.Told(w.ctx, notices[0], context.DeadlineExceeded, false))
+	w.done(nil, w.MarkSent(w.ctx, notices[0], context.DeadlineExceeded, false))
 	if again, err := w.Notices(w.ctx); err != nil || len(again) != 0 {
 		t.Errorf("a notice is tried again at once: %+v, %v", again, err)
 	}
@@ -264,7 +264,7 @@ func TestNoticeIsTriedAgainUntilItWasTold(t *testing.T) {
 	if err != nil || len(notices) != 1 || notices[0].Attempts != 1 {
 		t.Fatalf("got %+v, %v", notices, err)
 	}
-	w.done(nil, w.Told(w.ctx, notices[0], nil, false))
+	w.done(nil, w.MarkSent(w.ctx, notices[0], nil, false))
 	w.at = w.at.Add(day)
 	if again, err := w.Notices(w.ctx); err != nil || len(again) != 0 || !slices.Contains(w.actions(), "notice.sent") {
 		t.Errorf("told, and tried again: %+v, %v", again, err)

@@ -42,7 +42,7 @@ type Place struct {
 
 // proxy is one of them.
 type proxy struct {
-	keeper   *policy.Keeper
+	keeper   *policy.Reloader
 	sessions *session.Server
 	admin    *admin.Server
 	socket   string
@@ -95,7 +95,7 @@ func newProxy(place Place) (*proxy, error) {
 	log := zerolog.Nop()
 	p := &proxy{socket: place.Socket}
 	p.sessions = session.New(session.Config{Policy: live, Metrics: metrics.New(registry, metrics.Process{Version: "stand-in"}), Log: log, MaxSessions: 1})
-	p.keeper = &policy.Keeper{Dir: place.Dir, Live: live, Builder: policy.Builder{Backend: target, MinVersion: tls.VersionTLS12},
+	p.keeper = &policy.Reloader{Dir: place.Dir, Live: live, Builder: policy.Builder{Backend: target, MinVersion: tls.VersionTLS12},
 		Log: log, OnApplied: p.sessions.PolicyChanged}
 	p.admin = &admin.Server{Policy: live, Sessions: p.sessions, Try: p.keeper.Try, Metrics: registry, Version: "stand-in", Started: time.Now(), Log: log}
 	p.admin.SetPhase(admin.Serving)

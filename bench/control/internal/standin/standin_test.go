@@ -45,7 +45,7 @@ func TestCourierTakesAStandInForAProxy(t *testing.T) {
 	began := time.Now()
 	policies := newPolicies(t)
 	for i, place := range places[:2] {
-		courier := policysync.Courier{Database: "orders", Dir: place.Dir, Admin: config.Address{Network: "unix", Address: place.Socket}}
+		courier := policysync.Publisher{Database: "orders", Dir: place.Dir, Admin: config.Address{Network: "unix", Address: place.Socket}}
 		for generation := range int64(3) {
 			before := time.Now()
 			if _, err := courier.Publish(ctx, policies.of(generation+1)); err != nil {
