@@ -153,7 +153,7 @@ func newAgent(o Options, kept *state, self identity) (*agent, error) {
 		return nil, err
 	}
 	a.route = &policysync.Syncer{
-		Publisher:      &policysync.Publisher{Database: self.Database, Dir: o.PolicyDir, Admin: o.Admin, TakeOver: o.TakeOver},
+		Publisher:    &policysync.Publisher{Database: self.Database, Dir: o.PolicyDir, Admin: o.Admin, TakeOver: o.TakeOver},
 		Report:       a.report,
 		ObserveEvery: o.ObserveEvery,
 		Log:          a.log,

@@ -163,8 +163,8 @@ func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry
 	ctx, stop := context.WithCancel(ctx)
 	r := &running{at: p, stop: stop, done: make(chan struct{}), route: &policysync.Syncer{
 		Publisher: &policysync.Publisher{Database: db.ID, Dir: dir, Admin: admin},
-		Report:  report,
-		Log:     log,
+		Report:    report,
+		Log:       log,
 	}}
 	d.group.Go(func() {
 		defer close(r.done)
