@@ -49,9 +49,10 @@ var table = map[string]room{
 
 // controlLayers orders the packages of internal/control: a package may import those of the lines above its own.
 var controlLayers = [][]string{
-	{"seal", "store", "authority", "notify", "policysync"},
-	{"registry", "api"},
-	{"access", "dispatch", "apiclient"},
+	{"seal", "store", "authority", "notify", "api"},
+	{"policysync", "apiclient"},
+	{"registry"},
+	{"access", "dispatch"},
 	{"apiserver", "agent", "cli"},
 }
 

@@ -25,7 +25,7 @@ func TestAnAgentEnrolsOnceAndDelivers(t *testing.T) {
 	s.lies(t, 1)
 	c.offer(press.policy(t, 2))
 	s.lies(t, 2)
-	c.told(t, "of generation 2", func(r policysync.Report) bool { return r.OnDisk == 2 })
+	c.told(t, "of generation 2", func(r api.Report) bool { return r.OnDisk == 2 })
 	must(t, stop())
 
 	must(t, filepath.WalkDir(s.StateDir, func(path string, d fs.DirEntry, err error) error {
@@ -57,10 +57,10 @@ func TestAnAgentServesItsOwnDatabaseOnly(t *testing.T) {
 	s.start(t)
 	other := press.policy(t, 7)
 	other.Database = "another"
-	other.Files[policysync.PolicyFile] = []byte(strings.Replace(string(other.Files[policysync.PolicyFile]), database, "another", 1))
-	must(t, other.Check())
+	other.Files[api.PolicyFile] = []byte(strings.Replace(string(other.Files[api.PolicyFile]), database, "another", 1))
+	must(t, policysync.Check(other))
 	c.offer(other)
-	c.told(t, "of the refused policy", func(r policysync.Report) bool { return strings.Contains(r.Error, "of database another") })
+	c.told(t, "of the refused policy", func(r api.Report) bool { return strings.Contains(r.Error, "of database another") })
 	torn := press.policy(t, 8)
 	for name, content := range torn.Files {
 		if strings.HasSuffix(name, ".key") {
@@ -68,7 +68,7 @@ func TestAnAgentServesItsOwnDatabaseOnly(t *testing.T) {
 		}
 	}
 	c.offer(torn)
-	c.told(t, "of the torn policy", func(r policysync.Report) bool { return strings.Contains(r.Error, "not the name of its content") })
+	c.told(t, "of the torn policy", func(r api.Report) bool { return strings.Contains(r.Error, "not the name of its content") })
 	if generation, err := readWhole(s.PolicyDir); generation != 0 || err != nil {
 		t.Errorf("generation %d lies there: %v", generation, err)
 	}
@@ -88,10 +88,10 @@ func TestAnOlderGenerationIsNeverDelivered(t *testing.T) {
 	s.Admin.Address += ".again"        // its reports can be told from those of before
 	c.offer(press.policy(t, 4))
 	stop = s.start(t)
-	c.told(t, "of what it has had", func(r policysync.Report) bool {
+	c.told(t, "of what it has had", func(r api.Report) bool {
 		return r.OnDisk == 5 && strings.Contains(r.Error, s.Admin.Address)
 	})
-	if _, err := os.Stat(filepath.Join(s.PolicyDir, policysync.PolicyFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(s.PolicyDir, api.PolicyFile)); err == nil {
 		t.Error("the older policy is in place")
 	}
 	if !strings.Contains(s.log.String(), "older policy") {
@@ -111,7 +111,7 @@ func TestAnAgentCatchesUpAfterTheControlPlaneWasAway(t *testing.T) {
 	s.lies(t, 1)
 	for generation := int64(2); generation < 5; generation++ {
 		c.gate.set(true)
-		path := filepath.Join(s.PolicyDir, policysync.PolicyFile)
+		path := filepath.Join(s.PolicyDir, api.PolicyFile)
 		must(t, os.WriteFile(path, []byte("ip_rules: []\n"), 0o644))
 		must(t, os.Remove(path)) // somebody edits, and the control plane is not there
 		s.lies(t, generation-1)
@@ -119,7 +119,7 @@ func TestAnAgentCatchesUpAfterTheControlPlaneWasAway(t *testing.T) {
 		c.gate.set(false)
 		s.lies(t, generation)
 	}
-	c.told(t, "of the last generation", func(r policysync.Report) bool { return r.OnDisk == 4 })
+	c.told(t, "of the last generation", func(r api.Report) bool { return r.OnDisk == 4 })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if first := c.has[0]; first.Generation != 0 {
@@ -136,7 +136,7 @@ func TestAControlPlaneThatComesBackIsToldWhatTheProxyHas(t *testing.T) {
 	s.start(t)
 	c.offer(press.policy(t, 1))
 	s.lies(t, 1)
-	c.told(t, "of generation 1", func(r policysync.Report) bool { return r.OnDisk == 1 })
+	c.told(t, "of generation 1", func(r api.Report) bool { return r.OnDisk == 1 })
 	eventually(t, func() error { // no report is on its way
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -148,7 +148,7 @@ func TestAControlPlaneThatComesBackIsToldWhatTheProxyHas(t *testing.T) {
 	c.gate.set(true)
 	c.set(func(c *control) { c.reports = nil }) // restored, so to say
 	c.gate.set(false)
-	c.told(t, "of what it has", func(r policysync.Report) bool { return r.OnDisk == 1 })
+	c.told(t, "of what it has", func(r api.Report) bool { return r.OnDisk == 1 })
 }
 
 func TestAQuestionIsAnswered(t *testing.T) {
@@ -217,9 +217,9 @@ func TestADamagedStateIsNotGuessedAt(t *testing.T) {
 }
 
 func TestWhatIsToBeReportedFits(t *testing.T) {
-	r := policysync.Report{Error: strings.Repeat("ä", 4096), Ended: map[string]int{strings.Repeat("x", 65): 1, "revoked": 2}, Certificates: map[string]policysync.Usage{}}
+	r := api.Report{Error: strings.Repeat("ä", 4096), Ended: map[string]int{strings.Repeat("x", 65): 1, "revoked": 2}, Certificates: map[string]api.Usage{}}
 	for i := range 3000 {
-		r.Certificates[fmt.Sprintf("%04x", i)] = policysync.Usage{Sessions: i}
+		r.Certificates[fmt.Sprintf("%04x", i)] = api.Usage{Sessions: i}
 	}
 	got := bounded(r)
 	text, err := json.Marshal(got)

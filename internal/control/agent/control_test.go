@@ -22,7 +22,6 @@ import (
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/apiclient"
-	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -41,14 +40,14 @@ type control struct {
 	next     string        // renewed, not yet used
 	refuse   bool          // renewed certificates do not work
 	life     time.Duration // until a certificate is to be renewed
-	policy   *policysync.Policy
+	policy   *api.Policy
 	stubborn bool // sends the policy whatever the agent has
 	question *api.Question
 	hostile  func(w http.ResponseWriter) // instead of the next stream
 	enrolled int
 	renewed  int
 	has      []apiclient.Has // of the streams
-	reports  []policysync.Report
+	reports  []api.Report
 	answers  []api.Answer
 }
 
@@ -136,7 +135,7 @@ func (c *control) set(change func(c *control)) {
 }
 
 // offer is the policy of now.
-func (c *control) offer(p policysync.Policy) { c.set(func(c *control) { c.policy = &p }) }
+func (c *control) offer(p api.Policy) { c.set(func(c *control) { c.policy = &p }) }
 
 func (c *control) fail(w http.ResponseWriter, id string) {
 	w.WriteHeader(api.StatusOf(id))
@@ -227,7 +226,7 @@ func (c *control) ofAgent(next http.HandlerFunc) http.HandlerFunc {
 }
 
 func (c *control) report(w http.ResponseWriter, r *http.Request) {
-	var report policysync.Report
+	var report api.Report
 	if err := json.NewDecoder(r.Body).Decode(&report); err != nil {
 		c.fail(w, api.BadRequest)
 		return
@@ -267,7 +266,7 @@ func (c *control) stream(w http.ResponseWriter, r *http.Request) {
 	if out.Encode(api.StreamLine{Heartbeat: &api.Heartbeat{At: time.Now()}}) != nil {
 		return
 	}
-	var sent *policysync.Policy
+	var sent *api.Policy
 	asked := ""
 	for {
 		if http.NewResponseController(w).Flush() != nil {
@@ -302,7 +301,7 @@ func (c *control) stream(w http.ResponseWriter, r *http.Request) {
 }
 
 // told waits for a report that fits.
-func (c *control) told(t *testing.T, what string, fits func(policysync.Report) bool) {
+func (c *control) told(t *testing.T, what string, fits func(api.Report) bool) {
 	t.Helper()
 	eventually(t, func() error {
 		c.mu.Lock()

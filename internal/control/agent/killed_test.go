@@ -15,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/config"
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/api"
 )
 
 // victim is the environment's name for the file with the options of the agent that is killed.
@@ -80,7 +80,7 @@ func TestAKilledAgentLeavesWholePoliciesAndGoesOn(t *testing.T) {
 	process := s.spawn(t)
 	c.offer(press.policy(t, 1))
 	s.lies(t, 1) // the token is used, and what came of it is kept
-	policies, other := []policysync.Policy{}, newPress(t)
+	policies, other := []api.Policy{}, newPress(t)
 	for generation := int64(2); generation <= changes; generation += 2 { // every file differs from one to the next
 		policies = append(policies, other.policy(t, generation), press.policy(t, generation+1))
 	}

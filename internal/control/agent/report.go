@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 // Bounds of what the control plane takes in a report.
@@ -22,7 +21,7 @@ const (
 )
 
 // report tells the control plane what the proxy says.
-func (a *agent) report(ctx context.Context, r policysync.Report) error {
+func (a *agent) report(ctx context.Context, r api.Report) error {
 	a.mu.Lock()
 	client := a.client
 	if a.behind {
@@ -42,7 +41,7 @@ func (a *agent) report(ctx context.Context, r policysync.Report) error {
 }
 
 // bounded takes out of a report what would be refused.
-func bounded(r policysync.Report) policysync.Report {
+func bounded(r api.Report) api.Report {
 	r.Error, r.Drift, r.ProxyVersion = cut(r.Error, maxSaid), cut(r.Drift, maxSaid), cut(r.ProxyVersion, maxVersion)
 	r.Ended = maps.Clone(r.Ended)
 	maps.DeleteFunc(r.Ended, func(reason string, _ int) bool { return len(reason) > maxName })
@@ -53,7 +52,7 @@ func bounded(r policysync.Report) policysync.Report {
 		serials := slices.SortedFunc(maps.Keys(r.Certificates), func(x, y string) int {
 			return cmp.Or(r.Certificates[y].LastSeen.Compare(r.Certificates[x].LastSeen), cmp.Compare(x, y))
 		})
-		seen := make(map[string]policysync.Usage, maxCertificates)
+		seen := make(map[string]api.Usage, maxCertificates)
 		for _, serial := range serials[:maxCertificates] {
 			seen[serial] = r.Certificates[serial]
 		}

@@ -136,8 +136,8 @@ func (a *agent) connection(cut context.CancelFunc) (*apiclient.Client, apiclient
 }
 
 // take gives a policy to the route, if it is one to deliver.
-func (a *agent) take(p policysync.Policy) (taken bool) {
-	err := p.Check()
+func (a *agent) take(p api.Policy) (taken bool) {
+	err := policysync.Check(p)
 	if err == nil && p.Database != a.self.Database {
 		err = fmt.Errorf("it is of database %s, and this agent serves %s", p.Database, a.self.Database)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
@@ -65,7 +66,7 @@ func newPress(t testing.TB) *press {
 }
 
 // policy is one of a generation, whose rule has the generation in it.
-func (s *press) policy(t testing.TB, generation int64) policysync.Policy {
+func (s *press) policy(t testing.TB, generation int64) api.Policy {
 	t.Helper()
 	ca := policysync.FileName("client-ca", "pem", s.ca.PEM())
 	crt, key := policysync.FileName("server", "crt", s.server.CertPEM), policysync.FileName("server", "key", s.server.KeyPEM)
@@ -76,9 +77,9 @@ func (s *press) policy(t testing.TB, generation int64) policysync.Policy {
 		"ip_rules":     []any{map[string]any{"id": fmt.Sprintf("rule-%d", generation), "cidr": "127.0.0.0/8"}},
 	})
 	must(t, err)
-	return policysync.Policy{Database: database, Generation: generation, Files: map[string][]byte{
-		policysync.PolicyFile: append([]byte(policysync.Header(database, generation)), text...),
-		ca:                    s.ca.PEM(), crt: s.server.CertPEM, key: s.server.KeyPEM,
+	return api.Policy{Database: database, Generation: generation, Files: map[string][]byte{
+		api.PolicyFile: append([]byte(policysync.Header(database, generation)), text...),
+		ca:             s.ca.PEM(), crt: s.server.CertPEM, key: s.server.KeyPEM,
 	}}
 }
 
@@ -165,7 +166,7 @@ func (s *site) lies(t *testing.T, generation int64) {
 // behind it. The generation is 0 when there is none.
 func readWhole(dir string) (generation int64, err error) {
 	for range 1000 {
-		first, err := os.ReadFile(filepath.Join(dir, policysync.PolicyFile))
+		first, err := os.ReadFile(filepath.Join(dir, api.PolicyFile))
 		if errors.Is(err, fs.ErrNotExist) {
 			return 0, nil
 		}
@@ -173,7 +174,7 @@ func readWhole(dir string) (generation int64, err error) {
 			return 0, err
 		}
 		p, wrong := readPolicy(dir, first)
-		again, err := os.ReadFile(filepath.Join(dir, policysync.PolicyFile))
+		again, err := os.ReadFile(filepath.Join(dir, api.PolicyFile))
 		if err != nil {
 			return 0, err
 		}
@@ -184,10 +185,10 @@ func readWhole(dir string) (generation int64, err error) {
 	return 0, errors.New("policy.yaml keeps changing")
 }
 
-func readPolicy(dir string, text []byte) (policysync.Policy, error) {
-	p := policysync.Policy{Files: map[string][]byte{policysync.PolicyFile: text}}
+func readPolicy(dir string, text []byte) (api.Policy, error) {
+	p := api.Policy{Files: map[string][]byte{api.PolicyFile: text}}
 	p.Database, p.Generation, _ = policysync.ParseHeader(text)
-	parsed, err := config.ParsePolicy(policysync.PolicyFile, text)
+	parsed, err := config.ParsePolicy(api.PolicyFile, text)
 	if err != nil {
 		return p, err
 	}
@@ -203,5 +204,5 @@ func readPolicy(dir string, text []byte) (policysync.Policy, error) {
 			return p, err
 		}
 	}
-	return p, p.Check()
+	return p, policysync.Check(p)
 }

@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"time"
-
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 // Certify asks for an agent's client certificate: with the one-time token as Bearer to enrol, with the present
@@ -28,21 +26,21 @@ type Certified struct {
 // StreamLine is one line of the agents' stream. Exactly one field is there. A line that a newer server sends and that
 // has none of them is to be skipped.
 type StreamLine struct {
-	Policy    *policysync.Policy `json:"policy,omitempty"`
-	Question  *Question          `json:"question,omitempty"`
-	Heartbeat *Heartbeat         `json:"heartbeat,omitempty"`
+	Policy    *Policy    `json:"policy,omitempty"`
+	Question  *Question  `json:"question,omitempty"`
+	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
 }
 
 // Question asks what a policy would do. The answer goes to /v1/agent/answers/{id}.
 type Question struct {
-	ID     string            `json:"id"`
-	Policy policysync.Policy `json:"policy"`
+	ID     string `json:"id"`
+	Policy Policy `json:"policy"`
 }
 
 // Answer is the agent's. Exactly one field is there.
 type Answer struct {
-	Effect *policysync.Effect `json:"effect,omitempty"`
-	Error  string             `json:"error,omitempty"`
+	Effect *Effect `json:"effect,omitempty"`
+	Error  string  `json:"error,omitempty"`
 }
 
 // Heartbeat comes every [HeartbeatEvery], whatever else does.
@@ -55,10 +53,10 @@ const (
 	SilenceBound   = 35 * time.Second // with no line for so long a client takes the stream for dead
 )
 
-// Digest tells two policies apart: the SHA-256 of [policysync.PolicyFile], in hex. That file names all others by what is
+// Digest tells two policies apart: the SHA-256 of [PolicyFile], in hex. That file names all others by what is
 // in them. Empty without it.
-func Digest(policy policysync.Policy) string {
-	text, ok := policy.Files[policysync.PolicyFile]
+func Digest(policy Policy) string {
+	text, ok := policy.Files[PolicyFile]
 	if !ok {
 		return ""
 	}

@@ -2,8 +2,6 @@ package api
 
 import (
 	"time"
-
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 // The states of mutual TLS, of a rule and of a certificate. All but Deauthorizing are Heroku's words.
@@ -60,9 +58,9 @@ type RuleDryRun struct {
 
 // ProxyEffect is one proxy's answer to a dry run. Exactly one of Effect and Error is there.
 type ProxyEffect struct {
-	Proxy  string             `json:"proxy"`
-	Effect *policysync.Effect `json:"effect,omitempty"`
-	Error  string             `json:"error,omitempty"` // why there is no answer
+	Proxy  string  `json:"proxy"`
+	Effect *Effect `json:"effect,omitempty"`
+	Error  string  `json:"error,omitempty"` // why there is no answer
 }
 
 // Certificate is a client certificate.

@@ -11,7 +11,6 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 func document(t *testing.T) *openapi3.T {
@@ -33,15 +32,15 @@ func TestTheDescriptionIsValid(t *testing.T) {
 // values holds each schema's Go type.
 var values = map[string]any{
 	"Error": api.Error{}, "TLSEndpoint": api.TLSEndpoint{}, "Rule": api.Rule{}, "NewRule": api.NewRule{},
-	"RuleDryRun": api.RuleDryRun{}, "Effect": policysync.Effect{}, "CertificateWithKey": api.Certificate{},
+	"RuleDryRun": api.RuleDryRun{}, "Effect": api.Effect{}, "CertificateWithKey": api.Certificate{},
 	"NewCertificate": api.NewCertificate{}, "CertificateFiles": api.CertificateFiles{}, "Database": api.Database{},
 	"Proxy": api.Proxy{}, "NewDatabase": api.NewDatabase{}, "NewProxy": api.NewProxy{},
 	"Acknowledgements": api.Acknowledgements{}, "Connection": api.Connection{}, "Authority": api.Authority{},
 	"CAUser": api.CAUser{}, "ImportCA": api.ImportCA{}, "Token": api.Token{}, "NewToken": api.NewToken{},
 	"Agent": api.Agent{}, "NewEnrolment": api.NewEnrolment{}, "Enrolment": api.Enrolment{}, "Record": api.Record{},
 	"Audit": api.Audit{}, "Health": api.Health{}, "Version": api.Version{}, "Certify": api.Certify{},
-	"Certified": api.Certified{}, "Policy": policysync.Policy{}, "StreamLine": api.StreamLine{},
-	"Report": policysync.Report{}, "Answer": api.Answer{},
+	"Certified": api.Certified{}, "Policy": api.Policy{}, "StreamLine": api.StreamLine{},
+	"Report": api.Report{}, "Answer": api.Answer{},
 }
 
 // noGoType are schemas without one: Certificate is CertificateWithKey without the keys.

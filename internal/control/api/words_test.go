@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 func TestURLsSayWhereAndHow(t *testing.T) {
@@ -34,12 +33,12 @@ func TestURLsSayWhereAndHow(t *testing.T) {
 }
 
 func TestDigestIsOfThePolicyFile(t *testing.T) {
-	policy := policysync.Policy{Files: map[string][]byte{policysync.PolicyFile: []byte("abc"), "server.key": []byte("x")}}
+	policy := api.Policy{Files: map[string][]byte{api.PolicyFile: []byte("abc"), "server.key": []byte("x")}}
 	// FIPS 180-2, B.1
 	if got := api.Digest(policy); got != "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" {
 		t.Errorf("digest %s", got)
 	}
-	if got := api.Digest(policysync.Policy{}); got != "" {
+	if got := api.Digest(api.Policy{}); got != "" {
 		t.Errorf("no policy has the digest %q", got)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"strconv"
 
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 // Enroll gets an agent's first certificate. The client's token is the one-time token.
@@ -27,7 +26,7 @@ func (c *Client) Renew(ctx context.Context, request api.Certify) (api.Certified,
 }
 
 // Report says what the agent's proxy says of itself.
-func (c *Client) Report(ctx context.Context, report policysync.Report) error {
+func (c *Client) Report(ctx context.Context, report api.Report) error {
 	return c.do(ctx, call{method: http.MethodPost, path: path("v1", "agent", "reports"), body: report})
 }
 

@@ -18,7 +18,6 @@ import (
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/apiclient"
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 func silent() *log.Logger { return log.New(io.Discard, "", 0) }
@@ -96,10 +95,10 @@ var calls = map[string]func(context.Context, *apiclient.Client) error{
 		return nil
 	},
 	"report": func(ctx context.Context, c *apiclient.Client) error {
-		return c.Report(ctx, policysync.Report{Applied: 1, AppliedAt: moment, Certificates: map[string]policysync.Usage{"0a": {Sessions: 1}}})
+		return c.Report(ctx, api.Report{Applied: 1, AppliedAt: moment, Certificates: map[string]api.Usage{"0a": {Sessions: 1}}})
 	},
 	"answer": func(ctx context.Context, c *apiclient.Client) error {
-		return c.Answer(ctx, "q", api.Answer{Effect: &policysync.Effect{OK: true, Sessions: []policysync.Session{{Connection: "c"}}}})
+		return c.Answer(ctx, "q", api.Answer{Effect: &api.Effect{OK: true, Sessions: []api.Session{{Connection: "c"}}}})
 	},
 }
 

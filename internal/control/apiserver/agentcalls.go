@@ -5,7 +5,6 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/control/registry"
 )
 
@@ -46,7 +45,7 @@ func (c *call) answerCertified(action string, certified access.Certified) error 
 
 // takeReport passes on what a proxy says of itself. For which proxy it speaks, the agent's certificate says.
 func takeReport(c *call) error {
-	var report policysync.Report
+	var report api.Report
 	if err := c.read(&report); err != nil {
 		return err
 	}
@@ -69,7 +68,7 @@ const (
 	maxSaid         = 4096
 )
 
-func checkReport(r policysync.Report) error {
+func checkReport(r api.Report) error {
 	switch {
 	case r.Applied < 0 || r.InForce < 0 || r.Kept < 0:
 		return invalid("a report counts from 0")

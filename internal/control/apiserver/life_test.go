@@ -9,7 +9,6 @@ import (
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/authority"
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 // The whole life of a database over HTTP. Each answer is held against the OpenAPI file, and in the end every route
@@ -265,8 +264,8 @@ func (p *plane) lifeOfAgents(t *testing.T) {
 
 	lines := p.open(edge.client, "/v1/agent/stream")
 	policy := lines.policy(t)
-	p.must(204, ask{method: "POST", path: "/v1/agent/reports", client: edge.client, body: policysync.Report{Applied: policy.Generation, InForce: policy.Generation}}, nil)
-	p.refused(422, api.InvalidParams, ask{method: "POST", path: "/v1/agent/reports", client: edge.client, body: policysync.Report{Applied: -1}})
+	p.must(204, ask{method: "POST", path: "/v1/agent/reports", client: edge.client, body: api.Report{Applied: policy.Generation, InForce: policy.Generation}}, nil)
+	p.refused(422, api.InvalidParams, ask{method: "POST", path: "/v1/agent/reports", client: edge.client, body: api.Report{Applied: -1}})
 	p.refused(401, api.Unauthorized, ask{method: "GET", path: "/v1/agent/stream"})
 
 	var rules []api.Rule
@@ -275,7 +274,7 @@ func (p *plane) lifeOfAgents(t *testing.T) {
 	go func() {
 		defer close(answered)
 		question := lines.question(t)
-		p.must(204, ask{method: "POST", path: "/v1/agent/answers/" + question.ID, client: edge.client, body: api.Answer{Effect: &policysync.Effect{OK: true, Ended: 3}}}, nil)
+		p.must(204, ask{method: "POST", path: "/v1/agent/answers/" + question.ID, client: edge.client, body: api.Answer{Effect: &api.Effect{OK: true, Ended: 3}}}, nil)
 	}()
 	var dry api.RuleDryRun
 	p.must(200, ask{method: "DELETE", path: endpoint("orders") + "/ip-rules/" + rules[0].ID + "?dry_run=true", token: p.admin}, &dry)

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 // lines is an open stream.
@@ -65,7 +64,7 @@ func (l *lines) line(t *testing.T, wanted func(api.StreamLine) bool) (line api.S
 	return line
 }
 
-func (l *lines) policy(t *testing.T) policysync.Policy {
+func (l *lines) policy(t *testing.T) api.Policy {
 	t.Helper()
 	return *l.line(t, func(line api.StreamLine) bool { return line.Policy != nil }).Policy
 }

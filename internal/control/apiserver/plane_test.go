@@ -24,7 +24,6 @@ import (
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/authority"
-	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/seal"
 	"pgmtls-proxy/internal/control/store"
@@ -261,7 +260,7 @@ func (p *plane) acknowledge(name string) {
 		p.t.Fatal(err)
 	}
 	for _, proxy := range db.Proxies {
-		if err := p.registry.Acknowledge(p.t.Context(), db.ID, proxy.Name, policysync.Report{Applied: db.Generation, InForce: db.Generation}); err != nil {
+		if err := p.registry.Acknowledge(p.t.Context(), db.ID, proxy.Name, api.Report{Applied: db.Generation, InForce: db.Generation}); err != nil {
 			p.t.Fatal(err)
 		}
 	}

@@ -9,11 +9,10 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 // agentPath is the stream of an agent that has a policy.
-func agentPath(has policysync.Policy) string {
+func agentPath(has api.Policy) string {
 	return fmt.Sprintf("/v1/agent/stream?generation=%d&digest=%s", has.Generation, api.Digest(has))
 }
 
@@ -37,7 +36,7 @@ func TestAgentGetsThePolicyThatItDoesNotHave(t *testing.T) {
 	}
 	p.must(201, ask{method: "POST", path: endpoint("orders") + "/ip-rules", token: p.admin, body: `{"cidr": "198.51.100.0/24"}`}, nil)
 	next := has.policy(t)
-	if next.Generation <= policy.Generation || !strings.Contains(string(next.Files[policysync.PolicyFile]), "198.51.100.0/24") {
+	if next.Generation <= policy.Generation || !strings.Contains(string(next.Files[api.PolicyFile]), "198.51.100.0/24") {
 		t.Errorf("got %v after %v", next, policy)
 	}
 
@@ -67,7 +66,7 @@ func TestAgentIsNeverSentAnOlderPolicy(t *testing.T) {
 		}
 	}
 	// It says what it has; the registry goes past that.
-	p.must(204, ask{method: "POST", path: "/v1/agent/reports", client: edge.client, body: policysync.Report{Applied: ahead, InForce: ahead, OnDisk: ahead}}, nil)
+	p.must(204, ask{method: "POST", path: "/v1/agent/reports", client: edge.client, body: api.Report{Applied: ahead, InForce: ahead, OnDisk: ahead}}, nil)
 	p.must(201, ask{method: "POST", path: endpoint("orders") + "/ip-rules", token: p.admin, body: `{"cidr": "198.51.100.0/24"}`}, nil)
 	if policy := stream.policy(t); policy.Generation <= ahead {
 		t.Errorf("got %v, and the agent has generation %d", policy, ahead)
@@ -122,7 +121,7 @@ func TestAgentAnswersOnlyWhatItWasAsked(t *testing.T) {
 		done <- dry
 	}()
 	question := stream.question(t)
-	if strings.Contains(string(question.Policy.Files[policysync.PolicyFile]), "198.51.100.0/24") {
+	if strings.Contains(string(question.Policy.Files[api.PolicyFile]), "198.51.100.0/24") {
 		t.Error("the question has the rule that it is about")
 	}
 	answer := ask{method: "POST", path: "/v1/agent/answers/" + question.ID, client: other.client, body: api.Answer{Error: "forged"}}

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/control/registry"
 )
@@ -142,7 +143,7 @@ func (d *Dispatcher) offered(ctx context.Context, db registry.Database, behind [
 // start begins a route. One that can't be is told to the registry, where its status shows it.
 func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry.Proxy) *running {
 	log := d.Log.With().Str("database", db.Name).Str("proxy", p.Name).Logger()
-	report := func(ctx context.Context, r policysync.Report) error {
+	report := func(ctx context.Context, r api.Report) error {
 		return d.Registry.Acknowledge(ctx, db.ID, p.Name, r)
 	}
 	admin, err := config.ParseAddress(p.Admin)
@@ -155,7 +156,7 @@ func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry
 	}
 	if err != nil {
 		log.Error().Err(err).Msg("no policy is delivered to the proxy")
-		if err := report(ctx, policysync.Report{Error: fmt.Sprintf("node %s: %s", d.Node, err)}); err != nil {
+		if err := report(ctx, api.Report{Error: fmt.Sprintf("node %s: %s", d.Node, err)}); err != nil {
 			log.Warn().Err(err).Msg("that could not be told")
 		}
 		return nil

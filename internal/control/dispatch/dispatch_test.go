@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/seal"
@@ -90,7 +91,7 @@ func (n *node) until(id, what string, good func(registry.Database) bool) registr
 
 // lies gives the generation in a directory; 0: none.
 func lies(dir string) int64 {
-	text, err := os.ReadFile(filepath.Join(dir, policysync.PolicyFile))
+	text, err := os.ReadFile(filepath.Join(dir, api.PolicyFile))
 	if err != nil {
 		return 0
 	}

@@ -3,6 +3,7 @@ package policysync
 import (
 	"context"
 	"fmt"
+	"pgmtls-proxy/internal/control/api"
 	"time"
 )
 
@@ -23,7 +24,7 @@ const (
 //
 // There is no other limit: a session that may end late, or a proxy that is down, keeps it waiting. Only what this
 // courier has published, or found in its directory, counts.
-func (c *Publisher) Await(ctx context.Context, generation int64, report func(Report)) error {
+func (c *Publisher) Await(ctx context.Context, generation int64, report func(api.Report)) error {
 	if err := checkAdmin(c.Admin); err != nil && c.fetch == nil {
 		return err
 	}
@@ -43,7 +44,7 @@ func (c *Publisher) Await(ctx context.Context, generation int64, report func(Rep
 type waiting struct {
 	courier    *Publisher
 	generation int64
-	report     func(Report)
+	report     func(api.Report)
 	asked      bool
 	answered   time.Time // the last answer, or the beginning
 	applied    bool      // it was reported
@@ -70,7 +71,7 @@ func (w *waiting) look(ctx context.Context) (inForce bool) {
 		if ctx.Err() == nil {
 			w.last = err.Error()
 			if time.Since(w.answered) >= unreachable {
-				w.fail(Report{Error: clean(err.Error(), maxErrorText)})
+				w.fail(api.Report{Error: clean(err.Error(), maxErrorText)})
 			}
 		}
 		return false
@@ -96,14 +97,14 @@ func (w *waiting) look(ctx context.Context) (inForce bool) {
 	return false
 }
 
-func (w *waiting) fail(r Report) {
+func (w *waiting) fail(r api.Report) {
 	if r.Error != w.failure {
 		w.failure = r.Error
 		w.tell(r)
 	}
 }
 
-func (w *waiting) tell(r Report) {
+func (w *waiting) tell(r api.Report) {
 	if w.report != nil {
 		w.report(r)
 	}
@@ -118,7 +119,7 @@ func (c *Publisher) isNews(s *status) bool {
 }
 
 // understand makes a report of a status.
-func (c *Publisher) understand(s *status) Report {
+func (c *Publisher) understand(s *status) api.Report {
 	if s.Policy != nil && c.generation(s.Policy.Digest) == 0 {
 		c.learn(s.Policy.Digest)
 	}
@@ -154,7 +155,7 @@ func (c *Publisher) learn(digest string) {
 	}
 	defer dir.close()
 	p, err := dir.policy(c.Database)
-	if err != nil || p.digest() != digest {
+	if err != nil || digestOf(p) != digest {
 		return
 	}
 	c.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"pgmtls-proxy/internal/control/api"
 	"slices"
 	"strings"
 	"testing"
@@ -69,7 +70,7 @@ func TestEachStepIsReportedOnceAndInTime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
 				var got []string
-				must(t, playing(c.moments).Await(t.Context(), 2, func(r Report) {
+				must(t, playing(c.moments).Await(t.Context(), 2, func(r api.Report) {
 					at := time.Since(began).String()
 					if strings.HasPrefix(c.want[0], "in time") {
 						at = "in time"
@@ -99,7 +100,7 @@ func TestTheEndOfWaitingSaysWhatWasKnown(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Hour, enough)
 			defer cancel()
 			reports := 0
-			err := playing([]moment{m}).Await(ctx, 2, func(Report) { reports++ })
+			err := playing([]moment{m}).Await(ctx, 2, func(api.Report) { reports++ })
 			if !errors.Is(err, enough) || !strings.Contains(err.Error(), want) {
 				t.Errorf("got %v, want something with %q", err, want)
 			}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/api"
 )
 
 const (
@@ -21,36 +22,36 @@ const (
 
 // Check says what is wrong with a policy by itself, before anybody is given it: one that came over a network, or that
 // was rendered wrongly, touches no directory. Whether certificates fit their keys is the proxy's to judge.
-func (p Policy) Check() error {
-	text, there := p.Files[PolicyFile]
+func Check(p api.Policy) error {
+	text, there := p.Files[api.PolicyFile]
 	switch {
 	case !goodDatabase(p.Database):
 		return fmt.Errorf("a policy of database %.80q: an id has at most %d letters, digits, dashes and underscores", p.Database, maxDatabase)
 	case p.Generation < 1:
 		return fmt.Errorf("a policy of generation %d: generations begin with 1", p.Generation)
 	case !there:
-		return fmt.Errorf("the %v lacks %s", p, PolicyFile)
+		return fmt.Errorf("the %v lacks %s", p, api.PolicyFile)
 	}
-	if err := p.checkSizes(); err != nil {
+	if err := checkSizes(p); err != nil {
 		return fmt.Errorf("the %v: %w", p, err)
 	}
 	if database, generation, ok := ParseHeader(text); !ok || database != p.Database || generation != p.Generation {
-		return fmt.Errorf("the %v: the first line of %s is not its header", p, PolicyFile)
+		return fmt.Errorf("the %v: the first line of %s is not its header", p, api.PolicyFile)
 	}
-	parsed, err := config.ParsePolicy(PolicyFile, text)
+	parsed, err := config.ParsePolicy(api.PolicyFile, text)
 	if err != nil {
 		return fmt.Errorf("the %v is one that the proxy would refuse: %w", p, err)
 	}
 	if parsed.Generation != strconv.FormatInt(p.Generation, 10) {
-		return fmt.Errorf("the %v: %s says generation %q", p, PolicyFile, parsed.Generation)
+		return fmt.Errorf("the %v: %s says generation %q", p, api.PolicyFile, parsed.Generation)
 	}
-	if err := p.checkNames(parsed); err != nil {
+	if err := checkNames(p, parsed); err != nil {
 		return fmt.Errorf("the %v: %w", p, err)
 	}
 	return nil
 }
 
-func (p Policy) checkSizes() error {
+func checkSizes(p api.Policy) error {
 	total := 0
 	for name, content := range p.Files {
 		if len(content) > maxFile {
@@ -65,13 +66,13 @@ func (p Policy) checkSizes() error {
 }
 
 // checkNames wants exactly the files that the policy names, each named by its content.
-func (p Policy) checkNames(parsed *config.Policy) error {
+func checkNames(p api.Policy, parsed *config.Policy) error {
 	wanted := references(parsed)
 	for name, key := range wanted {
 		content, there := p.Files[name]
 		switch {
 		case !there:
-			return fmt.Errorf("%.120q, which %s names, is missing", name, PolicyFile)
+			return fmt.Errorf("%.120q, which %s names, is missing", name, api.PolicyFile)
 		case !named(name, content):
 			return fmt.Errorf("%.120q is not the name of its content, as policysync.FileName gives it", name)
 		case key != isKey(name):
@@ -79,8 +80,8 @@ func (p Policy) checkNames(parsed *config.Policy) error {
 		}
 	}
 	for name := range p.Files {
-		if _, used := wanted[name]; !used && name != PolicyFile {
-			return fmt.Errorf("%s does not name %.120q", PolicyFile, name)
+		if _, used := wanted[name]; !used && name != api.PolicyFile {
+			return fmt.Errorf("%s does not name %.120q", api.PolicyFile, name)
 		}
 	}
 	return nil
@@ -102,18 +103,18 @@ func references(p *config.Policy) map[string]bool {
 
 func isKey(name string) bool { return strings.HasSuffix(name, ".key") }
 
-// digest is what the proxy's /status and dry run show as digest for these very bytes (package policy, view.seal):
+// digestOf is what the proxy's /status and dry run show as digest for these very bytes (package policy, view.seal):
 // SHA-256 over policy.yaml and then the files that it names, in the order of their names, each with its lengths. With
 // it an acknowledgement is of the bytes that were published, not of a number that somebody else may have written too.
-func (p Policy) digest() string {
+func digestOf(p api.Policy) string {
 	hash := sha256.New()
 	put := func(name string) {
 		io.WriteString(hash, fmt.Sprintf("%d %s %d ", len(name), name, len(p.Files[name])))
 		hash.Write(p.Files[name])
 	}
-	put(PolicyFile)
+	put(api.PolicyFile)
 	for _, name := range slices.Sorted(maps.Keys(p.Files)) {
-		if name != PolicyFile {
+		if name != api.PolicyFile {
 			put(name)
 		}
 	}

@@ -4,19 +4,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"pgmtls-proxy/internal/control/api"
 	"strings"
 	"testing"
 )
 
 // with copies a policy and changes its files.
-func with(p Policy, change func(files map[string][]byte)) Policy {
+func with(p api.Policy, change func(files map[string][]byte)) api.Policy {
 	p.Files = maps.Clone(p.Files)
 	change(p.Files)
 	return p
 }
 
 // fileOf finds the file of a policy with an extension.
-func fileOf(p Policy, extension string) string {
+func fileOf(p api.Policy, extension string) string {
 	for name := range p.Files {
 		if strings.HasSuffix(name, "."+extension) {
 			return name
@@ -28,26 +29,26 @@ func fileOf(p Policy, extension string) string {
 func TestAPolicyThatDoesNotFitItselfTouchesNothing(t *testing.T) {
 	s := newSpace(t)
 	good := s.policy(t, edition{Generation: 3})
-	must(t, good.Check())
-	text := string(good.Files[PolicyFile])
+	must(t, Check(good))
+	text := string(good.Files[api.PolicyFile])
 	key := fileOf(good, "key")
-	rewrite := func(old, new string) Policy {
-		return with(good, func(files map[string][]byte) { files[PolicyFile] = []byte(strings.ReplaceAll(text, old, new)) })
+	rewrite := func(old, new string) api.Policy {
+		return with(good, func(files map[string][]byte) { files[api.PolicyFile] = []byte(strings.ReplaceAll(text, old, new)) })
 	}
-	renamed := func(old, new string) Policy {
+	renamed := func(old, new string) api.Policy {
 		p := rewrite(old, new)
 		p.Files[new] = p.Files[old]
 		delete(p.Files, old)
 		return p
 	}
 	for name, c := range map[string]struct {
-		policy Policy
+		policy api.Policy
 		want   string
 	}{
-		"id with a newline":     {Policy{Database: "a\nb", Generation: 1}, "an id has"},
-		"no id":                 {Policy{Generation: 1}, "an id has"},
-		"generation 0":          {Policy{Database: database}, "begin with 1"},
-		"no policy.yaml":        {with(good, func(files map[string][]byte) { delete(files, PolicyFile) }), "lacks policy.yaml"},
+		"id with a newline":     {api.Policy{Database: "a\nb", Generation: 1}, "an id has"},
+		"no id":                 {api.Policy{Generation: 1}, "an id has"},
+		"generation 0":          {api.Policy{Database: database}, "begin with 1"},
+		"no policy.yaml":        {with(good, func(files map[string][]byte) { delete(files, api.PolicyFile) }), "lacks policy.yaml"},
 		"no header":             {rewrite("# written by", "# made by"), "not its header"},
 		"another's header":      {rewrite(database, "other"), "not its header"},
 		"another generation":    {rewrite(`"generation":"3"`, `"generation":"4"`), `says generation "4"`},
@@ -61,7 +62,7 @@ func TestAPolicyThatDoesNotFitItselfTouchesNothing(t *testing.T) {
 		"a file too large":      {with(good, func(files map[string][]byte) { files[key] = make([]byte, maxFile+1) }), "larger than 1024 KiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := c.policy.Check()
+			err := Check(c.policy)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v, want something with %q", err, c.want)
 			}
@@ -87,7 +88,7 @@ func TestNoVerbPrintsAKey(t *testing.T) {
 	p := newSpace(t).policy(t, edition{Generation: 1})
 	key := string(p.Files[fileOf(p, "key")])
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
-		for _, value := range []any{p, &p, struct{ P Policy }{p}, []Policy{p}} {
+		for _, value := range []any{p, &p, struct{ P api.Policy }{p}, []api.Policy{p}} {
 			text := fmt.Sprintf(format, value)
 			if strings.Contains(text, "PRIVATE") || strings.Contains(text, fmt.Sprintf("%v", []byte(key))) || strings.Contains(text, fmt.Sprintf("%#v", []byte(key))) {
 				t.Errorf("%s of a %T prints the key", format, value)
@@ -100,9 +101,9 @@ func TestAPolicyTravelsAsJSON(t *testing.T) {
 	sent := newSpace(t).policy(t, edition{Generation: 9})
 	text, err := json.Marshal(sent)
 	must(t, err)
-	var got Policy
+	var got api.Policy
 	must(t, json.Unmarshal(text, &got))
-	if got.digest() != sent.digest() || got.Check() != nil {
+	if digestOf(got) != digestOf(sent) || Check(got) != nil {
 		t.Errorf("another policy arrived: %v", got)
 	}
 }

@@ -2,6 +2,7 @@ package policysync
 
 import (
 	"path/filepath"
+	"pgmtls-proxy/internal/control/api"
 	"slices"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func BenchmarkPublishUntilInForce(b *testing.B) {
 	p := startProxy(b, filepath.Join(b.TempDir(), "policy"), nil)
 	s, c := newSpace(b), p.courier()
 	deliver(b, c, s.policy(b, edition{Generation: 1}))
-	policies := make([]Policy, 0, b.N)
+	policies := make([]api.Policy, 0, b.N)
 	for i := range b.N {
 		policies = append(policies, s.policy(b, edition{Generation: int64(i) + 2}))
 	}

@@ -5,6 +5,6 @@
 // renders nothing: the files come with their final names and bytes, and one rename of policy.yaml is the only moment
 // at which anything changes for the proxy.
 //
-// It stands at the end of the control plane: space renders a [Policy], the daemon beside a proxy, or the agent beside
-// one elsewhere, gives it to a [Publisher], and the [Report] goes back.
+// It stands at the end of the control plane: the registry renders an [api.Policy], the daemon beside a proxy, or the agent beside
+// one elsewhere, gives it to a [Publisher], and the [api.Report] goes back.
 package policysync

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"pgmtls-proxy/internal/control/api"
 	"time"
 )
 
@@ -15,18 +16,18 @@ const dryRunPause = 50 * time.Millisecond
 // DryRun asks the proxy what a policy would do, and changes nothing. Files that the directory lacks are put there for
 // the time of the question, where only this policy names them. It takes up to 45 seconds when the directory keeps
 // changing, and usually milliseconds.
-func (c *Publisher) DryRun(ctx context.Context, p Policy) (Effect, error) {
+func (c *Publisher) DryRun(ctx context.Context, p api.Policy) (api.Effect, error) {
 	if err := c.accepts(p); err != nil {
-		return Effect{}, err
+		return api.Effect{}, err
 	}
 	if err := checkAdmin(c.Admin); err != nil {
-		return Effect{}, err
+		return api.Effect{}, err
 	}
 	staged, err := c.stage(ctx, p)
 	if err != nil {
-		return Effect{}, err
+		return api.Effect{}, err
 	}
-	effect, err := c.try(ctx, p.Files[PolicyFile])
+	effect, err := c.try(ctx, p.Files[api.PolicyFile])
 	c.need(p, -1)
 	if tidied := c.tidy(context.WithoutCancel(ctx), staged); err == nil && tidied != nil {
 		err = tidied
@@ -36,18 +37,18 @@ func (c *Publisher) DryRun(ctx context.Context, p Policy) (Effect, error) {
 
 // stage puts the policy's files into the directory, without its policy.yaml, and says which it lacked. They are needed
 // until need says otherwise, unless there is an error.
-func (c *Publisher) stage(ctx context.Context, p Policy) (staged []string, err error) {
+func (c *Publisher) stage(ctx context.Context, p api.Policy) (staged []string, err error) {
 	dir, err := c.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.close()
 	if there := dir.present(); there.foreign(c.Database) && !c.TakeOver {
-		return nil, fmt.Errorf("%w: %s/%s is not this database's", ErrForeign, dir.path, PolicyFile)
+		return nil, fmt.Errorf("%w: %s/%s is not this database's", ErrForeign, dir.path, api.PolicyFile)
 	}
 	c.need(p, 1)
 	for name, content := range p.Files {
-		if name == PolicyFile || dir.has(name, content) {
+		if name == api.PolicyFile || dir.has(name, content) {
 			continue
 		}
 		if err := dir.write(name, content); err != nil {
@@ -60,7 +61,7 @@ func (c *Publisher) stage(ctx context.Context, p Policy) (staged []string, err e
 }
 
 // need keeps the policy's files from being swept, or no longer does.
-func (c *Publisher) need(p Policy, n int) {
+func (c *Publisher) need(p api.Policy, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.trials == nil {
@@ -101,20 +102,20 @@ func (c *Publisher) tidy(ctx context.Context, staged []string) error {
 }
 
 // try asks, again while another dry run is under way.
-func (c *Publisher) try(ctx context.Context, text []byte) (Effect, error) {
+func (c *Publisher) try(ctx context.Context, text []byte) (api.Effect, error) {
 	for {
 		code, body, err := ask(ctx, c.Admin, inquiry{method: http.MethodPost, path: "/dry-run", body: text, limit: dryRunTimeout})
 		switch {
 		case err != nil:
-			return Effect{}, err
+			return api.Effect{}, err
 		case code == http.StatusTooManyRequests:
 			if err := wait(ctx, dryRunPause); err != nil {
-				return Effect{}, fmt.Errorf("wait for another dry run of the proxy: %w", err)
+				return api.Effect{}, fmt.Errorf("wait for another dry run of the proxy: %w", err)
 			}
 		case code == http.StatusOK || code == http.StatusUnprocessableEntity:
 			return parseEffect(body)
 		default:
-			return Effect{}, fmt.Errorf("%s answers %d for /dry-run: is that a proxy's admin address?", c.Admin.Address, code)
+			return api.Effect{}, fmt.Errorf("%s answers %d for /dry-run: is that a proxy's admin address?", c.Admin.Address, code)
 		}
 	}
 }
@@ -135,7 +136,7 @@ type dryRun struct {
 		Sessions int    `json:"sessions"`
 	} `json:"ended_by_certificate"`
 	Sessions []struct {
-		Session
+		api.Session
 		Certificate *struct {
 			Serial string `json:"serial"`
 		} `json:"certificate"`
@@ -144,12 +145,12 @@ type dryRun struct {
 
 const maxListed = 100
 
-func parseEffect(body []byte) (Effect, error) {
+func parseEffect(body []byte) (api.Effect, error) {
 	var d dryRun
 	if err := json.Unmarshal(body, &d); err != nil {
-		return Effect{}, fmt.Errorf("read the answer to /dry-run: %w", err)
+		return api.Effect{}, fmt.Errorf("read the answer to /dry-run: %w", err)
 	}
-	e := Effect{
+	e := api.Effect{
 		OK: d.OK, Unchanged: d.Unchanged, Kept: addCounts(0, d.Kept), Ended: addCounts(0, d.Ended),
 		ByReason: counts(d.ByReason), ByRule: counts(d.ByRule), ByCertificate: map[string]int{},
 	}

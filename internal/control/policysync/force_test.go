@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -78,7 +79,7 @@ func TestAPolicyOfAnotherDatabaseWithTheSameNumberIsNotOurs(t *testing.T) {
 	foreign := s.policy(t, edition{Generation: 5})
 	foreign.Database = "another"
 	foreign = with(foreign, func(files map[string][]byte) {
-		files[PolicyFile] = []byte(strings.Replace(string(files[PolicyFile]), database, "another", 1))
+		files[api.PolicyFile] = []byte(strings.Replace(string(files[api.PolicyFile]), database, "another", 1))
 	})
 	theirs := &Publisher{Database: "another", Dir: p.Dir, Admin: p.Admin}
 	deliver(t, theirs, foreign)
@@ -108,9 +109,9 @@ func TestWhatTheProxyRefusesIsReported(t *testing.T) {
 	_, err = c.Publish(t.Context(), bad)
 	must(t, err)
 
-	reports := make(chan Report, 10)
+	reports := make(chan api.Report, 10)
 	awaited := make(chan error, 1)
-	go func() { awaited <- c.Await(soon(t), 3, func(r Report) { reports <- r }) }()
+	go func() { awaited <- c.Await(soon(t), 3, func(r api.Report) { reports <- r }) }()
 	if r := <-reports; r.Error == "" || r.Applied != 1 {
 		t.Errorf("of the refusal: %+v", r)
 	}
@@ -118,7 +119,7 @@ func TestWhatTheProxyRefusesIsReported(t *testing.T) {
 	must(t, err)
 	must(t, <-awaited)
 	close(reports)
-	var last Report
+	var last api.Report
 	for last = range reports {
 		if last.Error != "" || last.Applied != 3 {
 			t.Errorf("behind it: %+v", last)
@@ -135,8 +136,8 @@ func TestAHandEditIsDriftAndNoAcknowledgement(t *testing.T) {
 	policy := s.policy(t, edition{Generation: 1})
 	deliver(t, c, policy)
 	// The same generation, with a network more.
-	edited := strings.Replace(string(policy.Files[PolicyFile]), "127.0.0.0/8", "0.0.0.0/0", 1)
-	must(t, testpki.WriteFile(filepath.Join(p.Dir, PolicyFile), []byte(edited), 0o644))
+	edited := strings.Replace(string(policy.Files[api.PolicyFile]), "127.0.0.0/8", "0.0.0.0/0", 1)
+	must(t, testpki.WriteFile(filepath.Join(p.Dir, api.PolicyFile), []byte(edited), 0o644))
 	eventually(t, func() error {
 		r, err := c.Observe(t.Context())
 		if err != nil || r.Applied != 0 || r.InForce != 0 || r.Drift == "" {
@@ -205,7 +206,7 @@ func TestADryRunsFilesOutliveAPublicationMeanwhile(t *testing.T) {
 func TestAForeignDirectoryGetsNoDryRunsFiles(t *testing.T) {
 	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
 	must(t, os.MkdirAll(p.Dir, 0o755))
-	must(t, os.WriteFile(filepath.Join(p.Dir, PolicyFile), []byte("ip_rules: []\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(p.Dir, api.PolicyFile), []byte("ip_rules: []\n"), 0o644))
 	if _, err := p.courier().DryRun(soon(t), newSpace(t).policy(t, edition{Generation: 1})); err == nil || len(names(t, p.Dir)) != 1 {
 		t.Errorf("%v, %v", err, names(t, p.Dir))
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"pgmtls-proxy/internal/control/api"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,7 +22,7 @@ const publisherDir = "DELIVERY_TEST_PUBLISHER_DIR"
 // with the next generation.
 func publishForEver() {
 	text, err := os.ReadFile(os.Getenv(publisherDir) + ".policies")
-	var policies [2]Policy
+	var policies [2]api.Policy
 	if err == nil {
 		err = json.Unmarshal(text, &policies)
 	}
@@ -39,23 +40,23 @@ func publishForEver() {
 }
 
 // renumber gives a policy another generation.
-func renumber(p Policy, generation int64) Policy {
-	text := strings.ReplaceAll(string(p.Files[PolicyFile]), Header(p.Database, p.Generation), Header(p.Database, generation))
+func renumber(p api.Policy, generation int64) api.Policy {
+	text := strings.ReplaceAll(string(p.Files[api.PolicyFile]), Header(p.Database, p.Generation), Header(p.Database, generation))
 	text = strings.ReplaceAll(text, fmt.Sprintf(`"generation":"%d"`, p.Generation), fmt.Sprintf(`"generation":"%d"`, generation))
-	files := map[string][]byte{PolicyFile: []byte(text)}
+	files := map[string][]byte{api.PolicyFile: []byte(text)}
 	for name, content := range p.Files {
-		if name != PolicyFile {
+		if name != api.PolicyFile {
 			files[name] = content
 		}
 	}
-	return Policy{Database: p.Database, Generation: generation, Files: files}
+	return api.Policy{Database: p.Database, Generation: generation, Files: files}
 }
 
 func TestAKilledPublisherLeavesOneWholePolicy(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "policy")
 	s := newSpace(t)
 	other := newSpace(t) // another CA, another server certificate and key: every file differs
-	policies := [2]Policy{s.policy(t, edition{Generation: 1}), other.policy(t, edition{Generation: 1, CIDRs: []string{"10.0.0.0/8"}})}
+	policies := [2]api.Policy{s.policy(t, edition{Generation: 1}), other.policy(t, edition{Generation: 1, CIDRs: []string{"10.0.0.0/8"}})}
 	text, err := json.Marshal(policies)
 	must(t, err)
 	must(t, os.WriteFile(dir+".policies", text, 0o600))

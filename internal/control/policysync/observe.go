@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/api"
 )
 
 // Observe says how the proxy and its directory are now. When the proxy can't be asked, the report has what the directory
@@ -18,11 +19,11 @@ import (
 //
 // Drift is judged against what this courier published last. Before it has published anything, a directory is held against
 // itself: whether policy.yaml is ours, and whether the files that it names have the content of their names.
-func (c *Publisher) Observe(ctx context.Context) (Report, error) {
+func (c *Publisher) Observe(ctx context.Context) (api.Report, error) {
 	onDisk, drift := c.drift()
 	s, err := c.askStatus(ctx)
 	if err != nil {
-		return Report{Error: clean(err.Error(), maxErrorText), OnDisk: onDisk, Drift: drift}, err
+		return api.Report{Error: clean(err.Error(), maxErrorText), OnDisk: onDisk, Drift: drift}, err
 	}
 	r := c.understand(s)
 	r.OnDisk, r.Drift = onDisk, drift
@@ -56,11 +57,11 @@ func (c *Publisher) drift() (onDisk int64, text string) {
 	case !there.there && latest == nil:
 		return 0, "" // nothing was ever published
 	case there.foreign(c.Database) && there.database != "":
-		found = []string{fmt.Sprintf("%s is that of database %s", PolicyFile, there.database)}
+		found = []string{fmt.Sprintf("%s is that of database %s", api.PolicyFile, there.database)}
 	case there.foreign(c.Database):
-		found = []string{PolicyFile + " was written by somebody else"}
+		found = []string{api.PolicyFile + " was written by somebody else"}
 	case there.there && latest != nil && onDisk != newest:
-		found = []string{fmt.Sprintf("%s is of generation %d, and %d was published", PolicyFile, onDisk, newest)}
+		found = []string{fmt.Sprintf("%s is of generation %d, and %d was published", api.PolicyFile, onDisk, newest)}
 	case latest == nil:
 		if _, err := dir.policy(c.Database); err != nil {
 			found = []string{err.Error()}
@@ -95,25 +96,25 @@ func (d *directory) differences(published map[string][sha256.Size]byte) []string
 
 // policy reads back what was published for a database. It fails when the files do not fit together: they are being
 // replaced, or somebody has edited them.
-func (d *directory) policy(database string) (Policy, error) {
+func (d *directory) policy(database string) (api.Policy, error) {
 	there := d.present()
 	if there.err != nil {
-		return Policy{}, there.err
+		return api.Policy{}, there.err
 	}
 	if there.foreign(database) {
-		return Policy{}, ErrForeign
+		return api.Policy{}, ErrForeign
 	}
-	p := Policy{Database: database, Generation: there.generation, Files: map[string][]byte{PolicyFile: there.text}}
-	parsed, err := config.ParsePolicy(PolicyFile, there.text)
+	p := api.Policy{Database: database, Generation: there.generation, Files: map[string][]byte{api.PolicyFile: there.text}}
+	parsed, err := config.ParsePolicy(api.PolicyFile, there.text)
 	if err != nil {
-		return Policy{}, err
+		return api.Policy{}, err
 	}
 	for name := range references(parsed) {
 		f, err := d.read(name)
 		if err != nil {
-			return Policy{}, err
+			return api.Policy{}, err
 		}
 		p.Files[name] = f.content
 	}
-	return p, p.Check()
+	return p, Check(p)
 }

@@ -4,33 +4,10 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 )
-
-// PolicyFile is the one file of a policy whose name is given; it names the others.
-const PolicyFile = "policy.yaml"
-
-// Policy is all that a proxy is to have in its policy directory. It travels to agents as JSON, with the contents in
-// base64. It holds private keys: it prints as its name alone.
-type Policy struct {
-	Database   string `json:"database"`   // id of the database
-	Generation int64  `json:"generation"` // from 1; the same generation of a database always has the same bytes
-
-	// Files are the contents by file name: [PolicyFile], which begins with [Header], and exactly the files that it
-	// names, which have names of [FileName].
-	Files map[string][]byte `json:"files"`
-}
-
-// String names the policy, without what it holds.
-func (p Policy) String() string {
-	return fmt.Sprintf("policy of database %s, generation %d, %d files", p.Database, p.Generation, len(p.Files))
-}
-
-// GoString is String: no verb prints the keys.
-func (p Policy) GoString() string { return p.String() }
 
 const (
 	headerStart = "# written by pgmtls for database "
@@ -46,12 +23,12 @@ func goodDatabase(id string) bool {
 	return len(id) <= maxDatabase && databasePattern.MatchString(id)
 }
 
-// Header is the first line of a [PolicyFile], with its newline. It says that the directory is ours, and whose.
+// Header is the first line of an [api.PolicyFile], with its newline. It says that the directory is ours, and whose.
 func Header(database string, generation int64) string {
 	return headerStart + database + headerMark + strconv.FormatInt(generation, 10) + "\n"
 }
 
-// ParseHeader reads the first line of a [PolicyFile] back. It is not ok when somebody else wrote the file.
+// ParseHeader reads the first line of an [api.PolicyFile] back. It is not ok when somebody else wrote the file.
 func ParseHeader(text []byte) (database string, generation int64, ok bool) {
 	line, _, complete := bytes.Cut(text[:min(len(text), 256)], []byte("\n"))
 	if !complete {

@@ -9,11 +9,12 @@ import (
 	"sync"
 	"testing"
 
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // publish publishes and wants to know whether anything changed.
-func publish(t testing.TB, c *Publisher, p Policy) (changed bool) {
+func publish(t testing.TB, c *Publisher, p api.Policy) (changed bool) {
 	t.Helper()
 	changed, err := c.Publish(t.Context(), p)
 	must(t, err)
@@ -26,12 +27,12 @@ func TestTheSameBytesAreNotWrittenAgain(t *testing.T) {
 	if !publish(t, c, p) {
 		t.Error("the first time changed nothing")
 	}
-	before, err := os.Stat(filepath.Join(c.Dir, PolicyFile))
+	before, err := os.Stat(filepath.Join(c.Dir, api.PolicyFile))
 	must(t, err)
 	if publish(t, c, p) || publish(t, &Publisher{Database: database, Dir: c.Dir}, p) {
 		t.Error("the same changed something")
 	}
-	after, err := os.Stat(filepath.Join(c.Dir, PolicyFile))
+	after, err := os.Stat(filepath.Join(c.Dir, api.PolicyFile))
 	must(t, err)
 	if !os.SameFile(before, after) {
 		t.Error("policy.yaml is another file")
@@ -48,7 +49,7 @@ func TestAnOlderGenerationIsRefused(t *testing.T) {
 			t.Errorf("%s: %t, %v", name, changed, err)
 		}
 	}
-	must(t, os.Remove(filepath.Join(dir, PolicyFile)))
+	must(t, os.Remove(filepath.Join(dir, api.PolicyFile)))
 	if _, err := c.Publish(t.Context(), old); !errors.Is(err, ErrOlder) {
 		t.Errorf("the same courier, when nothing lies there any more: %v", err)
 	}
@@ -64,7 +65,7 @@ func TestWhatSomebodyElseWroteStaysUntilItIsTakenOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &Publisher{Database: database, Dir: t.TempDir()}
-			path := filepath.Join(c.Dir, PolicyFile)
+			path := filepath.Join(c.Dir, api.PolicyFile)
 			must(t, os.WriteFile(path, []byte(text), 0o600))
 			if _, err := c.Publish(t.Context(), p); !errors.Is(err, ErrForeign) {
 				t.Fatalf("got %v", err)
@@ -87,7 +88,7 @@ func TestWhatSomebodyElseWroteStaysUntilItIsTakenOver(t *testing.T) {
 	}
 	t.Run("no regular file", func(t *testing.T) {
 		c := &Publisher{Database: database, Dir: t.TempDir()}
-		must(t, os.Mkdir(filepath.Join(c.Dir, PolicyFile), 0o755))
+		must(t, os.Mkdir(filepath.Join(c.Dir, api.PolicyFile), 0o755))
 		if _, err := c.Publish(t.Context(), p); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "move it away") {
 			t.Errorf("got %v", err)
 		}
@@ -139,8 +140,8 @@ func TestWhatSomebodyEditedIsPutRight(t *testing.T) {
 	key, crt := fileOf(p, "key"), fileOf(p, "crt")
 	victim := filepath.Join(t.TempDir(), "victim")
 	for name, edit := range map[string]func(dir string) error{
-		"policy.yaml edited":  func(dir string) error { return appendTo(filepath.Join(dir, PolicyFile), " ") },
-		"policy.yaml removed": func(dir string) error { return os.Remove(filepath.Join(dir, PolicyFile)) },
+		"policy.yaml edited":  func(dir string) error { return appendTo(filepath.Join(dir, api.PolicyFile), " ") },
+		"policy.yaml removed": func(dir string) error { return os.Remove(filepath.Join(dir, api.PolicyFile)) },
 		"a file removed":      func(dir string) error { return os.Remove(filepath.Join(dir, crt)) },
 		"a file edited":       func(dir string) error { return appendTo(filepath.Join(dir, crt), "x") },
 		"a key opened up":     func(dir string) error { return os.Chmod(filepath.Join(dir, key), 0o644) },
@@ -151,7 +152,7 @@ func TestWhatSomebodyEditedIsPutRight(t *testing.T) {
 			return errors.Join(os.Remove(filepath.Join(dir, key)), os.Symlink(victim, filepath.Join(dir, key)))
 		},
 		"an older policy.yaml": func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, PolicyFile), s.policy(t, edition{Generation: 2}).Files[PolicyFile], 0o644)
+			return os.WriteFile(filepath.Join(dir, api.PolicyFile), s.policy(t, edition{Generation: 2}).Files[api.PolicyFile], 0o644)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

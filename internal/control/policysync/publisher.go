@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/api"
 )
 
 // Publisher serves one proxy of one database. Its exported fields are set before the first call; its methods may be called
@@ -44,7 +45,7 @@ type Publisher struct {
 }
 
 // replacedFile is the copy of a policy.yaml that was taken over.
-const replacedFile = PolicyFile + ".replaced"
+const replacedFile = api.PolicyFile + ".replaced"
 
 // Publish brings a policy into the directory. The certificates, keys and lists come first, under names that nothing else
 // has; the rename of policy.yaml is the one moment at which the policy changes. Then files of ours that it no longer names
@@ -57,7 +58,7 @@ const replacedFile = PolicyFile + ".replaced"
 // It does not wait for the proxy: see [Publisher.Await]. The bytes of files are synced before their rename, so that a loss
 // of power leaves no empty file behind a good name; the directory only before something relies on an entry in it. So
 // the last change may be undone by such a loss, as a whole. The store has it, and it is published again.
-func (c *Publisher) Publish(ctx context.Context, p Policy) (changed bool, err error) {
+func (c *Publisher) Publish(ctx context.Context, p api.Policy) (changed bool, err error) {
 	if err := c.accepts(p); err != nil {
 		return false, err
 	}
@@ -85,11 +86,11 @@ func (c *Publisher) Publish(ctx context.Context, p Policy) (changed bool, err er
 }
 
 // accepts refuses policies that are not this courier's to bring.
-func (c *Publisher) accepts(p Policy) error {
+func (c *Publisher) accepts(p api.Policy) error {
 	if p.Database != c.Database {
 		return fmt.Errorf("a policy of database %.80q for the proxy of database %.80q", p.Database, c.Database)
 	}
-	return p.Check()
+	return Check(p)
 }
 
 // open gives the directory, made if need be, and locked.
@@ -121,7 +122,7 @@ type present struct {
 }
 
 func (d *directory) present() present {
-	f, err := d.read(PolicyFile)
+	f, err := d.read(api.PolicyFile)
 	if err != nil {
 		return present{there: !errors.Is(err, fs.ErrNotExist), err: err}
 	}
@@ -132,7 +133,7 @@ func (d *directory) present() present {
 
 func (p present) foreign(database string) bool { return p.there && p.database != database }
 
-func (c *Publisher) mayReplace(there present, p Policy, path string) error {
+func (c *Publisher) mayReplace(there present, p api.Policy, path string) error {
 	c.mu.Lock()
 	newest := c.newest
 	c.mu.Unlock()
@@ -146,7 +147,7 @@ func (c *Publisher) mayReplace(there present, p Policy, path string) error {
 	case foreign && !c.TakeOver && there.database != "":
 		return fmt.Errorf("%w: %s serves database %s; give each database's proxy a directory of its own, or remove its policy.yaml", ErrForeign, path, there.database)
 	case foreign && !c.TakeOver:
-		return fmt.Errorf("%w: somebody else has written %s/%s; move it away, or let it be taken over", ErrForeign, path, PolicyFile)
+		return fmt.Errorf("%w: somebody else has written %s/%s; move it away, or let it be taken over", ErrForeign, path, api.PolicyFile)
 	case foreign && there.err != nil:
 		return fmt.Errorf("take over %s: %w; move it away", path, there.err)
 	case p.Generation < newest:
@@ -156,9 +157,9 @@ func (c *Publisher) mayReplace(there present, p Policy, path string) error {
 }
 
 // bring writes what the directory lacks, policy.yaml last.
-func (d *directory) bring(p Policy) (changed bool, err error) {
+func (d *directory) bring(p api.Policy) (changed bool, err error) {
 	for name, content := range p.Files {
-		if name == PolicyFile || d.has(name, content) {
+		if name == api.PolicyFile || d.has(name, content) {
 			continue
 		}
 		if err := d.write(name, content); err != nil {
@@ -171,10 +172,10 @@ func (d *directory) bring(p Policy) (changed bool, err error) {
 			return false, err
 		}
 	}
-	if d.has(PolicyFile, p.Files[PolicyFile]) {
+	if d.has(api.PolicyFile, p.Files[api.PolicyFile]) {
 		return changed, nil
 	}
-	return true, d.write(PolicyFile, p.Files[PolicyFile])
+	return true, d.write(api.PolicyFile, p.Files[api.PolicyFile])
 }
 
 // maxDigests is how many generations are recognised in the proxy's answers; it keeps 32 receipts.
@@ -182,8 +183,8 @@ const maxDigests = 64
 
 // expect makes the policy one that the proxy's answers are understood of. It comes before the rename: the proxy may be
 // asked the moment after.
-func (c *Publisher) expect(p Policy) {
-	digest := p.digest()
+func (c *Publisher) expect(p api.Policy) {
+	digest := digestOf(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.digests == nil {
@@ -201,7 +202,7 @@ func (c *Publisher) expect(p Policy) {
 }
 
 // remember takes a policy for the one that is in the directory.
-func (c *Publisher) remember(p Policy, changed bool) {
+func (c *Publisher) remember(p api.Policy, changed bool) {
 	latest := make(map[string][sha256.Size]byte, len(p.Files))
 	for name, content := range p.Files {
 		latest[name] = sha256.Sum256(content)

@@ -2,6 +2,7 @@ package policysync
 
 import (
 	"maps"
+	"pgmtls-proxy/internal/control/api"
 	"time"
 )
 
@@ -15,12 +16,12 @@ const (
 // lastReport is what was last reported.
 type lastReport struct {
 	any          bool // something was
-	report       Report
-	certificates map[string]Usage // the last that were
+	report       api.Report
+	certificates map[string]api.Usage // the last that were
 }
 
 // say reports what is news.
-func (t *syncLoop) say(r Report) {
+func (t *syncLoop) say(r api.Report) {
 	if t.failure != "" {
 		r.Error = t.failure
 	}
@@ -36,23 +37,23 @@ func (t *syncLoop) say(r Report) {
 }
 
 // sameButUse reports whether two reports differ in nothing but the use of certificates.
-func sameButUse(a, b Report) bool {
+func sameButUse(a, b api.Report) bool {
 	return a.Applied == b.Applied && a.AppliedAt.Equal(b.AppliedAt) && a.InForce == b.InForce && a.InForceAt.Equal(b.InForceAt) &&
 		maps.Equal(a.Ended, b.Ended) && a.Kept == b.Kept && a.Error == b.Error && a.OnDisk == b.OnDisk && a.Drift == b.Drift &&
 		a.ProxyVersion == b.ProxyVersion
 }
 
 // useIsNews reports whether it is time to report who uses what.
-func (t *syncLoop) useIsNews(now map[string]Usage, at time.Time) bool {
+func (t *syncLoop) useIsNews(now map[string]api.Usage, at time.Time) bool {
 	passed := at.Sub(t.usedAt)
 	if now == nil || passed < useEvery {
 		return false
 	}
 	old := t.said.certificates
 	if passed >= useAnyEvery {
-		return !maps.EqualFunc(now, old, func(a, b Usage) bool {
+		return !maps.EqualFunc(now, old, func(a, b api.Usage) bool {
 			return a.Sessions == b.Sessions && a.LastSeen.Equal(b.LastSeen)
 		})
 	}
-	return !maps.EqualFunc(now, old, func(a, b Usage) bool { return (a.Sessions > 0) == (b.Sessions > 0) })
+	return !maps.EqualFunc(now, old, func(a, b api.Usage) bool { return (a.Sessions > 0) == (b.Sessions > 0) })
 }

@@ -2,6 +2,7 @@ package policysync
 
 import (
 	"context"
+	"pgmtls-proxy/internal/control/api"
 	"sync"
 	"time"
 )
@@ -19,13 +20,13 @@ type reportQueue struct {
 	news chan struct{} // room for one
 
 	mu     sync.Mutex
-	drift  *Report
-	latest *Report
+	drift  *api.Report
+	latest *api.Report
 }
 
 func newReportQueue() *reportQueue { return &reportQueue{news: make(chan struct{}, 1)} }
 
-func (m *reportQueue) put(report Report) {
+func (m *reportQueue) put(report api.Report) {
 	m.mu.Lock()
 	m.latest = &report
 	if report.Drift != "" {
@@ -39,7 +40,7 @@ func (m *reportQueue) put(report Report) {
 }
 
 // first is the report to tell next, nil if there is none.
-func (m *reportQueue) first() *Report {
+func (m *reportQueue) first() *api.Report {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.drift != nil {
@@ -49,7 +50,7 @@ func (m *reportQueue) first() *Report {
 }
 
 // taken removes a report, unless another has replaced it.
-func (m *reportQueue) taken(report *Report) {
+func (m *reportQueue) taken(report *api.Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.drift == report {
@@ -93,7 +94,7 @@ func (r *Syncer) post(ctx context.Context, mail *reportQueue) {
 	}
 }
 
-func (r *Syncer) tell(ctx context.Context, report Report) error {
+func (r *Syncer) tell(ctx context.Context, report api.Report) error {
 	if r.Report == nil {
 		return nil
 	}

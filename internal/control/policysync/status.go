@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/api"
 )
 
 // status is what is read of GET /status, as docs/operations.md describes it. Its numbers and texts are the proxy's,
@@ -78,8 +79,8 @@ func parseStatus(body []byte) (*status, error) {
 // In force counts from the newest receipt back to the first that is not of ours: whoever came in under somebody else's
 // policy has been asked only by receipts behind that one. A proxy that starts writes a receipt for the policy that it
 // finds, so a restarted one is understood as well.
-func (s *status) report(generation func(digest string) int64) Report {
-	r := Report{ProxyVersion: clean(s.Version, maxShortText), Error: clean(s.Reload.Error, maxErrorText)}
+func (s *status) report(generation func(digest string) int64) api.Report {
+	r := api.Report{ProxyVersion: clean(s.Version, maxShortText), Error: clean(s.Reload.Error, maxErrorText)}
 	r.Certificates = s.usages()
 	if s.Policy == nil {
 		return r
@@ -106,11 +107,11 @@ func (s *status) report(generation func(digest string) int64) Report {
 	return r
 }
 
-func (s *status) usages() map[string]Usage {
+func (s *status) usages() map[string]api.Usage {
 	if len(s.Certificates) == 0 {
 		return nil
 	}
-	out := make(map[string]Usage, min(len(s.Certificates), maxCertificates))
+	out := make(map[string]api.Usage, min(len(s.Certificates), maxCertificates))
 	for _, c := range s.Certificates {
 		serial, err := config.ParseSerial(c.Serial)
 		if err != nil || len(out) == maxCertificates {

@@ -3,6 +3,7 @@ package policysync
 import (
 	"encoding/json"
 	"fmt"
+	"pgmtls-proxy/internal/control/api"
 	"reflect"
 	"strings"
 	"testing"
@@ -65,10 +66,10 @@ func TestAReportHasWhatTheProxySays(t *testing.T) {
 		"receipts":[{"digest":"d2","sessions_ended":{"certificate_revoked":3},"sessions_kept":4,"in_force_at":"2026-01-02T02:04:06Z"}],
 		"client_certificates":[{"serial":"0A0b","sessions":2,"last_seen":"2026-01-01T00:00:00Z"},{"serial":"0a:0b","sessions":1},{"serial":"no serial"}]}`))
 	must(t, err)
-	want := Report{
+	want := api.Report{
 		Applied: 2, AppliedAt: time.Date(2026, 1, 2, 2, 4, 5, 0, time.UTC), InForce: 2, InForceAt: time.Date(2026, 1, 2, 2, 4, 6, 0, time.UTC),
 		Ended: map[string]int{"certificate_revoked": 3}, Kept: 4, Error: "broken", ProxyVersion: "1.2",
-		Certificates: map[string]Usage{"0a:0b": {Sessions: 3, LastSeen: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}},
+		Certificates: map[string]api.Usage{"0a:0b": {Sessions: 3, LastSeen: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}},
 	}
 	if got := s.report(ours); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -2,6 +2,7 @@ package policysync
 
 import (
 	"context"
+	"pgmtls-proxy/internal/control/api"
 	"sync"
 	"time"
 
@@ -16,7 +17,7 @@ type Syncer struct {
 
 	// Report tells the control plane. Only the latest report counts, and it is told again, from 100 ms on to every 5 s,
 	// until Report gives nil. Each try has 10 seconds. It is called from one goroutine. Nil: nobody is told.
-	Report func(context.Context, Report) error
+	Report func(context.Context, api.Report) error
 
 	// ObserveEvery is how often the proxy and its directory are looked at when nothing is to be delivered: for what
 	// somebody has edited, for restarts, for who uses which certificate. 0: 10 s.
@@ -25,9 +26,9 @@ type Syncer struct {
 	Log zerolog.Logger // says itself of which database and proxy it is
 
 	mu        sync.Mutex
-	offered   *Policy // the newest; never changed
-	digest    string  // its
-	again     bool    // what is known is to be reported though it is no news
+	offered   *api.Policy // the newest; never changed
+	digest    string      // its
+	again     bool        // what is known is to be reported though it is no news
 	interrupt context.CancelFunc
 	wake      chan struct{} // room for one; nil before Run
 }
@@ -35,12 +36,12 @@ type Syncer struct {
 // Offer gives the route a policy, which from then on nobody changes. It never blocks. A newer one replaces what is still
 // on its way, and is published at once. One that is older than the last is not delivered: whoever offers it does not
 // know what the proxy has had, so that is reported again.
-func (r *Syncer) Offer(p Policy) {
+func (r *Syncer) Offer(p api.Policy) {
 	if p.Database != r.Publisher.Database {
 		r.Log.Error().Stringer("offered", p).Msg("a policy of another database was offered, and is not delivered")
 		return
 	}
-	digest := p.digest()
+	digest := digestOf(p)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -67,7 +68,7 @@ func (r *Syncer) Repeat() {
 }
 
 // Answer says what a policy would do at the proxy, and delivers nothing. See [Publisher.DryRun].
-func (r *Syncer) Answer(ctx context.Context, p Policy) (Effect, error) {
+func (r *Syncer) Answer(ctx context.Context, p api.Policy) (api.Effect, error) {
 	return r.Publisher.DryRun(ctx, p)
 }
 
@@ -113,7 +114,7 @@ func (r *Syncer) rouse() {
 
 // orders are what a route was told from outside.
 type orders struct {
-	policy *Policy // nil: none was offered yet
+	policy *api.Policy // nil: none was offered yet
 	again  bool
 }
 

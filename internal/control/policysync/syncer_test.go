@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"pgmtls-proxy/internal/control/api"
 	"strings"
 	"sync"
 	"testing"
@@ -17,12 +18,12 @@ import (
 // told keeps what a route reports.
 type told struct {
 	mu      sync.Mutex
-	reports []Report
+	reports []api.Report
 	refuse  error // instead of taking one
 	tries   int
 }
 
-func (l *told) take(_ context.Context, r Report) error {
+func (l *told) take(_ context.Context, r api.Report) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tries++
@@ -33,24 +34,24 @@ func (l *told) take(_ context.Context, r Report) error {
 	return nil
 }
 
-func (l *told) all() []Report {
+func (l *told) all() []api.Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]Report(nil), l.reports...)
+	return append([]api.Report(nil), l.reports...)
 }
 
-func (l *told) last() Report {
+func (l *told) last() api.Report {
 	all := l.all()
 	if len(all) == 0 {
-		return Report{}
+		return api.Report{}
 	}
 	return all[len(all)-1]
 }
 
 // until waits for a report that fits.
-func (l *told) until(t *testing.T, what string, fits func(Report) bool) Report {
+func (l *told) until(t *testing.T, what string, fits func(api.Report) bool) api.Report {
 	t.Helper()
-	var found Report
+	var found api.Report
 	eventually(t, func() error {
 		for _, r := range l.all() {
 			if fits(r) {
@@ -88,10 +89,10 @@ func TestARouteKeepsARealProxyAtTheNewest(t *testing.T) {
 		r.Offer(s.policy(t, edition{Generation: generation}))
 	}
 	r.Offer(s.policy(t, edition{Generation: 3})) // late
-	l.until(t, "of generation 30 in force", func(r Report) bool { return r.InForce == 30 && r.Applied == 30 && r.OnDisk == 30 })
+	l.until(t, "of generation 30 in force", func(r api.Report) bool { return r.InForce == 30 && r.Applied == 30 && r.OnDisk == 30 })
 
-	must(t, os.WriteFile(filepath.Join(p.Dir, PolicyFile), []byte(Header(database, 30)+"{}"), 0o644))
-	l.until(t, "of a drift", func(r Report) bool { return strings.Contains(r.Drift, "not what was published") })
+	must(t, os.WriteFile(filepath.Join(p.Dir, api.PolicyFile), []byte(Header(database, 30)+"{}"), 0o644))
+	l.until(t, "of a drift", func(r api.Report) bool { return strings.Contains(r.Drift, "not what was published") })
 	eventually(t, func() error {
 		if last := l.last(); last.Drift != "" || last.InForce != 30 {
 			return fmt.Errorf("the last report is %+v", last)
@@ -100,7 +101,7 @@ func TestARouteKeepsARealProxyAtTheNewest(t *testing.T) {
 	})
 
 	p.stop()
-	l.until(t, "of a proxy that is down", func(r Report) bool { return strings.Contains(r.Error, "connect") })
+	l.until(t, "of a proxy that is down", func(r api.Report) bool { return strings.Contains(r.Error, "connect") })
 }
 
 func BenchmarkOfferUntilItIsInPlace(b *testing.B) {
@@ -114,8 +115,8 @@ func BenchmarkOfferUntilItIsInPlace(b *testing.B) {
 		_ = r.Run(ctx) // its end is ours
 	}()
 	defer func() { cancel(); <-ended }()
-	path := filepath.Join(r.Publisher.Dir, PolicyFile)
-	policies := make([]Policy, 0, 16)
+	path := filepath.Join(r.Publisher.Dir, api.PolicyFile)
+	policies := make([]api.Policy, 0, 16)
 	for i := range b.N {
 		policies = append(policies, s.policy(b, edition{Generation: int64(i) + 1}))
 	}

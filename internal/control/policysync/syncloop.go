@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"pgmtls-proxy/internal/control/api"
 	"regexp"
 	"time"
 )
@@ -21,8 +22,8 @@ type syncLoop struct {
 	route *Syncer
 	mail  *reportQueue
 
-	policy  *Policy // the newest that was offered
-	brought bool    // it is in the directory, as far as is known
+	policy  *api.Policy // the newest that was offered
+	brought bool        // it is in the directory, as far as is known
 	retryAt time.Time
 	gap     backoff // between tries to publish
 	told    string  // the failure that was logged last
@@ -137,7 +138,7 @@ func (t *syncLoop) look(ctx context.Context) {
 	t.lookAt = now.Add(awaitPause(now.Sub(t.began)))
 	if err != nil {
 		if now.Sub(t.answered) >= unreachable {
-			t.say(Report{Error: clean(err.Error(), maxErrorText), OnDisk: t.said.report.OnDisk})
+			t.say(api.Report{Error: clean(err.Error(), maxErrorText), OnDisk: t.said.report.OnDisk})
 		}
 		return
 	}
@@ -165,7 +166,7 @@ func awaitPause(elapsed time.Duration) time.Duration {
 	return min(elapsed/growth, longPause)
 }
 
-func (t *syncLoop) inForce(r Report) bool {
+func (t *syncLoop) inForce(r api.Report) bool {
 	return t.policy == nil || r.Applied >= t.policy.Generation && r.InForce >= t.policy.Generation
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"pgmtls-proxy/internal/control/api"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -35,11 +36,11 @@ func TestAppliedAndInForceAreReportedWhenTheyAre(t *testing.T) {
 		defer travel(t, j.Syncer)()
 		j.offer(t, 1)
 		pass(t, 50*time.Millisecond)
-		expectLast(t, j, "applied:", func(r Report) bool { return r.Applied == 1 && r.InForce == 0 })
+		expectLast(t, j, "applied:", func(r api.Report) bool { return r.Applied == 1 && r.InForce == 0 })
 		pass(t, time.Minute)
 		j.follower.set(func(f *follower) { f.holds = false })
 		pass(t, longPause+time.Millisecond)
-		expectLast(t, j, "in force:", func(r Report) bool { return r.Applied == 1 && r.InForce == 1 })
+		expectLast(t, j, "in force:", func(r api.Report) bool { return r.Applied == 1 && r.InForce == 1 })
 	})
 }
 
@@ -64,14 +65,14 @@ func TestAFailureIsReportedOnceAndTriedAgain(t *testing.T) {
 		stop := travel(t, j.Syncer)
 		j.offer(t, 1)
 		synctest.Wait()
-		expectLast(t, j, "at once", func(r Report) bool { return strings.Contains(r.Error, "chmod 0750") })
+		expectLast(t, j, "at once", func(r api.Report) bool { return strings.Contains(r.Error, "chmod 0750") })
 		pass(t, time.Hour)
 		if n := len(j.told.all()); n > 2 {
 			t.Errorf("%d reports of one failure: %+v", n, j.told.all())
 		}
 		must(t, os.Chmod(j.follower.dir, 0o755))
 		pass(t, lastPublishGap+time.Second)
-		expectLast(t, j, "put right", func(r Report) bool { return r.Error == "" && r.InForce == 1 })
+		expectLast(t, j, "put right", func(r api.Report) bool { return r.Error == "" && r.InForce == 1 })
 		stop()
 		if lines := strings.Count(log.String(), "\n"); lines != 1 {
 			t.Errorf("%d lines are logged:\n%s", lines, &log)
@@ -85,10 +86,10 @@ func TestADirectoryThatIsAheadTellsItsGeneration(t *testing.T) {
 		defer travel(t, j.Syncer)()
 		j.offer(t, 4)
 		synctest.Wait()
-		expectLast(t, j, "ahead:", func(r Report) bool { return r.OnDisk == 9 && r.Applied == 9 && r.Error == "" })
+		expectLast(t, j, "ahead:", func(r api.Report) bool { return r.OnDisk == 9 && r.Applied == 9 && r.Error == "" })
 		j.offer(t, 10)
 		pass(t, time.Second)
-		expectLast(t, j, "beyond:", func(r Report) bool { return r.OnDisk == 10 && r.InForce == 10 })
+		expectLast(t, j, "beyond:", func(r api.Report) bool { return r.OnDisk == 10 && r.InForce == 10 })
 	})
 }
 
@@ -122,7 +123,7 @@ func TestThePolicyOfAnotherDatabaseIsNotOnItsWay(t *testing.T) {
 		j.Offer(other)
 		j.offer(t, 1)
 		pass(t, time.Second)
-		expectLast(t, j, "behind the other's", func(r Report) bool { return r.InForce == 1 && r.Error == "" })
+		expectLast(t, j, "behind the other's", func(r api.Report) bool { return r.InForce == 1 && r.Error == "" })
 	})
 }
 
@@ -134,7 +135,7 @@ func TestADriftIsReportedAndPutRight(t *testing.T) {
 		j.told.mu.Lock()
 		j.told.refuse = errors.New("away")
 		j.told.mu.Unlock()
-		must(t, os.WriteFile(filepath.Join(j.follower.dir, PolicyFile), []byte(Header(database, 1)+"ip_rules: []\n"), 0o644))
+		must(t, os.WriteFile(filepath.Join(j.follower.dir, api.PolicyFile), []byte(Header(database, 1)+"ip_rules: []\n"), 0o644))
 		pass(t, 11*time.Second)
 		if got, err := readWhole(j.follower.dir); got != 1 || err != nil {
 			t.Errorf("it is not put right: generation %d, %v", got, err)
@@ -170,7 +171,7 @@ func TestAProxyThatComesBackIsNoticedSoon(t *testing.T) {
 		pass(t, time.Second)
 		j.follower.set(func(f *follower) { f.down = true })
 		pass(t, 12*time.Second)
-		expectLast(t, j, "down:", func(r Report) bool { return r.Error == "connection refused" && r.OnDisk == 1 })
+		expectLast(t, j, "down:", func(r api.Report) bool { return r.Error == "connection refused" && r.OnDisk == 1 })
 		j.offer(t, 2)
 		synctest.Wait()
 		if got, err := readWhole(j.follower.dir); got != 2 || err != nil {
@@ -179,7 +180,7 @@ func TestAProxyThatComesBackIsNoticedSoon(t *testing.T) {
 		pass(t, 10*time.Second)
 		j.follower.set(func(f *follower) { f.down = false })
 		pass(t, 1500*time.Millisecond)
-		expectLast(t, j, "back:", func(r Report) bool { return r.Error == "" && r.InForce == 2 })
+		expectLast(t, j, "back:", func(r api.Report) bool { return r.Error == "" && r.InForce == 2 })
 	})
 }
 
@@ -192,10 +193,10 @@ func TestAProxyThatComesBackIsNoticedSoonAlsoWithoutAnOffer(t *testing.T) {
 		pass(t, 30*time.Second)
 		j.follower.set(func(f *follower) { f.down, f.blank = false, true })
 		pass(t, 1500*time.Millisecond)
-		expectLast(t, j, "back:", func(r Report) bool { return r.Error == "" && r.Applied == 0 })
+		expectLast(t, j, "back:", func(r api.Report) bool { return r.Error == "" && r.Applied == 0 })
 		j.follower.set(func(f *follower) { f.blank = false })
 		pass(t, 300*time.Millisecond) // it is waited for again
-		expectLast(t, j, "in force again:", func(r Report) bool { return r.InForce == 1 })
+		expectLast(t, j, "in force again:", func(r api.Report) bool { return r.InForce == 1 })
 	})
 }
 
@@ -220,7 +221,7 @@ func TestAPolicyStandsThoughWhatItReplacedCanNotBeRemoved(t *testing.T) {
 	if !c.stands(2) || c.stands(1) || c.stands(3) {
 		t.Errorf("of generations 1, 2, 3 stand %t, %t, %t", c.stands(1), c.stands(2), c.stands(3))
 	}
-	must(t, os.Chmod(filepath.Join(c.Dir, PolicyFile), 0o600))
+	must(t, os.Chmod(filepath.Join(c.Dir, api.PolicyFile), 0o600))
 	if c.stands(2) {
 		t.Error("what was edited stands")
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"pgmtls-proxy/internal/control/api"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -49,7 +50,7 @@ func (f *follower) fetch(ctx context.Context) (*status, error) {
 		return nil, errors.New("connection refused")
 	}
 	if f.edits {
-		if err := os.Chmod(filepath.Join(f.dir, PolicyFile), 0o604); err != nil {
+		if err := os.Chmod(filepath.Join(f.dir, api.PolicyFile), 0o604); err != nil {
 			return nil, err
 		}
 	}
@@ -77,8 +78,8 @@ func (f *follower) fetch(ctx context.Context) (*status, error) {
 	s.Policy = &struct {
 		Digest   string    `json:"digest"`
 		LoadedAt time.Time `json:"loaded_at"`
-	}{p.digest(), time.Unix(p.Generation, 0)}
-	receipt := receipt{Digest: p.digest(), AppliedAt: time.Unix(p.Generation, 0)}
+	}{digestOf(p), time.Unix(p.Generation, 0)}
+	receipt := receipt{Digest: digestOf(p), AppliedAt: time.Unix(p.Generation, 0)}
 	if !f.holds {
 		receipt.InForceAt = time.Unix(p.Generation, 1)
 	}
@@ -112,7 +113,7 @@ func pass(t *testing.T, d time.Duration) {
 	synctest.Wait()
 }
 
-func expectLast(t *testing.T, j *journey, when string, fits func(Report) bool) {
+func expectLast(t *testing.T, j *journey, when string, fits func(api.Report) bool) {
 	t.Helper()
 	if last := j.told.last(); !fits(last) {
 		t.Errorf("%s the last report is %+v", when, last)

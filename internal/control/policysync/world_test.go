@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -81,7 +82,7 @@ type edition struct {
 }
 
 // policy renders an edition.
-func (s *space) policy(t testing.TB, e edition) Policy {
+func (s *space) policy(t testing.TB, e edition) api.Policy {
 	t.Helper()
 	server := s.server
 	if e.Server != nil {
@@ -112,9 +113,9 @@ func (s *space) policy(t testing.TB, e edition) Policy {
 	if e.Text != "" {
 		text = []byte(e.Text)
 	}
-	return Policy{Database: database, Generation: e.Generation, Files: map[string][]byte{
-		PolicyFile: append([]byte(Header(database, e.Generation)), text...),
-		ca:         s.ca.PEM(), crt: server.CertPEM, key: server.KeyPEM,
+	return api.Policy{Database: database, Generation: e.Generation, Files: map[string][]byte{
+		api.PolicyFile: append([]byte(Header(database, e.Generation)), text...),
+		ca:             s.ca.PEM(), crt: server.CertPEM, key: server.KeyPEM,
 	}}
 }
 
@@ -254,11 +255,11 @@ func (p *proxy) courier() *Publisher {
 }
 
 // deliver publishes a policy and waits until it is in force.
-func deliver(t testing.TB, c *Publisher, p Policy) (reports []Report) {
+func deliver(t testing.TB, c *Publisher, p api.Policy) (reports []api.Report) {
 	t.Helper()
 	_, err := c.Publish(t.Context(), p)
 	must(t, err)
-	must(t, c.Await(soon(t), p.Generation, func(r Report) { reports = append(reports, r) }))
+	must(t, c.Await(soon(t), p.Generation, func(r api.Report) { reports = append(reports, r) }))
 	return reports
 }
 
@@ -266,7 +267,7 @@ func deliver(t testing.TB, c *Publisher, p Policy) (reports []Report) {
 // file behind it.
 func readWhole(dir string) (generation int64, err error) {
 	for range 1000 {
-		first, err := os.ReadFile(filepath.Join(dir, PolicyFile))
+		first, err := os.ReadFile(filepath.Join(dir, api.PolicyFile))
 		if err != nil {
 			return 0, err
 		}
@@ -276,7 +277,7 @@ func readWhole(dir string) (generation int64, err error) {
 		}
 		p, wrong := d.policy(database)
 		d.close()
-		again, err := os.ReadFile(filepath.Join(dir, PolicyFile))
+		again, err := os.ReadFile(filepath.Join(dir, api.PolicyFile))
 		if err != nil {
 			return 0, err
 		}

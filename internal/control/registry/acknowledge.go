@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -129,7 +129,7 @@ func (c *change) forgetDisabled() {
 const maxAhead = 1 << 20
 
 // Acknowledge takes what a proxy says of itself, and settles what waits for it.
-func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, report policysync.Report) error {
+func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, report api.Report) error {
 	had := max(report.Applied, report.OnDisk)
 	if report.Applied < 0 || report.InForce < 0 || report.InForce > report.Applied {
 		return newError(InvalidParams, "a report of generation %d in force and %d applied can't be", report.InForce, report.Applied)
@@ -189,9 +189,9 @@ const maxUsage = 2000
 
 // putUsage keeps which certificates a proxy saw, if that has changed. A proxy forgets when it starts; what it saw before
 // stays known here.
-func (r *Registry) putUsage(ctx context.Context, key string, seen map[string]policysync.Usage) error {
+func (r *Registry) putUsage(ctx context.Context, key string, seen map[string]api.Usage) error {
 	return r.attempt(ctx, func() error {
-		before, revision, err := get[map[string]policysync.Usage](ctx, r, keyUsage+key)
+		before, revision, err := get[map[string]api.Usage](ctx, r, keyUsage+key)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
@@ -218,7 +218,7 @@ func (r *Registry) putUsage(ctx context.Context, key string, seen map[string]pol
 }
 
 // forgetUsage keeps the certificates that were seen last, when there are more than can be kept.
-func forgetUsage(usage map[string]policysync.Usage) {
+func forgetUsage(usage map[string]api.Usage) {
 	if len(usage) <= maxUsage {
 		return
 	}

@@ -7,19 +7,19 @@ import (
 	"iter"
 	"time"
 
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/store"
 )
 
 // Question is what the daemon asks whoever delivers to a proxy.
 type Question struct {
-	Policy policysync.Policy `json:"policy"` // what would it do
+	Policy api.Policy `json:"policy"` // what would it do
 }
 
 // Answer is the answer.
 type Answer struct {
-	Effect policysync.Effect `json:"effect"`
-	Error  string            `json:"error,omitempty"`
+	Effect api.Effect `json:"effect"`
+	Error  string     `json:"error,omitempty"`
 }
 
 // Asked is a question on its way.

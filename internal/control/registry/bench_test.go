@@ -2,9 +2,8 @@ package registry
 
 import (
 	"fmt"
+	"pgmtls-proxy/internal/control/api"
 	"testing"
-
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 // Run with: go test -run xxx -bench . ./internal/space
@@ -21,7 +20,7 @@ func BenchmarkCreateRuleAndAcknowledge(b *testing.B) {
 			for b.Loop() {
 				rule := w.rule("orders", "192.0.2.0/24")
 				generation := w.generation(id)
-				w.says(Database{ID: id}, "edge", policysync.Report{Applied: generation, InForce: generation})
+				w.says(Database{ID: id}, "edge", api.Report{Applied: generation, InForce: generation})
 				b.StopTimer()
 				w.done(w.DeleteRule(w.ctx, admin, id, rule.ID))
 				w.acknowledged("orders")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/control/seal"
 	"pgmtls-proxy/internal/control/store"
@@ -82,12 +83,12 @@ func (w *world) acknowledged(name string) Database {
 	w.t.Helper()
 	db := w.is(name)
 	for _, p := range db.Proxies {
-		w.says(db, p.Name, policysync.Report{Applied: db.Generation, InForce: db.Generation})
+		w.says(db, p.Name, api.Report{Applied: db.Generation, InForce: db.Generation})
 	}
 	return w.is(name)
 }
 
-func (w *world) says(db Database, proxy string, report policysync.Report) {
+func (w *world) says(db Database, proxy string, report api.Report) {
 	w.t.Helper()
 	if err := w.Acknowledge(w.ctx, db.ID, proxy, report); err != nil {
 		w.t.Fatal(err)
@@ -131,8 +132,8 @@ func (w *world) policyText(db string) string {
 	w.t.Helper()
 	policy, err := w.Policy(w.ctx, w.is(db).ID)
 	w.done(policy, err)
-	w.done(nil, policy.Check())
-	return string(policy.Files[policysync.PolicyFile])
+	w.done(nil, policysync.Check(policy))
+	return string(policy.Files[api.PolicyFile])
 }
 
 // refused wants a refusal with an id, and a text in its message.

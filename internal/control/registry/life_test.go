@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -47,11 +47,11 @@ func TestMutualTLSIsOperationalWhenEveryProxyFollows(t *testing.T) {
 	if err != nil || db.MTLS.Status != Provisioning || db.MTLS.EnabledBy != "admin" || len(db.Certificates) != 1 || db.Certificates[0].Status != Pending {
 		t.Fatalf("got %+v, %v", db, err)
 	}
-	w.says(db, "edge", policysync.Report{Applied: 1, InForce: 1})
+	w.says(db, "edge", api.Report{Applied: 1, InForce: 1})
 	if got := w.is("orders"); got.MTLS.Status != Provisioning {
 		t.Errorf("one of two proxies follows, and mutual TLS is %s", got.MTLS.Status)
 	}
-	w.says(db, "second", policysync.Report{Applied: 1})
+	w.says(db, "second", api.Report{Applied: 1})
 	if got := w.is("orders"); got.MTLS.Status != Operational || got.Certificates[0].Status != Ready {
 		t.Errorf("both follow, and mutual TLS is %s, the certificate %s", got.MTLS.Status, got.Certificates[0].Status)
 	}
@@ -91,11 +91,11 @@ func TestRuleWaitsForEveryProxyAndGoesWhenTheLastSessionHasEnded(t *testing.T) {
 		t.Errorf("the policy still has the rule:\n%s", text)
 	}
 	again := w.rule("orders", "203.0.113.0/24") // at once
-	w.says(db, "edge", policysync.Report{Applied: again.Generation, InForce: deleted.Generation - 1})
+	w.says(db, "edge", api.Report{Applied: again.Generation, InForce: deleted.Generation - 1})
 	if got := w.is("orders"); len(got.Rules) != 2 {
 		t.Errorf("sessions are left, and there are %d rules", len(got.Rules))
 	}
-	w.says(db, "edge", policysync.Report{Applied: again.Generation, InForce: again.Generation})
+	w.says(db, "edge", api.Report{Applied: again.Generation, InForce: again.Generation})
 	if got := w.is("orders"); len(got.Rules) != 1 || got.Rules[0].ID != again.ID || got.Rules[0].Status != Authorized {
 		t.Errorf("got %+v", got.Rules)
 	}
@@ -155,7 +155,7 @@ func TestRevokedCertificateIsDisabledWhenItsSessionsHaveEnded(t *testing.T) {
 	if err != nil || cert.Status != Disabling || w.policyText("orders") == before {
 		t.Fatalf("got %+v, %v", cert, err)
 	}
-	w.says(db, "edge", policysync.Report{Applied: cert.Generation, InForce: cert.Generation - 1})
+	w.says(db, "edge", api.Report{Applied: cert.Generation, InForce: cert.Generation - 1})
 	if got := w.certificate("orders", cert.ID); got.Status != Disabling {
 		t.Errorf("a session is left, and the certificate is %s", got.Status)
 	}
@@ -250,7 +250,7 @@ func TestStoreOlderThanAProxyMakesANewerGeneration(t *testing.T) {
 	w := newWorld(t)
 	db := w.operational("orders")
 	rule := w.rule("orders", "203.0.113.0/24")
-	w.says(db, "edge", policysync.Report{Applied: 900, InForce: 900})
+	w.says(db, "edge", api.Report{Applied: 900, InForce: 900})
 	got := w.is("orders")
 	if got.Generation != 901 || got.Rules[0].Status != Authorizing {
 		t.Errorf("generation %d, rule %s", got.Generation, got.Rules[0].Status)
@@ -259,14 +259,14 @@ func TestStoreOlderThanAProxyMakesANewerGeneration(t *testing.T) {
 	if got := w.is("orders").Rules[0]; got.ID != rule.ID || got.Status != Authorized {
 		t.Errorf("the rule is %s", got.Status)
 	}
-	refused(t, w.Acknowledge(w.ctx, db.ID, "edge", policysync.Report{Applied: 1, InForce: 2}), InvalidParams, "can't be")
-	for _, lie := range []policysync.Report{{Applied: 1 << 53}, {OnDisk: 1 << 53}, {Applied: math.MaxInt64}} {
+	refused(t, w.Acknowledge(w.ctx, db.ID, "edge", api.Report{Applied: 1, InForce: 2}), InvalidParams, "can't be")
+	for _, lie := range []api.Report{{Applied: 1 << 53}, {OnDisk: 1 << 53}, {Applied: math.MaxInt64}} {
 		refused(t, w.Acknowledge(w.ctx, db.ID, "edge", lie), InvalidParams, "the newest is")
 	}
 	if got := w.is("orders").Generation; got != 901 {
 		t.Errorf("who lies has lifted the generation to %d", got)
 	}
-	refused(t, w.Acknowledge(w.ctx, db.ID, "nobody", policysync.Report{Applied: 1}), NotFound, "nobody")
+	refused(t, w.Acknowledge(w.ctx, db.ID, "nobody", api.Report{Applied: 1}), NotFound, "nobody")
 }
 
 func TestChangesAtTheSameTimeAreAllDoneOrRefused(t *testing.T) {
@@ -325,12 +325,12 @@ func TestAuditTellsWhoDidWhatAndFromWhere(t *testing.T) {
 func TestOfTooManyCertificatesTheLastSeenAreKept(t *testing.T) {
 	w := newWorld(t)
 	db := w.operational("orders")
-	seen := make(map[string]policysync.Usage)
+	seen := make(map[string]api.Usage)
 	for n := range maxUsage + 100 {
-		seen[fmt.Sprintf("%04x", n)] = policysync.Usage{LastSeen: w.at.Add(time.Duration(n) * time.Second)}
+		seen[fmt.Sprintf("%04x", n)] = api.Usage{LastSeen: w.at.Add(time.Duration(n) * time.Second)}
 	}
 	for range 2 { // the second report adds nothing and drops nothing
-		w.says(db, "edge", policysync.Report{Applied: db.Generation, InForce: db.Generation, Certificates: seen})
+		w.says(db, "edge", api.Report{Applied: db.Generation, InForce: db.Generation, Certificates: seen})
 		kept, err := w.usage(w.ctx, db.ID)
 		_, oldest := kept[fmt.Sprintf("%04x", 100)]
 		if _, older := kept[fmt.Sprintf("%04x", 99)]; err != nil || len(kept) != maxUsage || !oldest || older {

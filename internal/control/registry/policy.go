@@ -10,6 +10,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/control/store"
 )
@@ -45,12 +46,12 @@ type policyIdentity struct {
 }
 
 // Policy gives what the proxies of a database are to have now.
-func (r *Registry) Policy(ctx context.Context, databaseID string) (policysync.Policy, error) {
+func (r *Registry) Policy(ctx context.Context, databaseID string) (api.Policy, error) {
 	const attempts = 5
 	for n := 1; ; n++ {
 		db, err := r.load(ctx, databaseID)
 		if err != nil {
-			return policysync.Policy{}, err
+			return api.Policy{}, err
 		}
 		policy, err := r.render(ctx, db)
 		// What a document names is deleted only in the transaction that stops naming it.
@@ -61,9 +62,9 @@ func (r *Registry) Policy(ctx context.Context, databaseID string) (policysync.Po
 }
 
 // render makes the policy of a document.
-func (r *Registry) render(ctx context.Context, db Database) (policysync.Policy, error) {
+func (r *Registry) render(ctx context.Context, db Database) (api.Policy, error) {
 	if db.Generation == 0 || db.Server == nil {
-		return policysync.Policy{}, newError(NotFound, "database %s has no policy; create its mutual TLS first", db.Name)
+		return api.Policy{}, newError(NotFound, "database %s has no policy; create its mutual TLS first", db.Name)
 	}
 	files := make(map[string][]byte)
 	add := func(stem, extension string, content []byte) (name string) {
@@ -73,7 +74,7 @@ func (r *Registry) render(ctx context.Context, db Database) (policysync.Policy, 
 	}
 	chain, key, err := r.leaf(ctx, db.Server.ID)
 	if err != nil {
-		return policysync.Policy{}, fmt.Errorf("server certificate of %s: %w", db.Name, err)
+		return api.Policy{}, fmt.Errorf("server certificate of %s: %w", db.Name, err)
 	}
 	file := policyFile{
 		Generation: strconv.FormatInt(db.Generation, 10),
@@ -88,11 +89,11 @@ func (r *Registry) render(ctx context.Context, db Database) (policysync.Policy, 
 	for _, t := range db.Trust {
 		a, _, err := get[Authority](ctx, r, authorityKey(db.Space, t.CA))
 		if err != nil {
-			return policysync.Policy{}, fmt.Errorf("authority %s: %w", t.CA, err)
+			return api.Policy{}, fmt.Errorf("authority %s: %w", t.CA, err)
 		}
 		crl, err := r.store.Get(ctx, crlKey(t.CA, t.CRL))
 		if err != nil {
-			return policysync.Policy{}, fmt.Errorf("revocation list %d of %s: %w", t.CRL, a.Subject, err)
+			return api.Policy{}, fmt.Errorf("revocation list %d of %s: %w", t.CRL, a.Subject, err)
 		}
 		file.ClientCA = append(file.ClientCA, add("client-ca", "pem", []byte(a.CertificatePEM)))
 		file.ClientCRL = append(file.ClientCRL, add("client-crl", "pem", crl.Value))
@@ -110,8 +111,8 @@ func (r *Registry) render(ctx context.Context, db Database) (policysync.Policy, 
 	var text bytes.Buffer
 	text.WriteString(policysync.Header(db.ID, db.Generation))
 	if err := yaml.NewEncoder(&text).Encode(file); err != nil {
-		return policysync.Policy{}, fmt.Errorf("write the policy of %s: %w", db.Name, err)
+		return api.Policy{}, fmt.Errorf("write the policy of %s: %w", db.Name, err)
 	}
-	files[policysync.PolicyFile] = text.Bytes()
-	return policysync.Policy{Database: db.ID, Generation: db.Generation, Files: files}, nil
+	files[api.PolicyFile] = text.Bytes()
+	return api.Policy{Database: db.ID, Generation: db.Generation, Files: files}, nil
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/authority"
-	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -208,7 +208,7 @@ func (r *Registry) CAUsers(ctx context.Context, space, id string) ([]CAUser, err
 		if db.Space != space {
 			continue
 		}
-		var usage map[string]policysync.Usage
+		var usage map[string]api.Usage
 		for _, cert := range db.Certificates {
 			if cert.CA != id || !cert.Usable() {
 				continue
@@ -235,11 +235,11 @@ func (r *Registry) CAUsers(ctx context.Context, space, id string) ([]CAUser, err
 }
 
 // usage gives which client certificates the proxies of a database have seen, by serial.
-func (r *Registry) usage(ctx context.Context, databaseID string) (map[string]policysync.Usage, error) {
+func (r *Registry) usage(ctx context.Context, databaseID string) (map[string]api.Usage, error) {
 	items, _, err := r.store.List(ctx, keyUsage+databaseID+"/")
-	all := make(map[string]policysync.Usage)
+	all := make(map[string]api.Usage)
 	for _, item := range items {
-		var seen map[string]policysync.Usage
+		var seen map[string]api.Usage
 		if err := json.Unmarshal(item.Value, &seen); err != nil {
 			return nil, fmt.Errorf("read %s from the store: %w", item.Key, err)
 		}

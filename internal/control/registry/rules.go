@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/config"
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/api"
 )
 
 // MaxRules is how many IP rules a database has at most, those that are being deleted not counted.
@@ -90,14 +90,14 @@ func (c *change) removeRule(rule *Rule) {
 }
 
 // WithoutRule gives the policy that a delete of the rule would make, without making it.
-func (r *Registry) WithoutRule(ctx context.Context, nameOrID, id string) (policysync.Policy, error) {
+func (r *Registry) WithoutRule(ctx context.Context, nameOrID, id string) (api.Policy, error) {
 	db, err := r.Database(ctx, nameOrID)
 	if err != nil {
-		return policysync.Policy{}, err
+		return api.Policy{}, err
 	}
 	rule := db.rule(id)
 	if rule == nil {
-		return policysync.Policy{}, noRule(db.Name, id)
+		return api.Policy{}, noRule(db.Name, id)
 	}
 	db.Rules = slices.DeleteFunc(slices.Clone(db.Rules), func(r Rule) bool { return r.ID == id })
 	db.Generation++

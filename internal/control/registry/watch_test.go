@@ -3,11 +3,10 @@ package registry
 import (
 	"context"
 	"errors"
+	"pgmtls-proxy/internal/control/api"
 	"slices"
 	"testing"
 	"time"
-
-	"pgmtls-proxy/internal/control/policysync"
 )
 
 func TestFollowersSeeEveryDatabaseAndEveryChange(t *testing.T) {
@@ -103,7 +102,7 @@ func TestQuestionIsAnsweredByWhoeverDelivers(t *testing.T) {
 			if err != nil || asked.Policy.Generation != without.Generation {
 				t.Errorf("asked %+v, %v", asked, err)
 			}
-			if err := w.Reply(ctx, asked.ID, Answer{Effect: policysync.Effect{OK: true, Ended: 3}}); err != nil {
+			if err := w.Reply(ctx, asked.ID, Answer{Effect: api.Effect{OK: true, Ended: 3}}); err != nil {
 				t.Error(err)
 			}
 		}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -152,21 +152,21 @@ func TestCARotationOverlapsUntilTheOldOneIsRetired(t *testing.T) {
 	}
 
 	// Somebody still comes with the old certificate.
-	seen := map[string]policysync.Usage{cert.Serial: {Sessions: 1, LastSeen: w.at.Add(time.Minute)}}
-	w.says(db, "edge", policysync.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation, Certificates: seen})
+	seen := map[string]api.Usage{cert.Serial: {Sessions: 1, LastSeen: w.at.Add(time.Minute)}}
+	w.says(db, "edge", api.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation, Certificates: seen})
 	_, err = w.RetireCA(w.ctx, admin, "acme", old.ID, false)
 	refused(t, err, Conflict, cert.Name+" of orders")
 	// The proxy starts again and forgets; nobody came since. That proves nothing.
-	w.says(db, "edge", policysync.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation,
-		Certificates: map[string]policysync.Usage{"00": {}}})
+	w.says(db, "edge", api.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation,
+		Certificates: map[string]api.Usage{"00": {}}})
 	_, err = w.RetireCA(w.ctx, admin, "acme", old.ID, false)
 	refused(t, err, Conflict, cert.Name+" of orders")
 	// Then somebody comes with its successor, for both databases.
 	other := w.is("other")
-	w.says(other, "edge", policysync.Report{Applied: other.Generation, InForce: other.Generation,
-		Certificates: map[string]policysync.Usage{w.certificate("other", other.Certificates[0].Successor).Serial: {LastSeen: w.at}}})
-	seen = map[string]policysync.Usage{successor.Serial: {Sessions: 1, LastSeen: w.at.Add(time.Hour)}}
-	w.says(db, "edge", policysync.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation, Certificates: seen})
+	w.says(other, "edge", api.Report{Applied: other.Generation, InForce: other.Generation,
+		Certificates: map[string]api.Usage{w.certificate("other", other.Certificates[0].Successor).Serial: {LastSeen: w.at}}})
+	seen = map[string]api.Usage{successor.Serial: {Sessions: 1, LastSeen: w.at.Add(time.Hour)}}
+	w.says(db, "edge", api.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation, Certificates: seen})
 	users, err := w.CAUsers(w.ctx, "acme", old.ID)
 	if err != nil || len(users) != 4 || !users[0].Replaced || !users[1].Server {
 		t.Errorf("got %+v, %v", users, err)

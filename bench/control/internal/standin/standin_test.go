@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
@@ -51,8 +52,8 @@ func TestCourierTakesAStandInForAProxy(t *testing.T) {
 			if _, err := courier.Publish(ctx, policies.of(generation+1)); err != nil {
 				t.Fatal(err)
 			}
-			var last policysync.Report
-			if err := courier.Await(ctx, generation+1, func(r policysync.Report) { last = r }); err != nil {
+			var last api.Report
+			if err := courier.Await(ctx, generation+1, func(r api.Report) { last = r }); err != nil {
 				t.Fatalf("stand-in %d, generation %d: %v", i, generation+1, err)
 			}
 			if last.InForce != generation+1 || last.AppliedAt.Sub(before) < quiet {
@@ -103,13 +104,13 @@ func newPolicies(t *testing.T) policies {
 	return policies{ca, ca.MustIssue(t, testpki.Server("db.example.com"))}
 }
 
-func (p policies) of(generation int64) policysync.Policy {
+func (p policies) of(generation int64) api.Policy {
 	ca := policysync.FileName("client-ca", "pem", p.ca.PEM())
 	crt, key := policysync.FileName("server", "crt", p.server.CertPEM), policysync.FileName("server", "key", p.server.KeyPEM)
 	text := policysync.Header("orders", generation) + fmt.Sprintf(
 		"generation: %q\nclient_ca: [%s]\ncertificates: [{cert: %s, key: %s}]\nip_rules: [{id: office, cidr: 192.0.2.%d/32}]\n", fmt.Sprint(generation), ca, crt, key, generation)
-	return policysync.Policy{Database: "orders", Generation: generation, Files: map[string][]byte{
-		policysync.PolicyFile: []byte(text), ca: p.ca.PEM(), crt: p.server.CertPEM, key: p.server.KeyPEM}}
+	return api.Policy{Database: "orders", Generation: generation, Files: map[string][]byte{
+		api.PolicyFile: []byte(text), ca: p.ca.PEM(), crt: p.server.CertPEM, key: p.server.KeyPEM}}
 }
 
 func asked(t *testing.T, socket string, since time.Time) (answer Asked) {

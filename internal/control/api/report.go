@@ -1,4 +1,4 @@
-package policysync
+package api
 
 import "time"
 
@@ -15,11 +15,11 @@ type Report struct {
 	Kept  int            `json:"sessions_kept,omitempty"`  // that went on behind the change to Applied
 
 	Error  string `json:"error,omitempty"`   // why the proxy refuses what is in its directory, or can't be asked
-	OnDisk int64  `json:"on_disk,omitempty"` // generation of the policy.yaml in the directory; only of Observe
-	Drift  string `json:"drift,omitempty"`   // how the directory differs from what was published; only of Observe
+	OnDisk int64  `json:"on_disk,omitempty"` // generation of the policy.yaml in the directory; read from the directory only
+	Drift  string `json:"drift,omitempty"`   // how the directory differs from what was published; read from the directory only
 
-	// Certificates are the client certificates that let a session in since the proxy began, by serial in the form of
-	// [config.Serial]: lower-case hex pairs with colons.
+	// Certificates are the client certificates that let a session in since the proxy began, by serial:
+	// lower-case hex pairs with colons.
 	Certificates map[string]Usage `json:"certificates,omitempty"`
 	ProxyVersion string           `json:"proxy_version,omitempty"`
 }
