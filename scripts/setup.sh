@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what building and testing needs on a Debian or Ubuntu: PostgreSQL (server, psql, pgbench) from the
-# distribution, a C compiler for Go's race detector, and openssl, which judges certificates in tests. Checks Go, which it
-# does not install.
+# distribution, a C compiler for Go's race detector, openssl, which judges certificates in tests, and BIND, in which tests
+# of public certificates answer DNS challenges. Checks Go, which it does not install.
 #
 # Does nothing, quickly, when nothing is missing. Needs root or sudo only when something is.
 set -eu
@@ -13,10 +13,10 @@ fail() {
 	exit 1
 }
 
-# has_program NAME: in PATH, or among the distribution's PostgreSQL programs, which are not in PATH.
+# has_program NAME: in PATH, or among the distribution's PostgreSQL programs or servers, which need not be in PATH.
 has_program() {
 	command -v "$1" >/dev/null 2>&1 && return 0
-	for found in /usr/lib/postgresql/*/bin/"$1"; do
+	for found in /usr/lib/postgresql/*/bin/"$1" /usr/sbin/"$1"; do
 		[ -x "$found" ] && return 0
 	done
 	return 1
@@ -53,6 +53,21 @@ prevent_main_cluster() {
 	echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
 }
 
+# BIND's package starts a server on port 53 of every address, which no test wants: each starts its own on loopback. A
+# policy that forbids it is written for the time of the installation, unless there is one already.
+without_bind_service() {
+	if [ -e /usr/sbin/policy-rc.d ]; then
+		"$@"
+		return
+	fi
+	printf '#!/bin/sh\ncase "$1" in bind9 | named) exit 101 ;; esac\nexit 0\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
+	as_root chmod 755 /usr/sbin/policy-rc.d
+	status=0
+	"$@" || status=$?
+	as_root rm -f /usr/sbin/policy-rc.d
+	return "$status"
+}
+
 check_go
 
 missing=
@@ -63,6 +78,7 @@ command -v gcc >/dev/null 2>&1 || missing="$missing gcc"
 # The race detector links against the C library; a gcc without its headers is common in small images.
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+has_program named || missing="$missing bind9"
 [ -n "$missing" ] || exit 0
 
 command -v apt-get >/dev/null 2>&1 ||
@@ -72,5 +88,7 @@ case "$missing" in *postgresql*) prevent_main_cluster ;; esac
 as_root apt-get update -q
 # dpkg would ask questions, and psql's package would keep the file above by asking about it.
 # shellcheck disable=SC2086 # a list of words
-as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+without_bind_service as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
 	-o Dpkg::Options::=--force-confold $missing
+# It would start with the next boot, unless it had been there before.
+case "$missing" in *bind9*) as_root systemctl disable named bind9 >/dev/null 2>&1 || true ;; esac
