@@ -20,6 +20,7 @@ import (
 	"testing"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/drain"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/refusal"
 )
@@ -99,6 +100,22 @@ func TestEverySeriesIsExplained(t *testing.T) {
 		documented = append(documented, strings.Join(cells[:3], " | "))
 	}
 	same(t, "operations.md", documented, real)
+}
+
+// The states of the diagram are the steps and what comes before them; the table has the steps in which something is left.
+func TestStepsOfADrainAreThoseOfTheCode(t *testing.T) {
+	var real, drawn []string
+	for _, step := range drain.Steps {
+		real = append(real, string(step))
+	}
+	_, diagram, _ := strings.Cut(read(t, "lifecycle.md"), "stateDiagram-v2\n")
+	diagram, _, _ = strings.Cut(diagram, "```")
+	for _, arrow := range regexp.MustCompile(`(\w+) --> (\w+):`).FindAllStringSubmatch(diagram, -1) {
+		drawn = append(drawn, arrow[1], arrow[2])
+	}
+	slices.Sort(drawn)
+	same(t, "the diagram of lifecycle.md", slices.Compact(drawn), append([]string{"serving"}, real...))
+	same(t, "lifecycle.md", first(rows(t, "lifecycle.md", "steps", "end of steps")), slices.DeleteFunc(real, func(step string) bool { return step == string(drain.Drained) }))
 }
 
 func TestEveryAlertIsExplained(t *testing.T) {

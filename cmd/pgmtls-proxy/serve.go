@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -145,76 +144,6 @@ func policyInfo(s *policy.Snapshot) metrics.PolicyInfo {
 		info.CRLNextUpdates = append(info.CRLNextUpdates, list.NextUpdate)
 	}
 	return info
-}
-
-// run serves until a signal or a successor, and drains.
-func (p *proxy) run(ctx context.Context, sockets *sockets) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
-	reloads := make(chan os.Signal, 1) // a storm of SIGHUP is one
-	signal.Notify(reloads, syscall.SIGHUP)
-	defer signal.Stop(reloads)
-
-	adminHTTP := p.admin.HTTP()
-	defer adminHTTP.Close()
-	failed := make(chan error, 5) // one for each of those below
-	answer := func() { failed <- admin.Serve(adminHTTP, sockets.admin) }
-	if sockets.predecessor == nil { // otherwise the predecessor answers on the same socket, and is ready
-		go answer()
-	}
-	p.keeper.Load(ctx)
-	if err := p.mayReplace(sockets); err != nil {
-		return &exit{code: exitFailure, err: err}
-	}
-	looks := make(chan os.Signal) // unbuffered: see supervisor.follow
-	go p.supervisor.follow(ctx, reloads, looks)
-	go func() { failed <- p.keeper.Run(ctx, looks) }()
-	go func() { failed <- p.sessions.Sweep(ctx) }()
-	go func() { failed <- p.sessions.ExpireSessions(ctx) }()
-	go func() { failed <- p.listener.Serve(ctx, sockets.listeners...) }()
-	p.admin.SetPhase(admin.Serving)
-	if sockets.predecessor != nil {
-		go answer()
-	}
-
-	p.replace(sockets.predecessor)
-	door, successors, err := p.openDoor(sockets)
-	if err != nil {
-		if sockets.predecessor == nil {
-			return p.fail(err)
-		}
-		p.log.Error().Err(err).Msg("no later process can take over from this one")
-	}
-	if door != nil {
-		defer door.Close()
-	}
-	p.started(sockets.listeners, sockets.admin)
-	p.supervisor.ready()
-	go p.supervisor.watch(ctx)
-
-	select {
-	case err := <-failed:
-		return p.fail(err)
-	case s := <-signals:
-		p.log.Info().Stringer("signal", s).Msg("a signal ends the process")
-		if door != nil {
-			door.Close()
-		}
-		return p.drain(ctx, signals, false)
-	case successor := <-successors:
-		p.handOver(ctx, successor, adminHTTP)
-		return p.drain(ctx, signals, true)
-	}
-}
-
-// fail ends the process at once.
-func (p *proxy) fail(err error) error {
-	p.listener.CloseListeners()
-	p.listener.CloseConns()
-	return &exit{code: exitFailure, err: err}
 }
 
 // started says what the process does now.

@@ -101,8 +101,8 @@ func (p *proxy) replace(predecessor *takeover.Predecessor) {
 	p.log.Info().Int("predecessor", predecessor.PID).Msg("sockets taken over")
 }
 
-// openDoor waits for a successor behind the path. It gives nothing to wait for if there is no path.
-func (p *proxy) openDoor(s *sockets) (door *takeover.Server, successors <-chan *takeover.Successor, _ error) {
+// openDoor waits for a successor behind the path, until the door is closed. Without a path there is nothing to wait for.
+func (p *proxy) openDoor(parts *parts, s *sockets) (door *takeover.Server, successors <-chan *takeover.Successor, _ error) {
 	if s.door == "" {
 		return nil, nil, nil
 	}
@@ -111,14 +111,15 @@ func (p *proxy) openDoor(s *sockets) (door *takeover.Server, successors <-chan *
 		return nil, nil, err
 	}
 	found := make(chan *takeover.Successor, 1)
-	go func() {
+	parts.start("takeover", func(context.Context) error {
 		successor := door.Serve(takeover.Sockets{Listeners: s.listeners, Admin: s.admin}, func(err error) {
 			p.log.Warn().Err(err).Msg("a takeover has failed; this process serves on")
 		})
 		if successor != nil {
 			found <- successor
 		}
-	}()
+		return nil
+	})
 	return door, found, nil
 }
 
@@ -126,14 +127,14 @@ func (p *proxy) openDoor(s *sockets) (door *takeover.Server, successors <-chan *
 const lastAnswers = time.Second
 
 // handOver leaves the sockets to the successor. New connections and the admin address are its own from now on.
-func (p *proxy) handOver(ctx context.Context, successor *takeover.Successor, adminHTTP *http.Server) {
+func (p *proxy) handOver(parts *parts, successor *takeover.Successor, adminHTTP *http.Server) {
 	p.log.Info().Int("successor", successor.PID).Msg("another process has taken the sockets over and serves")
 	p.listener.CloseListeners()
-	go func() {
+	parts.start("admin", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, lastAnswers)
 		defer cancel()
-		adminHTTP.Shutdown(ctx)
-	}()
+		return adminHTTP.Shutdown(ctx)
+	})
 	if err := successor.Release(); err != nil {
 		p.log.Warn().Err(err).Msg("the successor is not told that the takeover is done")
 	}

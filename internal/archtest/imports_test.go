@@ -31,6 +31,7 @@ var table = map[string]room{
 	"policy":     {[]string{"config", "allowlist", "tlsconf", "backend", "refusal", "sockopt"}, "the snapshot does not know who reads it"},
 	"relay":      {[]string{"pgwire"}, "the hot path moves bytes; who and why was decided before"},
 	"session":    {[]string{"pgwire", "proxyproto", "policy", "tlsconf", "relay", "metrics", "refusal"}, "the script of one connection; it is started by the listener's owner and watched by admin"},
+	"drain":      {[]string{"relay"}, "it decides what comes when; what is ended and how is its target's to know"},
 	"listener":   {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
 	"takeover":   {nil, "it hands sockets on, whatever is served on them"},
 	"metrics":    {[]string{"refusal"}, "counts are told to it; it asks nobody"},
@@ -61,7 +62,7 @@ var forTests = []string{"testkit"}
 
 // commands are the programs, with the rooms that each puts together. Their tests are held to the same.
 var commands = map[string]room{
-	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "tlsconf", "backend", "config", "policy", "relay", "session", "listener", "takeover", "metrics", "admin"},
+	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "tlsconf", "backend", "config", "policy", "relay", "session", "drain", "listener", "takeover", "metrics", "admin"},
 		"the proxy lives without the control plane"},
 	"cmd/pgmtls": {[]string{"config", "atomicfile", "control"}, "the control plane links nothing of the data plane"},
 }

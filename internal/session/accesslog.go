@@ -46,7 +46,7 @@ func (c *connection) finish(err error) {
 // record says that a connection is over and recorded, once, however it came to that.
 func (c *connection) record() {
 	c.recorded.Do(func() {
-		c.server.unfinished.leave(c)
+		c.server.admission.unfinished.leave(c)
 		c.mu.Lock()
 		c.over = true
 		receipt, ending := c.receipt, c.ending
@@ -56,7 +56,7 @@ func (c *connection) record() {
 		}
 		c.server.inForce(c.server.receipts.gone(receipt))
 		c.server.config.Metrics.ConnectionClosed()
-		c.server.serving.Done()
+		c.server.serving.done()
 	})
 }
 

@@ -37,8 +37,8 @@ func (c *connection) cancel(o pgwire.Opening, r io.Reader) error {
 		return err
 	}
 	select {
-	case c.server.cancels <- struct{}{}:
-		defer func() { <-c.server.cancels }()
+	case c.server.admission.cancels <- struct{}{}:
+		defer func() { <-c.server.admission.cancels }()
 	default:
 		return refusal.New(refusal.CancelDenied, "too many cancel requests at once")
 	}
@@ -74,16 +74,16 @@ func (c *connection) mayCancel(key pgwire.Key) error {
 	if c.server.config.ForwardAnyCancel {
 		return nil
 	}
-	if c.server.cancelKeyFailures.empty(c.addr) {
+	if c.server.admission.cancelKeyFailures.empty(c.addr) {
 		return refusal.New(refusal.CancelDenied, "too many wrong keys from this address")
 	}
 	owner := c.server.table.owner(key)
 	switch {
 	case owner == nil:
-		c.server.cancelKeyFailures.take(c.addr)
+		c.server.admission.cancelKeyFailures.take(c.addr)
 		return refusal.New(refusal.CancelDenied, "no live session has this key")
 	case owner.addr != c.addr && !sameCertificate(c.granted().Identity, owner.granted().Identity):
-		c.server.cancelKeyFailures.take(c.addr)
+		c.server.admission.cancelKeyFailures.take(c.addr)
 		return refusal.New(refusal.CancelDenied, "the session with this key has another address")
 	}
 	c.opening.cancels = owner.id

@@ -179,8 +179,8 @@ func TestCancelsAtTheServerAreBounded(t *testing.T) {
 			<-c.over
 			c.leave()
 		}
-		if n := len(w.database.cancelled()); n != maxCancels || len(w.sessions.cancels) != 0 {
-			t.Errorf("%d cancels were forwarded, want %d; %d are still under way", n, maxCancels, len(w.sessions.cancels))
+		if n := len(w.database.cancelled()); n != maxCancels || len(w.sessions.admission.cancels) != 0 {
+			t.Errorf("%d cancels were forwarded, want %d; %d are still under way", n, maxCancels, len(w.sessions.admission.cancels))
 		}
 	})
 }

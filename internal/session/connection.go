@@ -40,10 +40,6 @@ type connection struct {
 	stream  pgwire.ServerStream
 	bytes   relay.Bytes
 	times   times
-	key     pgwire.Key // the table's; zero until the backend has sent it
-	// loginBytes is what the client had sent to the server, in bytes, when the key came, which is at the end of the login. It is
-	// the table's, too.
-	loginBytes int64
 
 	mu       sync.Mutex
 	grant    policy.Grant
@@ -107,7 +103,7 @@ func (c *connection) request() policy.Request {
 // their handshakes: a stranger costs about a millisecond of CPU.
 func (c *connection) shedUnlisted() error {
 	c.unlisted = c.snap == nil || !c.snap.Admits(c.addr, c.accepted)
-	if c.unlisted && !c.server.unlistedRate.take(c.addr) {
+	if c.unlisted && !c.server.admission.unlistedRate.take(c.addr) {
 		return &refusal.Refusal{Reason: refusal.AddressShed}
 	}
 	return nil
@@ -204,7 +200,7 @@ func (c *connection) relay() error {
 	if c.snap.Backend.TLS != nil {
 		c.stream.Explain = explainChannelBinding
 	}
-	c.server.unfinished.leave(c)
+	c.server.admission.unfinished.leave(c)
 	c.running = c.server.config.Relay.Start(relay.Link{
 		Client:    c.tls,
 		Transport: c.opening.transport,

@@ -74,14 +74,14 @@ func TestBusySessionsAreThoseWithSomethingToLose(t *testing.T) {
 		w.database.refuse = func(context.Context) error { <-login; return nil }
 		table := w.sessions.Table()
 		began := time.Now().Add(-time.Second)
-		expect := func(what string, sessions, comingIn, busy int) {
+		expect := func(what string, sessions, startingUp, busy int) {
 			t.Helper()
 			synctest.Wait()
-			if table.Len() != sessions || table.ComingIn(began) != comingIn || table.Busy() != busy {
-				t.Errorf("%s: %d sessions, %d coming in, %d busy, want %d, %d and %d",
-					what, table.Len(), table.ComingIn(began), table.Busy(), sessions, comingIn, busy)
+			if table.Len() != sessions || table.StartingUp(began) != startingUp || table.Busy() != busy {
+				t.Errorf("%s: %d sessions, %d starting up, %d busy, want %d, %d and %d",
+					what, table.Len(), table.StartingUp(began), table.Busy(), sessions, startingUp, busy)
 			}
-			if n := table.ComingIn(time.Now()); n != 0 {
+			if n := table.StartingUp(time.Now()); n != 0 {
 				t.Errorf("%s: %d are waited for that came before", what, n)
 			}
 		}
@@ -107,7 +107,7 @@ func TestBusySessionsAreThoseWithSomethingToLose(t *testing.T) {
 		}
 		c.send(query)
 		expect("in a query", 1, 0, 1)
-		w.sessions.CancelQueries()
+		w.sessions.CancelQueries(t.Context())
 		c.want(wasCancelled)
 		expect("cancelled", 1, 0, 0)
 		c.leave()
@@ -128,7 +128,7 @@ func TestCancelledClientReadsTheOutcomeBeforeTheEnd(t *testing.T) {
 		synctest.Wait()
 		w.sessions.Table().Stop(relay.OutsideTransaction, shuttingDown)
 		w.sessions.Table().Stop(relay.WhenIdle, shuttingDown)
-		w.sessions.CancelQueries()
+		w.sessions.CancelQueries(t.Context())
 		c.want(wasCancelled)
 		c.wantFatal("57P01", "terminating connection due to administrator command")
 		c.leave()

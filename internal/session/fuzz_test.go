@@ -40,7 +40,7 @@ func FuzzConnection(f *testing.F) {
 		<-c.over
 		w.wait()
 		w.database.untouched()
-		if strings.Contains(w.journal.text(), `"panic"`) || len(w.sessions.handshakeSlots) != 0 {
+		if strings.Contains(w.journal.text(), `"panic"`) || len(w.sessions.admission.handshakeSlots) != 0 {
 			t.Errorf("it broke, or something is left: %s", w.journal.text())
 		}
 		w.journal.reset()

@@ -28,7 +28,7 @@ func handshakeBuckets(perSecond int) *buckets {
 
 // mayHandshake takes a token for a handshake. Strangers have a rate of their own, and take none of the others'.
 func (c *connection) mayHandshake() error {
-	tokens := c.server.handshakes
+	tokens := c.server.admission.handshakeRate
 	if tokens == nil || c.unlisted || tokens.take(c.addr) {
 		return nil
 	}
@@ -38,7 +38,7 @@ func (c *connection) mayHandshake() error {
 // rateLimited refuses a client at a limit: politely while that is cheap, else in silence. In direct TLS no answer in plaintext
 // can be read.
 func (c *connection) rateLimited(limit string) error {
-	c.silent = c.opening.direct || !c.server.refusalRate.take(c.addr)
+	c.silent = c.opening.direct || !c.server.admission.refusalRate.take(c.addr)
 	// The limit is for the log: a client learns none.
 	return &refusal.Refusal{Reason: refusal.RateLimited, Cause: limitError(limit)}
 }

@@ -35,7 +35,7 @@ func TestUnfinishedConnectionsOfAnAddressAreBounded(t *testing.T) {
 			c.leave()
 		}
 		w.wait()
-		if n := len(w.sessions.unfinished.addresses); n != 0 {
+		if n := len(w.sessions.admission.unfinished.addresses); n != 0 {
 			t.Errorf("%d addresses are left", n)
 		}
 	})
@@ -125,7 +125,7 @@ func TestClientsBeyondALimitAreToldAtARateAndThenNothing(t *testing.T) {
 func TestStrangersHandshakesHaveATurnOfTheirOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nil)
-		w.sessions.unlistedSlots <- struct{}{} // a stranger's handshake that computes
+		w.sessions.admission.unlistedSlots <- struct{}{} // a stranger's handshake that computes
 		stranger := w.connect(outside)
 		stranger.stall(stalled{whole: 1})
 		c := w.connect(home)
@@ -135,7 +135,7 @@ func TestStrangersHandshakesHaveATurnOfTheirOwn(t *testing.T) {
 			t.Errorf("the second stranger ended after %v: %v", took, w.last())
 		}
 		stranger.leave()
-		<-w.sessions.unlistedSlots
+		<-w.sessions.admission.unlistedSlots
 		other := w.connect(outside)
 		other.handshake(nil)
 		other.send(startupPacket("user", "app"))

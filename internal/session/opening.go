@@ -166,12 +166,8 @@ func (c *connection) handshake(read []byte) error {
 	transport := relay.NewTransport(c.conn, read)
 	c.opening.transport = transport
 	conn := tls.Server(transport, c.snap.TLS)
-	turns := c.server.handshakeSlots
-	if c.unlisted {
-		turns = c.server.unlistedSlots
-	}
 	start := time.Now()
-	err := turns.run(&transport.Conn, c.deadline, conn.Handshake)
+	err := c.server.admission.slots(c).run(&transport.Conn, c.deadline, conn.Handshake)
 	c.times.handshake = time.Since(start)
 	c.server.config.Metrics.Handshaken(c.times.handshake, err)
 	if err != nil {

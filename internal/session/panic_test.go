@@ -44,8 +44,8 @@ func TestPanicEndsOneConnectionAndGivesEverythingBack(t *testing.T) {
 				if w.metric("panics_total") != 1 || w.refused("internal_error") != 1 {
 					t.Error("not counted")
 				}
-				if len(w.sessions.handshakeSlots)+len(w.sessions.cancels)+len(w.sessions.table.sessions) != 0 {
-					t.Errorf("%d turns, %d cancels, %d sessions are left", len(w.sessions.handshakeSlots), len(w.sessions.cancels), len(w.sessions.table.sessions))
+				if len(w.sessions.admission.handshakeSlots)+len(w.sessions.admission.cancels)+len(w.sessions.table.sessions) != 0 {
+					t.Errorf("%d turns, %d cancels, %d sessions are left", len(w.sessions.admission.handshakeSlots), len(w.sessions.admission.cancels), len(w.sessions.table.sessions))
 				}
 				if w.metric("unfinished_connections") != 0 {
 					t.Error("the connection is still counted as open")
@@ -108,4 +108,51 @@ func TestConnectionIsRecordedOnce(t *testing.T) {
 	if err := w.sessions.Wait(ctx); err != nil || w.metric("unfinished_connections") != 0 {
 		t.Error(err)
 	}
+}
+
+// A drain cancels from goroutines of its own, where a panic would end the process.
+func TestPanicInADrainsCancelEndsOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.scripted("")
+		cancel := w.database.cancel
+		w.database.cancel = func() error { panic("planted") }
+		c := w.connect(home)
+		c.login(pki().app, "app")
+		c.send(query)
+		synctest.Wait()
+		w.sessions.CancelQueries(t.Context())
+		<-c.over
+		if w.metric("panics_total") != 1 || len(w.sessions.table.sessions)+len(w.sessions.admission.ownCancels) != 0 {
+			t.Error("not counted, or a place was kept")
+		}
+		cancel()
+		c.leave()
+		w.wait()
+	})
+}
+
+// A cancel waits for its turn, and a database that does not answer keeps it. The drain goes on at its own time.
+func TestCancelsOfADrainEndWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		w.scripted("")
+		c := w.connect(home)
+		c.login(pki().app, "app")
+		c.send(query)
+		synctest.Wait()
+		for range maxOwnCancels {
+			w.sessions.admission.ownCancels <- struct{}{}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		w.sessions.CancelQueries(ctx)
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("CancelQueries took %s", took)
+		}
+		w.sessions.Table().Abort()
+		c.leave()
+		w.wait()
+	})
 }

@@ -40,7 +40,7 @@ func TestStrangersAreAnsweredAtARateAndThenClosedWithoutAByte(t *testing.T) {
 			t.Errorf("counted %d, want 6", n)
 		}
 		elsewhere := netip.MustParseAddr("100.64.0.1")
-		for w.sessions.unlistedRate.inOneBucket(elsewhere, outside) {
+		for w.sessions.admission.unlistedRate.inOneBucket(elsewhere, outside) {
 			elsewhere = elsewhere.Next()
 		}
 		if !w.knock(elsewhere) {

@@ -15,9 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,25 +29,15 @@ import (
 
 // Server serves connections. Make it with [New]; its methods are safe for concurrent use.
 type Server struct {
-	config         Config
-	table          *Table
-	handshakeSlots handshakeSlots
-	// unlistedSlots are the handshakes of addresses that no rule allows: one at a time, so that a burst of those that are
-	// answered takes one processor and not all.
-	unlistedSlots     handshakeSlots
-	unlistedRate      *buckets
-	refusalRate       *buckets
-	handshakes        *buckets // nil: no bound
-	unfinished        unfinished
-	cancelKeyFailures *buckets
-	cancels           chan struct{}
-	sweep             chan struct{} // a sweep is due
-	sweepCancels      chan struct{}
-	nextSweep         atomic.Int64 // when the next one is, in Unix nanoseconds
-	receipts          receipts
-	refusals          refusals
-	events            sampler
-	serving           sync.WaitGroup
+	config    Config
+	table     *Table
+	admission *admission
+	sweep     chan struct{} // a sweep is due
+	nextSweep atomic.Int64  // when the next one is, in Unix nanoseconds
+	receipts  receipts
+	refusals  refusals
+	events    sampler
+	serving   serving
 	// database is the way to PostgreSQL of a snapshot: its Backend, or what a test puts in its place.
 	database func(*policy.Snapshot) database
 }
@@ -91,29 +79,18 @@ type Config struct {
 
 // New makes a server.
 func New(config Config) *Server {
-	if config.Handshakes == 0 {
-		config.Handshakes = 2 * runtime.GOMAXPROCS(0)
-	}
 	if config.Relay == nil {
 		config.Relay = relay.Goroutines{}
 	}
 	s := &Server{
-		config:            config,
-		table:             newTable(config.MaxSessions, config.MaxSessionsPerAddress),
-		handshakeSlots:    make(handshakeSlots, config.Handshakes),
-		unlistedSlots:     make(handshakeSlots, 1),
-		unlistedRate:      newBuckets(unlistedPerSecond, unlistedBurst, perPrefixPerSecond, perPrefixBurst),
-		refusalRate:       newBuckets(refusalsPerSecond, refusalsBurst, refusalsPerPrefixPerSecond, refusalsPerPrefixBurst),
-		handshakes:        handshakeBuckets(config.HandshakesPerSecond),
-		unfinished:        unfinished{max: config.UnfinishedPerAddress, addresses: make(map[netip.Addr]int)},
-		cancelKeyFailures: newBuckets(cancelKeyFailuresPerSecond, cancelKeyFailuresBurst, cancelKeyFailuresPerPrefixPerSecond, cancelKeyFailuresPerPrefixBurst),
-		cancels:           make(chan struct{}, maxCancels),
-		sweep:             make(chan struct{}, 1),
-		sweepCancels:      make(chan struct{}, maxSweepCancels),
-		database:          func(s *policy.Snapshot) database { return s.Backend },
+		config:    config,
+		table:     newTable(config.MaxSessions, config.MaxSessionsPerAddress),
+		admission: newAdmission(config),
+		sweep:     make(chan struct{}, 1),
+		database:  func(s *policy.Snapshot) database { return s.Backend },
 	}
 	config.Metrics.ObserveSessions(s.table)
-	config.Metrics.ObserveHandshakes(func() int { return len(s.handshakeSlots) + len(s.unlistedSlots) })
+	config.Metrics.ObserveHandshakes(s.admission.handshaking)
 	return s
 }
 
@@ -122,24 +99,12 @@ func (s *Server) Table() *Table { return s.table }
 
 // Wait returns when every connection that was served is over and recorded, or with the cause of ctx. It is called when
 // Serve will be called no more.
-func (s *Server) Wait(ctx context.Context) error {
-	over := make(chan struct{})
-	go func() {
-		s.serving.Wait()
-		close(over)
-	}()
-	select {
-	case <-over:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+func (s *Server) Wait(ctx context.Context) error { return s.serving.wait(ctx) }
 
 // Serve serves one connection, which it owns. It returns when the connection is over or its relay has begun; the
 // relay goes on without the caller's goroutine.
 func (s *Server) Serve(ctx context.Context, conn net.Conn) {
-	s.serving.Add(1)
+	s.serving.add()
 	s.config.Metrics.ConnectionOpened()
 	c := newConnection(s, conn)
 	defer c.recoverPanic()
@@ -176,7 +141,7 @@ func (c *connection) start(ctx context.Context) error {
 	if err := c.identifyClient(); err != nil {
 		return err
 	}
-	if err := c.server.unfinished.enter(c); err != nil {
+	if err := c.server.admission.unfinished.enter(c); err != nil {
 		return err
 	}
 	if err := c.shedUnlisted(); err != nil {

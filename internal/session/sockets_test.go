@@ -264,7 +264,7 @@ func TestThousandConnectionsOfEveryKindLeaveNothingBehind(t *testing.T) {
 				t.Logf("from %d goroutines and %d descriptors to %d and %d\n%s", goroutines, files,
 					runtime.NumGoroutine(), descriptors(t), buf[:runtime.Stack(buf, true)])
 			}
-			if n := len(g.sessions.handshakeSlots) + len(g.sessions.cancels) + len(g.sessions.table.sessions) + len(g.sessions.table.keys) +
+			if n := len(g.sessions.admission.handshakeSlots) + len(g.sessions.admission.cancels) + len(g.sessions.table.sessions) + len(g.sessions.table.keys) +
 				len(g.sessions.table.addresses); n != 0 || g.metric("unfinished_connections") != 0 || g.metric("panics_total") != 0 {
 				t.Errorf("%d turns, cancels, sessions, keys and addresses are left, %v connections, %v panics",
 					n, g.metric("unfinished_connections"), g.metric("panics_total"))

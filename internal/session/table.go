@@ -19,7 +19,7 @@ type Table struct {
 	max, maxPerAddress int // 0: no bound
 
 	mu        sync.Mutex
-	sessions  map[*connection]struct{}
+	sessions  map[*connection]*tableEntry
 	addresses map[netip.Addr]int
 	// keys finds a session by the process id of its backend, which is no secret. The backend may be gone and its
 	// id taken again while the old session still says goodbye: the newer one has the entry.
@@ -29,13 +29,20 @@ type Table struct {
 	seen     seen
 }
 
+// tableEntry is what the table knows of a session, and nobody else does.
+type tableEntry struct {
+	key pgwire.Key // of the session's backend; zero until it has sent one
+	// loginBytes is what the client had sent to the server, in bytes, when the key came, which is at the end of the login.
+	loginBytes int64
+}
+
 type traffic struct{ toClient, toServer int64 }
 
 func newTable(max, maxPerAddress int) *Table {
 	return &Table{
 		max:           max,
 		maxPerAddress: maxPerAddress,
-		sessions:      make(map[*connection]struct{}),
+		sessions:      make(map[*connection]*tableEntry),
 		addresses:     make(map[netip.Addr]int),
 		keys:          make(map[uint32]*connection),
 		seen:          newSeen(),
@@ -50,7 +57,7 @@ func (t *Table) enter(c *connection) *refusal.Refusal {
 	if refused := t.room(c.addr); refused != nil {
 		return refused
 	}
-	t.sessions[c] = struct{}{}
+	t.sessions[c] = &tableEntry{}
 	t.addresses[c.addr]++
 	t.seen.touch(grant, time.Now())
 	return nil
@@ -74,7 +81,8 @@ func (t *Table) leave(c *connection) {
 	grant := c.granted()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, entered := t.sessions[c]; !entered {
+	e, entered := t.sessions[c]
+	if !entered {
 		return
 	}
 	delete(t.sessions, c)
@@ -82,8 +90,8 @@ func (t *Table) leave(c *connection) {
 	if t.addresses[c.addr]--; t.addresses[c.addr] == 0 {
 		delete(t.addresses, c.addr)
 	}
-	if t.keys[c.key.PID] == c {
-		delete(t.keys, c.key.PID)
+	if t.keys[e.key.PID] == c {
+		delete(t.keys, e.key.PID)
 	}
 	t.ended.toClient += c.bytes.ToClient.Load()
 	t.ended.toServer += c.bytes.ToServer.Load()
@@ -93,22 +101,26 @@ func (t *Table) leave(c *connection) {
 func (t *Table) learn(c *connection, key pgwire.Key) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, entered := t.sessions[c]; !entered {
+	e, entered := t.sessions[c]
+	if !entered {
 		return
 	}
-	if t.keys[c.key.PID] == c {
-		delete(t.keys, c.key.PID) // a server that sends several keys fills no memory
+	if t.keys[e.key.PID] == c {
+		delete(t.keys, e.key.PID) // a server that sends several keys fills no memory
 	}
-	c.key = key
-	c.loginBytes = c.bytes.ToServer.Load()
+	e.key, e.loginBytes = key, c.bytes.ToServer.Load()
 	t.keys[key.PID] = c
 }
 
-// keyOf is the cancel key of a session's backend, if it has sent one.
+// keyOf returns the cancel key of a live session's backend, if it has sent one.
 func (t *Table) keyOf(c *connection) (pgwire.Key, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return c.key, c.key.Secret != nil
+	e, entered := t.sessions[c]
+	if !entered || e.key.Secret == nil {
+		return pgwire.Key{}, false
+	}
+	return e.key, true
 }
 
 // owner finds the live session that a cancel key belongs to.
@@ -116,7 +128,7 @@ func (t *Table) owner(key pgwire.Key) *connection {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c, found := t.keys[key.PID]
-	if !found || subtle.ConstantTimeCompare(c.key.Secret, key.Secret) != 1 {
+	if !found || subtle.ConstantTimeCompare(t.sessions[c].key.Secret, key.Secret) != 1 {
 		return nil
 	}
 	return c

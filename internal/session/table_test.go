@@ -209,7 +209,7 @@ func TestNoSessionSlipsThroughBetweenAChangeAndItsSweep(t *testing.T) {
 func (w *world) enterable() *connection {
 	_, far := newWire(home)
 	far.Close()
-	w.sessions.serving.Add(1)
+	w.sessions.serving.add()
 	w.sessions.config.Metrics.ConnectionOpened()
 	c := newConnection(w.sessions, far)
 	c.startup = &pgwire.Startup{User: "app", Database: "app"}

@@ -14,8 +14,9 @@ const (
 	cancelAgain = 250 * time.Millisecond
 	// lastWord is the end of the grace, in which a session ends in the middle of a query if need be.
 	lastWord = 500 * time.Millisecond
-	// maxSweepCancels is how many queries a sweep cancels at once. Each takes a process at the backend.
-	maxSweepCancels = 32
+	// maxOwnCancels is how many queries the proxy itself cancels at once, in sweeps and drains. Each takes a process at the
+	// backend.
+	maxOwnCancels = 32
 )
 
 // revoke ends a session that is no longer allowed. An idle one reads why at once. One in a query has it cancelled first,
@@ -40,7 +41,7 @@ func (c *connection) account(receipt *pendingReceipt, reason refusal.Reason) (ct
 	ctx, c.ending = context.WithCancel(context.Background())
 	c.receipt = receipt
 	c.server.receipts.revoke(receipt, reason)
-	c.server.serving.Add(1) // terminate; the session itself is still counted, so nobody has seen the end of them all
+	c.server.serving.add() // terminate; the session itself is still counted, so nobody has seen the end of them all
 	return ctx, true
 }
 
@@ -50,7 +51,7 @@ func (c *connection) account(receipt *pendingReceipt, reason refusal.Reason) (ct
 // are for what can't be cancelled, such as a COPY that waits for its client: it ends between any two messages, and
 // still reads why.
 func (c *connection) terminate(ctx context.Context, why *refusal.Refusal, grace time.Duration) {
-	defer c.server.serving.Done()
+	defer c.server.serving.done()
 	defer c.recoverPanic()
 	last := min(lastWord, grace/2)
 	patient, cancel := context.WithTimeout(ctx, grace-last)
@@ -90,8 +91,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 // cancelEnding cancels the query of a session that is told to end. Its backend serves nobody else.
 func (c *connection) cancelEnding(ctx context.Context) {
 	select {
-	case c.server.sweepCancels <- struct{}{}:
-		defer func() { <-c.server.sweepCancels }()
+	case c.server.admission.ownCancels <- struct{}{}:
+		defer func() { <-c.server.admission.ownCancels }()
 	case <-ctx.Done():
 		return
 	}

@@ -249,7 +249,7 @@ func TestNothingOutlivesASessionThatWasToldToEnd(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("something waits for %v", took)
 		}
-		if n := len(w.sessions.sweepCancels); n != 0 {
+		if n := len(w.sessions.admission.ownCancels); n != 0 {
 			t.Errorf("%d cancels are left", n)
 		}
 	})

@@ -150,7 +150,7 @@ func (c *client) wantNoFatal() {
 func TestWaitForAHandshakeTurnEndsAtTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, func(c *Config) { c.Handshakes = 1 })
-		w.sessions.handshakeSlots <- struct{}{} // somebody who never ends
+		w.sessions.admission.handshakeSlots <- struct{}{} // somebody who never ends
 		c := w.connect(home)
 		c.stall(stalled{whole: 100})
 		if took := c.served(); took != 10*time.Second {
@@ -192,7 +192,7 @@ func TestHandshakeThatWaitsForItsClientHoldsNoTurn(t *testing.T) {
 			}
 			c.leave()
 		}
-		if n := len(w.sessions.handshakeSlots); n != 0 {
+		if n := len(w.sessions.admission.handshakeSlots); n != 0 {
 			t.Errorf("%d turns are still taken", n)
 		}
 	})

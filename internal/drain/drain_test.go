@@ -1,4 +1,4 @@
-package main
+package drain
 
 import (
 	"context"
@@ -72,27 +72,27 @@ func (h *house) look() {
 	}
 }
 
-func (h *house) entered(s step)  { h.tell(string(s)) }
-func (h *house) closeListeners() { h.tell("close listeners") }
-func (h *house) refuseNew()      { h.tell("refuse new") }
-func (h *house) comingIn() bool {
+func (h *house) Entered(s Step)  { h.tell(string(s)) }
+func (h *house) CloseListeners() { h.tell("close listeners") }
+func (h *house) RefuseNew()      { h.tell("refuse new") }
+func (h *house) StartingUp() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.coming > 0
 }
-func (h *house) stop(when relay.When) {
+func (h *house) Stop(when relay.When) {
 	h.tell("stop " + map[relay.When]string{relay.AtBoundary: "at a boundary", relay.WhenIdle: "when idle", relay.OutsideTransaction: "outside a transaction"}[when])
 	h.end(func(g *guest) bool { return !g.deaf && !g.querying && when <= g.leavesAt })
 }
-func (h *house) cancelQueries() {
+func (h *house) CancelQueries(context.Context) {
 	h.tell("cancel")
 	h.end(func(g *guest) bool { return g.querying })
 }
-func (h *house) abort() {
+func (h *house) Abort() {
 	h.tell("abort")
 	h.end(func(*guest) bool { return true })
 }
-func (h *house) busy() (n int) {
+func (h *house) Busy() (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, g := range h.sessions {
@@ -102,7 +102,7 @@ func (h *house) busy() (n int) {
 	}
 	return n
 }
-func (h *house) quiet(ctx context.Context) error {
+func (h *house) Quiet(ctx context.Context) error {
 	select {
 	case <-h.empty:
 		return nil
@@ -129,7 +129,7 @@ const begin = "0 leaving|0 close listeners|0 finishing|0 refuse new|0 stop outsi
 func TestDrainTakesItsSteps(t *testing.T) {
 	for name, c := range map[string]struct {
 		guests     map[string]*guest
-		drain      drain
+		drain      Drain
 		coming     int                // connections on their way in
 		in         float64            // when they are, in seconds
 		leaves     map[string]float64 // who leaves by themselves, and when
@@ -137,21 +137,21 @@ func TestDrainTakesItsSteps(t *testing.T) {
 		want, lost string             // the steps, and the error
 	}{
 		"nobody is there":                        {want: begin + "0 drained"},
-		"an idle session ends at once":           {guests: map[string]*guest{"a": idle()}, drain: drain{grace: time.Hour}, want: begin + "0 drained"},
-		"a ready delay is served through":        {drain: drain{readyDelay: 5 * time.Second}, want: "0 leaving|5 close listeners|5 finishing|5 refuse new|5 stop outside a transaction|5 drained"},
-		"a transaction ends within the grace":    {guests: map[string]*guest{"a": idle(), "b": inTransaction()}, leaves: map[string]float64{"b": 20}, drain: drain{grace: 30 * time.Second}, want: begin + "20 drained"},
-		"the grace begins behind the delay":      {guests: map[string]*guest{"b": inTransaction()}, leaves: map[string]float64{"b": 34}, drain: drain{readyDelay: 5 * time.Second, grace: 30 * time.Second}, want: "0 leaving|5 close listeners|5 finishing|5 refuse new|5 stop outside a transaction|34 drained"},
-		"a transaction outlives the grace":       {guests: map[string]*guest{"b": inTransaction()}, drain: drain{grace: 30 * time.Second}, want: begin + "30 cutting|30 stop when idle|30 cancel|30 drained", lost: "1 sessions were cut off: the drain's grace is over"},
-		"a query outlives the grace":             {guests: map[string]*guest{"b": inQuery()}, drain: drain{grace: 30 * time.Second}, want: begin + "30 cutting|30 stop when idle|30 cancel|30 drained", lost: "1 sessions were cut off: the drain's grace is over"},
-		"a query can't be cancelled":             {guests: map[string]*guest{"b": uncancelled()}, drain: drain{}, want: begin + "0 cutting|0 stop when idle|0 cancel|2 stop at a boundary|2 drained", lost: "1 sessions were cut off: the drain's grace is over"},
-		"a client does not read":                 {guests: map[string]*guest{"b": unreading()}, drain: drain{}, want: begin + "0 cutting|0 stop when idle|0 cancel|2 stop at a boundary|3 closing|3 abort|3 drained", lost: "1 sessions were cut off: the drain's grace is over"},
-		"a told client does not leave":           {guests: map[string]*guest{"b": {deaf: true}}, drain: drain{grace: time.Second}, want: begin + "1 cutting|1 stop when idle|1 cancel|3 stop at a boundary|4 closing|4 abort|4 drained"},
-		"a second signal skips the delay":        {drain: drain{readyDelay: time.Hour}, signal: 3, want: "0 leaving|3 close listeners|3 finishing|3 refuse new|3 stop outside a transaction|3 drained"},
-		"a second signal skips the grace":        {guests: map[string]*guest{"a": inTransaction(), "b": inQuery()}, drain: drain{grace: time.Hour}, signal: 3, want: begin + "3 cutting|3 stop when idle|3 cancel|3 drained", lost: "2 sessions were cut off: a second signal came"},
-		"another process has the sockets":        {drain: drain{handedOver: true, readyDelay: time.Hour, startup: 10 * time.Second}, want: "0 letting_in|0 close listeners|1 finishing|1 refuse new|1 stop outside a transaction|1 drained"},
-		"who came before it is let in":           {coming: 1, in: 3.99, drain: drain{handedOver: true, startup: 10 * time.Second}, want: "0 letting_in|0 close listeners|4 finishing|4 refuse new|4 stop outside a transaction|4 drained"},
-		"who does not come in is not waited for": {coming: 1, in: 60, drain: drain{handedOver: true, startup: 10 * time.Second}, want: "0 letting_in|0 close listeners|10 finishing|10 refuse new|10 stop outside a transaction|10 drained"},
-		"a signal ends the letting in":           {coming: 1, in: 60, guests: map[string]*guest{"a": inTransaction()}, drain: drain{handedOver: true, startup: 10 * time.Second, grace: time.Hour}, signal: 3, want: "0 letting_in|0 close listeners|3 finishing|3 refuse new|3 stop outside a transaction|3 cutting|3 stop when idle|3 cancel|3 drained", lost: "1 sessions were cut off: a second signal came"},
+		"an idle session ends at once":           {guests: map[string]*guest{"a": idle()}, drain: Drain{Grace: time.Hour}, want: begin + "0 drained"},
+		"a ready delay is served through":        {drain: Drain{ReadyDelay: 5 * time.Second}, want: "0 leaving|5 close listeners|5 finishing|5 refuse new|5 stop outside a transaction|5 drained"},
+		"a transaction ends within the grace":    {guests: map[string]*guest{"a": idle(), "b": inTransaction()}, leaves: map[string]float64{"b": 20}, drain: Drain{Grace: 30 * time.Second}, want: begin + "20 drained"},
+		"the grace begins behind the delay":      {guests: map[string]*guest{"b": inTransaction()}, leaves: map[string]float64{"b": 34}, drain: Drain{ReadyDelay: 5 * time.Second, Grace: 30 * time.Second}, want: "0 leaving|5 close listeners|5 finishing|5 refuse new|5 stop outside a transaction|34 drained"},
+		"a transaction outlives the grace":       {guests: map[string]*guest{"b": inTransaction()}, drain: Drain{Grace: 30 * time.Second}, want: begin + "30 cutting|30 stop when idle|30 cancel|30 drained", lost: "1 sessions were cut off: the drain's grace is over"},
+		"a query outlives the grace":             {guests: map[string]*guest{"b": inQuery()}, drain: Drain{Grace: 30 * time.Second}, want: begin + "30 cutting|30 stop when idle|30 cancel|30 drained", lost: "1 sessions were cut off: the drain's grace is over"},
+		"a query can't be cancelled":             {guests: map[string]*guest{"b": uncancelled()}, drain: Drain{}, want: begin + "0 cutting|0 stop when idle|0 cancel|2 stop at a boundary|2 drained", lost: "1 sessions were cut off: the drain's grace is over"},
+		"a client does not read":                 {guests: map[string]*guest{"b": unreading()}, drain: Drain{}, want: begin + "0 cutting|0 stop when idle|0 cancel|2 stop at a boundary|3 closing|3 abort|3 drained", lost: "1 sessions were cut off: the drain's grace is over"},
+		"a told client does not leave":           {guests: map[string]*guest{"b": {deaf: true}}, drain: Drain{Grace: time.Second}, want: begin + "1 cutting|1 stop when idle|1 cancel|3 stop at a boundary|4 closing|4 abort|4 drained"},
+		"a second signal skips the delay":        {drain: Drain{ReadyDelay: time.Hour}, signal: 3, want: "0 leaving|3 close listeners|3 finishing|3 refuse new|3 stop outside a transaction|3 drained"},
+		"a second signal skips the grace":        {guests: map[string]*guest{"a": inTransaction(), "b": inQuery()}, drain: Drain{Grace: time.Hour}, signal: 3, want: begin + "3 cutting|3 stop when idle|3 cancel|3 drained", lost: "2 sessions were cut off: a second signal came"},
+		"another process has the sockets":        {drain: Drain{HandedOver: true, ReadyDelay: time.Hour, Startup: 10 * time.Second}, want: "0 letting_in|0 close listeners|1 finishing|1 refuse new|1 stop outside a transaction|1 drained"},
+		"who came before it is let in":           {coming: 1, in: 3.99, drain: Drain{HandedOver: true, Startup: 10 * time.Second}, want: "0 letting_in|0 close listeners|4 finishing|4 refuse new|4 stop outside a transaction|4 drained"},
+		"who does not come in is not waited for": {coming: 1, in: 60, drain: Drain{HandedOver: true, Startup: 10 * time.Second}, want: "0 letting_in|0 close listeners|10 finishing|10 refuse new|10 stop outside a transaction|10 drained"},
+		"a signal ends the letting in":           {coming: 1, in: 60, guests: map[string]*guest{"a": inTransaction()}, drain: Drain{HandedOver: true, Startup: 10 * time.Second, Grace: time.Hour}, signal: 3, want: "0 letting_in|0 close listeners|3 finishing|3 refuse new|3 stop outside a transaction|3 cutting|3 stop when idle|3 cancel|3 drained", lost: "1 sessions were cut off: a second signal came"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -167,8 +167,8 @@ func TestDrainTakesItsSteps(t *testing.T) {
 					after(c.signal, func() { signals <- os.Interrupt })
 				}
 				d := c.drain
-				d.proxy, d.impatient = h, signals
-				err := d.run(t.Context())
+				d.Target, d.SecondSignal = h, signals
+				err := d.Run(t.Context())
 				if want := strings.Split(c.want, "|"); !slices.Equal(h.told, want) {
 					t.Errorf("the drain's steps are\n%s\nwant\n%s", strings.Join(h.told, "\n"), strings.Join(want, "\n"))
 				}
