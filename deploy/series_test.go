@@ -171,7 +171,7 @@ func TestAlertsUseSeriesThatExist(t *testing.T) {
 			if severity := rule.Labels["severity"]; severity != "warning" && severity != "critical" {
 				t.Errorf("%s: severity %q", rule.Alert, severity)
 			}
-			if got := slices.Sorted(maps.Keys(rule.Annotations)); !slices.Equal(got, []string{"description", "summary"}) {
+			if got := slices.Sorted(maps.Keys(rule.Annotations)); !slices.Equal(got, []string{"description", "runbook_url", "summary"}) {
 				t.Errorf("%s: annotations %q", rule.Alert, got)
 			}
 		}

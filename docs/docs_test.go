@@ -9,15 +9,19 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/goccy/go-yaml"
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/drain"
@@ -96,10 +100,10 @@ func TestEverySeriesIsExplained(t *testing.T) {
 		}
 		real = append(real, strings.Join([]string{fields[0], fields[1], labels}, " | "))
 	}
-	for _, cells := range rows(t, "operations.md", "series", "end of series") {
+	for _, cells := range rows(t, "monitoring.md", "series", "end of series") {
 		documented = append(documented, strings.Join(cells[:3], " | "))
 	}
-	same(t, "operations.md", documented, real)
+	same(t, "monitoring.md", documented, real)
 }
 
 // The states of the diagram are the steps and what comes before them; the table has the steps in which something is left.
@@ -118,18 +122,98 @@ func TestStepsOfADrainAreThoseOfTheCode(t *testing.T) {
 	same(t, "lifecycle.md", first(rows(t, "lifecycle.md", "steps", "end of steps")), slices.DeleteFunc(real, func(step string) bool { return step == string(drain.Drained) }))
 }
 
-func TestEveryAlertIsExplained(t *testing.T) {
+// An alert without a section has nothing to lead to, and a section without an alert is of the past.
+func TestEveryAlertHasItsRunbook(t *testing.T) {
+	var alerts struct {
+		Groups []struct {
+			Rules []struct {
+				Alert       string
+				Annotations map[string]string
+			}
+		}
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "../deploy/prometheus/alerts.yaml")), &alerts); err != nil {
+		t.Fatal(err)
+	}
 	var real []string
-	for _, match := range regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(read(t, "../deploy/prometheus/alerts.yaml"), -1) {
+	for _, group := range alerts.Groups {
+		for _, rule := range group.Rules {
+			real = append(real, rule.Alert)
+			if url, want := rule.Annotations["runbook_url"], "docs/runbooks.md#"+strings.ToLower(rule.Alert); url != want {
+				t.Errorf("the runbook_url of %s is %q, not %q", rule.Alert, url, want)
+			}
+		}
+	}
+	var sections []string
+	for _, match := range regexp.MustCompile(`(?m)^### (Pgmtls\w+)$`).FindAllStringSubmatch(read(t, "runbooks.md"), -1) {
+		sections = append(sections, match[1])
+	}
+	same(t, "runbooks.md", sections, real)
+}
+
+// What stands between two ellipses of a message is a text of the code.
+func TestEventsOfTheLogAreThoseOfTheCode(t *testing.T) {
+	texts := textsOf(t, "../cmd/pgmtls-proxy", "../internal")
+	for _, cells := range rows(t, "monitoring.md", "events", "end of events") {
+		for _, message := range strings.Split(cells[0], ", ") {
+			for _, part := range strings.Split(message, "…") {
+				if part = strings.TrimSpace(part); part != "" && !strings.Contains(texts, part) {
+					t.Errorf("monitoring.md has the event %q, and nothing in the code says %q", message, part)
+				}
+			}
+		}
+	}
+}
+
+// textsOf gives the texts of the product code of the proxy below some directories, one a line.
+func textsOf(t *testing.T, roots ...string) string {
+	t.Helper()
+	var texts strings.Builder
+	for _, root := range roots {
+		err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if entry.IsDir() && entry.Name() == "control" {
+				return filepath.SkipDir
+			}
+			if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return nil
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+			if err != nil {
+				return err
+			}
+			ast.Inspect(file, func(node ast.Node) bool {
+				if literal, ok := node.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+					texts.WriteString(unquote(t, literal) + "\n")
+				}
+				return true
+			})
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return texts.String()
+}
+
+func TestPathsOfTheAdminAddressAreThoseOfTheCode(t *testing.T) {
+	var real []string
+	for _, match := range regexp.MustCompile(`mux\.Handle(?:Func)?\("((?:GET|POST) /[a-z-]+)"`).FindAllStringSubmatch(read(t, "../internal/admin/admin.go"), -1) {
 		real = append(real, match[1])
 	}
-	same(t, "operations.md", first(rows(t, "operations.md", "alerts", "end of alerts")), real)
+	if len(real) < 5 {
+		t.Fatalf("found only %q: are paths registered in another way now?", real)
+	}
+	same(t, "monitoring.md", first(rows(t, "monitoring.md", "admin paths", "end of admin paths")), real)
 }
 
 // The fields of the log are the names that session/accesslog.go gives to zerolog, and zerolog's own.
 func TestEveryFieldOfTheLogIsExplained(t *testing.T) {
 	real := slices.Concat([]string{"level", "time", "message"}, logFields(t, "../internal/session/accesslog.go"))
-	same(t, "operations.md", first(rows(t, "operations.md", "fields of the log", "end of fields")), real)
+	same(t, "monitoring.md", first(rows(t, "monitoring.md", "fields of the log", "end of fields")), real)
 }
 
 func logFields(t *testing.T, name string) []string {
@@ -168,8 +252,8 @@ func unquote(t *testing.T, literal *ast.BasicLit) string {
 }
 
 func TestSampleOfTheLogHasKnownFields(t *testing.T) {
-	known := first(rows(t, "operations.md", "fields of the log", "end of fields"))
-	samples := regexp.MustCompile("(?s)```json\n(.*?)```").FindAllStringSubmatch(read(t, "operations.md"), -1)
+	known := first(rows(t, "monitoring.md", "fields of the log", "end of fields"))
+	samples := regexp.MustCompile("(?s)```json\n(.*?)```").FindAllStringSubmatch(read(t, "monitoring.md"), -1)
 	if len(samples) == 0 {
 		t.Fatal("there is no sample")
 	}

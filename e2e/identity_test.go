@@ -52,7 +52,7 @@ func TestSessionKnowsNothingOfItsClientUnlessAsked(t *testing.T) {
 	}
 }
 
-// The example of docs/operations.md.
+// The example of docs/install.md.
 func TestAuditTriggerOfTheDocumentation(t *testing.T) {
 	t.Parallel()
 	s := server(t)
@@ -68,7 +68,7 @@ func TestAuditTriggerOfTheDocumentation(t *testing.T) {
 // documentedSQL is the example of an audit trigger.
 func documentedSQL(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../docs/operations.md")
+	text, err := os.ReadFile("../docs/install.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,6 +77,6 @@ func documentedSQL(t *testing.T) string {
 			return example[1]
 		}
 	}
-	t.Fatal("docs/operations.md has no audit trigger")
+	t.Fatal("docs/install.md has no audit trigger")
 	return ""
 }

@@ -2,7 +2,7 @@
 // force, who is connected, its metrics, why somebody is refused, and what another policy would do.
 //
 // It changes nothing. It has no authentication, which is why it listens on loopback or a unix socket
-// unless the operator insists; what it tells is in docs/operations.md. No key, no cancel key and no query is
+// unless the operator insists; what it tells is in docs/monitoring.md. No key, no cancel key and no query is
 // within its reach.
 package admin
 

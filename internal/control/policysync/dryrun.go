@@ -120,7 +120,7 @@ func (c *Publisher) try(ctx context.Context, text []byte) (api.Effect, error) {
 	}
 }
 
-// dryRun is the answer to POST /dry-run, as docs/operations.md describes it.
+// dryRun is the answer to POST /dry-run, as docs/monitoring.md describes it.
 type dryRun struct {
 	OK        bool `json:"ok"`
 	Unchanged bool `json:"unchanged"`

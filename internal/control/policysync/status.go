@@ -14,7 +14,7 @@ import (
 	"pgmtls-proxy/internal/control/api"
 )
 
-// status is what is read of GET /status, as docs/operations.md describes it. Its numbers and texts are the proxy's,
+// status is what is read of GET /status, as docs/monitoring.md describes it. Its numbers and texts are the proxy's,
 // or those of whoever sits at its address.
 type status struct {
 	Version string `json:"version"`
