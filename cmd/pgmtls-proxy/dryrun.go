@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // dryRun is the answer of POST /dry-run, as internal/admin describes it.
@@ -81,7 +81,7 @@ and with 1 if the proxy can't be asked.`,
 			}
 			switch {
 			case raw:
-				env.stdout.Write(answer)
+				env.stdout.Write(safetext.JSON(answer))
 			case d.OK:
 				d.print(env.stdout)
 			default:
@@ -143,7 +143,7 @@ func (d *dryRun) printChanges(to io.Writer) {
 	} {
 		for _, name := range list.names {
 			changed = true
-			fmt.Fprintf(to, "%s %s %s\n", list.sign, list.what, refusal.Clean(name, maxShownName))
+			fmt.Fprintf(to, "%s %s %s\n", list.sign, list.what, safetext.Escape(name, maxShownName))
 		}
 	}
 	for _, each := range []struct {

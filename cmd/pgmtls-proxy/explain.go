@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"pgmtls-proxy/internal/safetext"
+
 	"github.com/spf13/cobra"
 )
 
@@ -83,13 +85,13 @@ It exits with 0 if there is an answer, be it yes or no, and with 1 if there is n
 			if err != nil {
 				return &exit{code: exitFailure, err: err}
 			}
-			if raw {
-				_, err := env.stdout.Write(answer)
-				return err
-			}
 			var e explanation
 			if err := json.Unmarshal(answer, &e); err != nil {
 				return &exit{code: exitFailure, err: fmt.Errorf("read the answer: %w", err)}
+			}
+			if raw {
+				_, err := env.stdout.Write(safetext.JSON(answer))
+				return err
 			}
 			e.print(env.stdout)
 			return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/rs/zerolog"
 
-	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // statusEvery is how often the supervisor is told a status that has changed. It bounds how stale what systemctl shows is.
@@ -150,12 +150,12 @@ func (p *proxy) statusLine() string {
 		return fmt.Sprintf("draining; %d sessions left", sessions)
 	}
 	snapshot, last := p.live.Current(), p.live.Status()
-	wrong := refusal.Clean(last.Error, maxStatus)
+	wrong := safetext.Escape(last.Error, maxStatus)
 	switch {
 	case snapshot == nil:
 		return "no policy in force, every connection is refused: " + wrong
 	case wrong != "":
 		wrong = "; the policy on disk is refused: " + wrong
 	}
-	return fmt.Sprintf("%d sessions; policy generation %s%s", sessions, strconv.Quote(refusal.Clean(snapshot.Generation, maxStatus)), wrong)
+	return fmt.Sprintf("%d sessions; policy generation %s%s", sessions, strconv.Quote(safetext.Escape(snapshot.Generation, maxStatus)), wrong)
 }

@@ -19,7 +19,7 @@ import (
 
 	"github.com/yl2chen/cidranger"
 
-	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // maxText bounds what an error repeats of a rule's id, in bytes.
@@ -126,4 +126,4 @@ func (s *Set) Rules() []Rule {
 	return slices.Clone(s.rules)
 }
 
-func clean(id string) string { return refusal.Clean(id, maxText) }
+func clean(id string) string { return safetext.Escape(id, maxText) }

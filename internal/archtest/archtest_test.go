@@ -23,6 +23,8 @@ func TestRulesCatchTheirOffences(t *testing.T) {
 		{"control plane stays out of the data plane", "internal/control/registry/x.go", `package registry; import _ "pgmtls-proxy/internal/tlsconf"`, "the two programs share files"},
 		{"control plane reads config", "internal/control/registry/x.go", `package registry; import _ "pgmtls-proxy/internal/config"`, ""},
 		{"the proxy stays out of the control plane", "cmd/pgmtls-proxy/main.go", `package main; import _ "pgmtls-proxy/internal/control/authority"`, "lives without the control plane"},
+		{"every room stands on the ground", "internal/relay/x.go", `package relay; import _ "pgmtls-proxy/internal/safetext"`, ""},
+		{"the ground stands on nothing", "internal/safetext/x.go", `package safetext; import _ "pgmtls-proxy/internal/refusal"`, "whosever they are"},
 		{"a package without a row", "internal/helpers/x.go", `package helpers`, "no row in the import table"},
 		{"an unknown command", "cmd/other/x.go", `package main; import _ "pgmtls-proxy/internal/config"`, "lists no command"},
 		{"tests may use pgtest", "internal/relay/x_test.go", `package relay_test; import _ "pgmtls-proxy/internal/testkit/pgtest"; import _ "pgmtls-proxy/internal/relay"`, ""},

@@ -13,7 +13,7 @@ import (
 
 // room is one package's row of the import table.
 type room struct {
-	may []string // internal packages that it may import
+	may []string // internal packages that it may import, besides those of ground
 	why string   // said to whoever breaks the rule
 }
 
@@ -24,9 +24,9 @@ var table = map[string]room{
 	"sockopt":    {nil, "it sets options of sockets, whatever they carry"},
 	"proxyproto": {nil, "it reads a balancer's header; whom to believe is session's to know"},
 	"pgwire":     {[]string{"refusal"}, "the protocol is known without knowing who may connect"},
-	"allowlist":  {[]string{"refusal"}, "a set of networks and one question; it knows no file and no connection"},
+	"allowlist":  {nil, "a set of networks and one question; it knows no file and no connection"},
 	"tlsconf":    {[]string{"refusal"}, "certificates to TLS; where they came from is policy's to know"},
-	"backend":    {[]string{"refusal", "pgwire", "sockopt"}, "it reaches PostgreSQL for whoever asks"},
+	"backend":    {[]string{"pgwire", "sockopt"}, "it reaches PostgreSQL for whoever asks"},
 	"config":     {nil, "text to values: the control plane uses it too, and must not get the data plane with it"},
 	"policy":     {[]string{"config", "allowlist", "tlsconf", "backend", "refusal", "sockopt"}, "the snapshot does not know who reads it"},
 	"relay":      {[]string{"pgwire"}, "the hot path moves bytes; who and why was decided before"},
@@ -39,6 +39,7 @@ var table = map[string]room{
 
 	// The floor that both programs stand on.
 	"atomicfile": {nil, "it writes files, whatever is in them"},
+	"safetext":   {nil, "it makes texts fit to be shown, whosever they are"},
 
 	// The other program, which writes the files that the proxy reads. Its own order is in controlLayers.
 	"control": {[]string{"config", "atomicfile"}, "the two programs share files, not code: of the data plane only config may be used"},
@@ -68,7 +69,10 @@ var commands = map[string]room{
 }
 
 // sharedFloor are the packages that both programs link.
-var sharedFloor = []string{"config"}
+var sharedFloor = []string{"config", "safetext"}
+
+// ground are the rooms that every room and command may import. They import nothing of ours.
+var ground = []string{"safetext"}
 
 // free are directories, with all below them, that may import anything: the demo plays operator, client and
 // database, the benchmarks measure all of it, and the tests of deploy and docs read their files as the programs would.
@@ -217,6 +221,9 @@ func refused(file *source, imported string) string {
 	name, ok := roomOf(imported)
 	if !ok {
 		return "only internal packages are there to be imported"
+	}
+	if slices.Contains(ground, name) {
+		return ""
 	}
 	if slices.Contains(forTests, name) {
 		if file.test || within(dir, "internal/"+name) {

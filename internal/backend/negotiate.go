@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"pgmtls-proxy/internal/pgwire"
-	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // ErrNoTLS is a server that answers SSLRequest with N. Nothing is sent to it in plaintext instead.
@@ -66,7 +66,7 @@ func requestTLS(conn net.Conn) (byte, error) {
 	case 'S', 'N':
 		return answer[0], nil
 	case 'E':
-		return 0, fmt.Errorf("the server reports: %s", refusal.Clean(readServerError(conn), 300))
+		return 0, fmt.Errorf("the server reports: %s", safetext.Escape(readServerError(conn), 300))
 	default:
 		return 0, fmt.Errorf("the server answers %q, which PostgreSQL does not; is the address right?", answer[0])
 	}

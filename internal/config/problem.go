@@ -5,7 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"pgmtls-proxy/internal/safetext"
 )
 
 // Position is a place in a configuration file. Line and Column count from 1; 0 means that there is no one
@@ -108,16 +109,6 @@ func shown(text string) string {
 		strings.Contains(text, "password="), strings.Contains(text, "://") && strings.Contains(text, "@"):
 		return ""
 	}
-	tail := ""
-	if len(text) > maxShown {
-		text, tail = text[:maxShown], "…"
-		for len(text) > 0 {
-			if r, size := utf8.DecodeLastRuneInString(text); r != utf8.RuneError || size != 1 {
-				break
-			}
-			text = text[:len(text)-1]
-		}
-	}
-	quoted := strconv.Quote(text)
-	return quoted[1:len(quoted)-1] + tail
+	quoted := safetext.Quote(text, maxShown)
+	return quoted[1 : len(quoted)-1]
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // scrape makes at each scrape the series that others keep the books of, or that are replaced as a whole: a policy's
@@ -75,7 +75,7 @@ const maxGeneration = 64
 func (m *Metrics) PolicyApplied(info PolicyInfo) {
 	s := &m.scrape
 	series := []prometheus.Metric{
-		gauge(s.generation, 1, refusal.Clean(info.Generation, maxGeneration)),
+		gauge(s.generation, 1, safetext.Escape(info.Generation, maxGeneration)),
 		gauge(s.loaded, seconds(info.LoadedAt)),
 		gauge(s.rules, float64(info.Rules)),
 	}

@@ -10,6 +10,7 @@ import (
 	"pgmtls-proxy/internal/allowlist"
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 	"pgmtls-proxy/internal/tlsconf"
 )
 
@@ -182,4 +183,4 @@ func matches(entry *config.Identity, identity *tlsconf.Identity) bool {
 // maxName bounds what a refusal repeats of a user's or database's name, in bytes.
 const maxName = 128
 
-func name(text string) string { return refusal.Clean(text, maxName) }
+func name(text string) string { return safetext.Escape(text, maxName) }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/config"
-	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // Draft is the text of a policy.yaml that is not in the directory.
@@ -18,7 +18,7 @@ type Draft struct {
 // Try reads and builds a draft as if it stood in the policy directory, with the files that lie there, and puts nothing
 // in force. The error is [config.Problems], or the context's cause.
 func (k *Reloader) Try(ctx context.Context, draft Draft) (*Snapshot, error) {
-	name := refusal.Clean(draft.Name, maxName)
+	name := safetext.Escape(draft.Name, maxName)
 	v, err := settle(ctx, k.Dir, func() *view {
 		v := &view{files: &Files{Dir: k.Dir, Contents: map[string][]byte{}}}
 		return v.follow(resolveDirs(k.Dir), name, draft.Text)

@@ -10,6 +10,7 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 	"pgmtls-proxy/internal/tlsconf"
 )
 
@@ -231,9 +232,9 @@ const (
 	maxShownText       = 1024 // bytes
 )
 
-func shown(text string) string { return refusal.Clean(text, maxName) }
+func shown(text string) string { return safetext.Escape(text, maxName) }
 
-func shownText(text string) string { return refusal.Clean(text, maxShownText) }
+func shownText(text string) string { return safetext.Escape(text, maxShownText) }
 
 func date(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
 

@@ -1,6 +1,13 @@
 package refusal
 
-import "fmt"
+import (
+	"fmt"
+
+	"pgmtls-proxy/internal/safetext"
+)
+
+// maxText bounds a text that is shown to a client or logged, in bytes before escaping.
+const maxText = 1024
 
 // Refusal is one no to one client: a [Reason] and the facts of the case. It is an error, whose text is for
 // the log; what the client reads is [Refusal.Response].
@@ -28,7 +35,7 @@ func Because(reason Reason, cause error) *Refusal {
 func (r *Refusal) Error() string {
 	text := r.Reason.String()
 	if r.Detail != "" {
-		text += ": " + Clean(r.Detail, maxText)
+		text += ": " + safetext.Escape(r.Detail, maxText)
 	}
 	if r.Cause != nil {
 		text += ": " + r.Cause.Error()
@@ -53,13 +60,13 @@ func (r *Refusal) Response(connection string) Response {
 	}
 	message, hint := known.message, known.hint
 	if r.Message != "" {
-		message = Clean(r.Message, maxText)
+		message = safetext.Escape(r.Message, maxText)
 	}
 	if r.Hint != "" {
-		hint = Clean(r.Hint, maxText)
+		hint = safetext.Escape(r.Hint, maxText)
 	}
 	if connection != "" {
 		message += " (connection " + connection + ")"
 	}
-	return Response{known.sqlState, message, Clean(r.Detail, maxText), hint}
+	return Response{known.sqlState, message, safetext.Escape(r.Detail, maxText), hint}
 }

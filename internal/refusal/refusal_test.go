@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"pgmtls-proxy/internal/safetext"
 )
 
 func TestEveryReasonHasANameOfItsOwn(t *testing.T) {
@@ -41,7 +43,7 @@ func TestReasonsHaveCodesThatDriversUnderstand(t *testing.T) {
 			t.Errorf("%s says %q; PostgreSQL's messages end without a period", r, row.message)
 		case row.hint != "" && !strings.HasSuffix(row.hint, "."):
 			t.Errorf("%s has the hint %q; PostgreSQL's are sentences", r, row.hint)
-		case Clean(row.message+row.hint, 1<<20) != row.message+row.hint:
+		case safetext.Escape(row.message+row.hint, 1<<20) != row.message+row.hint:
 			t.Errorf("%s has a text that is not clean", r)
 		}
 	}

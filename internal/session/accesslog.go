@@ -9,6 +9,7 @@ import (
 
 	"pgmtls-proxy/internal/refusal"
 	"pgmtls-proxy/internal/relay"
+	"pgmtls-proxy/internal/safetext"
 	"pgmtls-proxy/internal/tlsconf"
 )
 
@@ -66,7 +67,7 @@ func (c *connection) logLost(err error) {
 	if !ok {
 		return
 	}
-	event := c.log(zerolog.InfoLevel).Str("outcome", "client_lost").Str("error", refusal.Clean(err.Error(), maxCause))
+	event := c.log(zerolog.InfoLevel).Str("outcome", "client_lost").Str("error", safetext.Escape(err.Error(), maxCause))
 	if suppressed > 0 {
 		event.Int("suppressed", suppressed)
 	}
@@ -95,10 +96,10 @@ func (c *connection) logRefusal(refused *refusal.Refusal) {
 	}
 	event := c.log(level).Str("outcome", "refused").Stringer("refusal", refused.Reason)
 	if refused.Detail != "" {
-		event.Str("detail", refusal.Clean(refused.Detail, maxCause))
+		event.Str("detail", safetext.Escape(refused.Detail, maxCause))
 	}
 	if refused.Cause != nil {
-		event.Str("error", refusal.Clean(refused.Cause.Error(), maxCause))
+		event.Str("error", safetext.Escape(refused.Cause.Error(), maxCause))
 	}
 	if suppressed > 0 {
 		event.Int("suppressed", suppressed)
@@ -123,14 +124,14 @@ func (c *connection) finishRelay(result relay.Result) {
 		Int64("to_client_bytes", c.bytes.ToClient.Load()).
 		Int64("to_server_bytes", c.bytes.ToServer.Load())
 	if result.Err != nil {
-		event.Str("error", refusal.Clean(result.Err.Error(), maxCause))
+		event.Str("error", safetext.Escape(result.Err.Error(), maxCause))
 	}
 	c.mu.Lock()
 	stopped := c.stopped
 	c.mu.Unlock()
 	if stopped != nil {
 		m.Refused(stopped.Reason)
-		event.Stringer("refusal", stopped.Reason).Str("detail", refusal.Clean(stopped.Detail, maxCause))
+		event.Stringer("refusal", stopped.Reason).Str("detail", safetext.Escape(stopped.Detail, maxCause))
 		c.server.refusals.add(c, stopped)
 	}
 	event.Msg("connection")
@@ -161,19 +162,19 @@ func (c *connection) log(level zerolog.Level) *zerolog.Event {
 			Str("cipher", tls.CipherSuiteName(state.CipherSuite)).
 			Bool("direct_tls", c.opening.direct)
 		if state.ServerName != "" {
-			event.Str("sni", refusal.Clean(state.ServerName, maxField))
+			event.Str("sni", safetext.Escape(state.ServerName, maxField))
 		}
 		if len(state.PeerCertificates) > 0 {
 			leaf := state.PeerCertificates[0]
-			event.Str("certificate", refusal.Clean(leaf.Subject.String(), maxField)).
+			event.Str("certificate", safetext.Escape(leaf.Subject.String(), maxField)).
 				Str("serial", tlsconf.FormatSerial(leaf.SerialNumber))
 		}
 	}
 	if c.startup != nil {
-		event.Str("user", refusal.Clean(c.startup.User, maxField)).
-			Str("database", refusal.Clean(c.startup.Database, maxField))
+		event.Str("user", safetext.Escape(c.startup.User, maxField)).
+			Str("database", safetext.Escape(c.startup.Database, maxField))
 		if c.startup.ApplicationName != "" {
-			event.Str("application", refusal.Clean(c.startup.ApplicationName, maxField))
+			event.Str("application", safetext.Escape(c.startup.ApplicationName, maxField))
 		}
 	}
 	if rule := c.granted().Rule; rule != nil {

@@ -25,6 +25,7 @@ import (
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/refusal"
 	"pgmtls-proxy/internal/relay"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // Server serves connections. Make it with [New]; its methods are safe for concurrent use.
@@ -122,7 +123,7 @@ func (c *connection) recoverPanic() {
 	if value == nil {
 		return
 	}
-	text := refusal.Clean(fmt.Sprint(value), maxCause)
+	text := safetext.Escape(fmt.Sprint(value), maxCause)
 	c.server.config.Metrics.Panicked()
 	c.server.config.Metrics.Refused(refusal.InternalError)
 	c.server.config.Log.Error().Str("conn", c.id).Str("panic", text).Bytes("stack", debug.Stack()).

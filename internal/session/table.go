@@ -11,6 +11,7 @@ import (
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/refusal"
 	"pgmtls-proxy/internal/relay"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // Table holds the live sessions: those that the gate has let in, from before the backend is dialled to the end of
@@ -250,8 +251,8 @@ func (c *connection) show() Session {
 		Via:      c.via,
 		Accepted: c.accepted,
 		State:    c.state(),
-		User:     refusal.Clean(c.startup.User, maxField),
-		Database: refusal.Clean(c.startup.Database, maxField),
+		User:     safetext.Escape(c.startup.User, maxField),
+		Database: safetext.Escape(c.startup.Database, maxField),
 		Grant:    c.granted(),
 		ToClient: c.bytes.ToClient.Load(),
 		ToServer: c.bytes.ToServer.Load(),

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // Certificate is a server's certificate with its chain and its private key. It is immutable and safe for concurrent
@@ -108,7 +108,7 @@ func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d can't be read (%s); copy the file again", i+1, refusal.Clean(oneLine(err), maxName))
+			return nil, fmt.Errorf("certificate %d can't be read (%s); copy the file again", i+1, safetext.Escape(oneLine(err), maxName))
 		}
 		certs = append(certs, cert)
 	}

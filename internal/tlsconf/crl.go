@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // revocations is one revocation list whose signature was checked.
@@ -83,7 +83,7 @@ func parseLists(text []byte) ([]*x509.RevocationList, error) {
 func parseList(der []byte) (*x509.RevocationList, error) {
 	list, err := x509.ParseRevocationList(der)
 	if err != nil {
-		return nil, fmt.Errorf("the revocation list can't be read (%s); copy the file again", refusal.Clean(oneLine(err), maxName))
+		return nil, fmt.Errorf("the revocation list can't be read (%s); copy the file again", safetext.Escape(oneLine(err), maxName))
 	}
 	if len(list.Raw) != len(der) {
 		return nil, errors.New("there are bytes behind the revocation list; copy the file again")

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // Identity is who a client is by its certificate, once the certificate was found good.
@@ -98,4 +98,4 @@ func FormatSerial(serial *big.Int) string {
 // maxSubject bounds a distinguished name that is shown, in bytes.
 const maxSubject = 256
 
-func display(name string) string { return refusal.Clean(name, maxSubject) }
+func display(name string) string { return safetext.Escape(name, maxSubject) }

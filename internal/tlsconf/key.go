@@ -12,7 +12,7 @@ import (
 	"errors"
 	"fmt"
 
-	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // oidRSAPSS is id-RSASSA-PSS as the type of a key: RFC 4055. crypto/tls can't sign with one.
@@ -78,7 +78,7 @@ func decodeKey(block *pem.Block) (crypto.Signer, error) {
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the private key can't be read (%s); copy the file again", refusal.Clean(oneLine(err), maxName))
+		return nil, fmt.Errorf("the private key can't be read (%s); copy the file again", safetext.Escape(oneLine(err), maxName))
 	}
 	switch key := key.(type) {
 	case *rsa.PrivateKey:

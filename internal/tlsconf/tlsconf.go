@@ -24,7 +24,7 @@ import (
 	"strings"
 	"time"
 
-	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // Bounds of RSA keys, in bits. Below is breakable, above costs a verifier a multiple for nothing: a stranger must
@@ -88,7 +88,7 @@ func selfSigned(cert *x509.Certificate) bool {
 }
 
 // quote shows text that somebody else chose, in quotes.
-func quote(text string) string { return `"` + refusal.Clean(text, maxName) + `"` }
+func quote(text string) string { return `"` + safetext.Escape(text, maxName) + `"` }
 
 // subject names a certificate in quotes: by its subject or, if that is empty, by its first name.
 func subject(cert *x509.Certificate) string {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/safetext"
 )
 
 const (
@@ -27,7 +28,7 @@ func (a *agent) ask(ctx context.Context, q api.Question) {
 		defer cancel()
 		effect, err := a.route.Answer(ctx, q.Policy)
 		if err != nil {
-			a.answer(ctx, q.ID, api.Answer{Error: cut(err.Error(), maxSaid)})
+			a.answer(ctx, q.ID, api.Answer{Error: safetext.Cut(err.Error(), maxSaid)})
 			return
 		}
 		a.answer(ctx, q.ID, api.Answer{Effect: &effect})

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // Bounds of what the control plane takes in a report.
@@ -42,7 +43,7 @@ func (a *agent) report(ctx context.Context, r api.Report) error {
 
 // bounded takes out of a report what would be refused.
 func bounded(r api.Report) api.Report {
-	r.Error, r.Drift, r.ProxyVersion = cut(r.Error, maxSaid), cut(r.Drift, maxSaid), cut(r.ProxyVersion, maxVersion)
+	r.Error, r.Drift, r.ProxyVersion = safetext.Cut(r.Error, maxSaid), safetext.Cut(r.Drift, maxSaid), safetext.Cut(r.ProxyVersion, maxVersion)
 	r.Ended = maps.Clone(r.Ended)
 	maps.DeleteFunc(r.Ended, func(reason string, _ int) bool { return len(reason) > maxName })
 	if len(r.Ended) > maxReasons {
@@ -59,15 +60,4 @@ func bounded(r api.Report) api.Report {
 		r.Certificates = seen
 	}
 	return r
-}
-
-// cut shortens a text to at most so many bytes.
-func cut(text string, limit int) string {
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && text[limit]&0xc0 == 0x80 { // not within a rune
-		limit--
-	}
-	return text[:limit]
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // call is one request.
@@ -168,9 +169,7 @@ func refusal(response *http.Response) *api.Error {
 			refused.Message += ", and not as the control plane does: is it the right URL?"
 		}
 	}
-	if len(refused.Message) > maxMessage {
-		refused.Message = strings.ToValidUTF8(refused.Message[:maxMessage], "") + "…"
-	}
+	refused.Message = safetext.Truncate(refused.Message, maxMessage)
 	refused.Status = response.StatusCode
 	refused.RequestID = response.Header.Get(api.RequestIDHeader)
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && seconds > 0 {

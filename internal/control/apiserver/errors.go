@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // fromSpace has the API's id for each of the registry's.
@@ -86,9 +86,4 @@ func notFound(format string, args ...any) error {
 func noDatabase(name string) error { return notFound("there is no database %s", shown(name)) }
 
 // shown is text of the caller's, fit for a message.
-func shown(text string) string {
-	if len(text) > 64 {
-		text = strings.ToValidUTF8(text[:64], "") + "…"
-	}
-	return fmt.Sprintf("%q", text)
-}
+func shown(text string) string { return safetext.Quote(text, 64) }

@@ -7,7 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
+
+	"pgmtls-proxy/internal/safetext"
 )
 
 // maxText bounds what is read as PEM or DER, in bytes. A chain of eight certificates has some 20 kB.
@@ -72,14 +73,5 @@ func parseCertificates(text []byte) ([]*x509.Certificate, error) {
 
 // clean makes foreign text fit to be shown: one line, bounded, nothing that a terminal would act on.
 func clean(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, text)
-	if len(text) > maxShown {
-		text = strings.ToValidUTF8(text[:maxShown], "") + "…"
-	}
-	return text
+	return safetext.Truncate(safetext.Replace(text, '?', ""), maxShown)
 }

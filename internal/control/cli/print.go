@@ -1,15 +1,16 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // printer writes what a command found, for people or as JSON.
@@ -33,10 +34,20 @@ func (p *printer) show(value any, text func()) error {
 		text()
 		return nil
 	}
-	encoder := json.NewEncoder(p.to)
-	encoder.SetIndent("", "  ")
+	return p.encode(value, "  ")
+}
+
+// encode writes a value as one JSON text and a line end. What others wrote into it can't act on a terminal.
+func (p *printer) encode(value any, indent string) error {
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetIndent("", indent)
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(value)
+	if err := encoder.Encode(value); err != nil {
+		return err
+	}
+	_, err := p.to.Write(safetext.JSON(text.Bytes()))
+	return err
 }
 
 // line prints one line of text for people.
@@ -118,12 +129,7 @@ func (p *printer) paint(text string) string {
 
 // clean makes text that somebody else wrote fit for a terminal: what does not print would command it.
 func clean(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return '\ufffd'
-		}
-		return r
-	}, text)
+	return safetext.Replace(text, '\ufffd', "")
 }
 
 // moment prints a time, and nothing for the zero time.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -110,7 +109,7 @@ func (a *app) events() *cobra.Command {
 // event prints a record on one line, as JSON if that is asked for.
 func (p *printer) event(r api.Record) error {
 	if p.json {
-		return json.NewEncoder(p.to).Encode(r)
+		return p.encode(r, "")
 	}
 	text := []string{moment(r.At), clean(r.Action)}
 	for _, part := range []string{or(r.Database, r.Space), r.Object, detail(r)} {

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/control/api"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 500, time.UTC)
@@ -60,6 +63,29 @@ func TestTextOfOthersDoesNotCommandTheTerminal(t *testing.T) {
 		if got := clean(text); got != want {
 			t.Errorf("%q is %q, not %q", text, got, want)
 		}
+	}
+}
+
+// An agent that lies chooses texts that come back in the answers: encoding/json leaves C1, DEL and bidi in them.
+func TestJSONForPeopleCommandsNoTerminal(t *testing.T) {
+	said := api.ProxyAcknowledgement{Proxy: "edge", Error: "\u009b2J\u007f\u202eevil\u2066 \x1b[2J <é>"}
+	var out strings.Builder
+	if err := (&printer{to: &out, json: true}).show(said, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), `"error": "\u009b2J\u007f\u202eevil\u2066 \u001b[2J <é>"`) {
+		t.Errorf("show prints %q", out.String())
+	}
+	var read api.ProxyAcknowledgement
+	if err := json.Unmarshal([]byte(out.String()), &read); err != nil || read.Error != said.Error {
+		t.Errorf("it is read as %q, %v", read.Error, err)
+	}
+	out.Reset()
+	if err := (&printer{to: &out, json: true}).event(api.Record{Actor: "agent:\u009b\u2028"}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), `"agent:\u009b\u2028"`) || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("an event is %q", out.String())
 	}
 }
 

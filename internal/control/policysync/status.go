@@ -5,13 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // status is what is read of GET /status, as docs/monitoring.md describes it. Its numbers and texts are the proxy's,
@@ -158,15 +156,6 @@ func plausible(t time.Time) time.Time {
 
 // clean bounds a text of somebody else's in bytes and takes out what would move a terminal's cursor.
 func clean(text string, limit int) string {
-	text = text[:min(len(text), limit)]
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n':
-			return r
-		case r == utf8.RuneError || !unicode.IsPrint(r):
-			return '?'
-		}
-		return r
-	}, text)
-	return strings.ToValidUTF8(text[:min(len(text), limit)], "")
+	// Replacing never makes a text longer: a question mark is the shortest character.
+	return safetext.Replace(safetext.Cut(text, limit), '?', "\n")
 }

@@ -11,6 +11,7 @@ import (
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // inForce gives the generation that every proxy of the database follows, and the one for which no proxy has a session
@@ -231,12 +232,7 @@ func forgetUsage(usage map[string]api.Usage) {
 }
 
 // bounded is a text of a proxy's, fit to be kept.
-func bounded(text string) string {
-	if len(text) > 500 {
-		text = strings.ToValidUTF8(text[:500], "") + "…"
-	}
-	return text
-}
+func bounded(text string) string { return safetext.Truncate(text, 500) }
 
 // boundedCounts drops what can't be counts of refusals by their names.
 func boundedCounts(counts map[string]int) map[string]int {

@@ -8,13 +8,13 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	"pgmtls-proxy/internal/control/authority"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // NewDatabase is a database to be registered.
@@ -47,12 +47,7 @@ const (
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
 
 // shown is a text of the caller's, fit for a message.
-func shown(text string) string {
-	if len(text) > 64 {
-		text = strings.ToValidUTF8(text[:64], "") + "…"
-	}
-	return strconv.Quote(text)
-}
+func shown(text string) string { return safetext.Quote(text, 64) }
 
 func checkName(what, name string) error {
 	if isID(name) || !namePattern.MatchString(name) {
