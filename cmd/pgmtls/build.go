@@ -19,9 +19,14 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/apiserver"
+	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/authority"
 	"pgmtls-proxy/internal/control/dispatch"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/informer"
 	"pgmtls-proxy/internal/control/notify"
+	"pgmtls-proxy/internal/control/outbox"
+	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/store"
 )
@@ -32,7 +37,9 @@ type daemon struct {
 	log        zerolog.Logger
 	store      *store.Store
 	registry   *registry.Registry
-	hub        *registry.Hub
+	trail      *audit.Trail
+	outbox     *outbox.Outbox
+	hub        *informer.Hub
 	access     *access.Access
 	server     *apiserver.Server
 	dispatcher *dispatch.Dispatcher
@@ -80,25 +87,29 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 	if err != nil {
 		return nil, err
 	}
+	docs := &docstore.Docs{Store: d.store, Ring: ring}
+	d.trail = audit.New(docs, nil)
+	d.outbox = outbox.New(outbox.Options{Docs: docs, Audit: d.trail, Log: log.With().Str("part", "outbox").Logger()})
+	queries := proxyquery.New(proxyquery.Options{Docs: docs, Log: log.With().Str("part", "proxyquery").Logger()})
 	d.registry = registry.New(registry.Options{
-		Store: d.store, Ring: ring, Log: log.With().Str("part", "space").Logger(), AuditKeep: cfg.AuditKeep,
+		Docs: docs, Audit: d.trail, Outbox: d.outbox, Log: log.With().Str("part", "registry").Logger(), AuditKeep: cfg.AuditKeep,
 		Lifetimes: registry.Lifetimes{
 			ClientMonths: cfg.ClientCertificates.ValidityMonths, ClientRenewBefore: cfg.ClientCertificates.RenewBefore,
 			Server: cfg.ServerCertificates.Validity, ServerRenewBefore: cfg.ServerCertificates.RenewBefore, CRL: cfg.CRLValidity,
 		},
 	})
-	d.hub = registry.NewHub(d.registry, log.With().Str("part", "space").Logger())
-	if d.access, err = access.Open(ctx, access.Options{Store: d.store, Ring: ring, Names: apiNames(cfg)}); err != nil {
+	d.hub = informer.New(docs, log.With().Str("part", "informer").Logger())
+	if d.access, err = access.Open(ctx, access.Options{Docs: docs, Names: apiNames(cfg)}); err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.server = apiserver.New(apiserver.Options{
-		Registry: d.registry, Hub: d.hub, Access: d.access, Store: d.store, Log: log.With().Str("part", "api").Logger(), Version: version,
+		Registry: d.registry, Hub: d.hub, Audit: d.trail, Queries: queries, Access: d.access, Store: d.store, Log: log.With().Str("part", "api").Logger(), Version: version,
 		Node: cfg.Node, PolicyRoots: cfg.PolicyRoots, Leading: d.leading.Load, Metrics: registry,
 		Rate: float64(cfg.Limits.RequestsPerSecond), Burst: cfg.Limits.Burst,
 	})
-	d.dispatcher = &dispatch.Dispatcher{Registry: d.registry, Hub: d.hub, Node: cfg.Node, Roots: cfg.PolicyRoots,
+	d.dispatcher = &dispatch.Dispatcher{Registry: d.registry, Hub: d.hub, Queries: queries, Node: cfg.Node, Roots: cfg.PolicyRoots,
 		Log: log.With().Str("part", "delivery").Logger()}
 	return d, nil
 }
@@ -168,8 +179,8 @@ func (d *daemon) prepare(ctx context.Context, bound []net.Listener, newToken boo
 		if err != nil {
 			return fmt.Errorf("make another token: %w", err)
 		}
-		record := registry.Record{Action: "token.create", Object: token.ID, Detail: map[string]string{"name": token.Name, "scope": string(token.Kind)}}
-		if err := d.registry.Note(ctx, registry.System, record); err != nil {
+		record := audit.Record{Action: "token.create", Object: token.ID, Detail: map[string]string{"name": token.Name, "scope": string(token.Kind)}}
+		if err := d.trail.Note(ctx, audit.System, record); err != nil {
 			return fmt.Errorf("record another token: %w", err)
 		}
 		d.log.Warn().Str("file", filepath.Join(dir, adminTokenFile)).Str("token", token.Name).Msg("another token for everything was made; revoke those that are lost")

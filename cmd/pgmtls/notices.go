@@ -6,7 +6,7 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/notify"
-	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/seal"
 )
 
@@ -47,7 +47,7 @@ func newSender(cfg config.Notify) (notify.Sender, error) {
 }
 
 // notify tells people of one notice. Where there is nobody to tell, the log is told.
-func (d *daemon) notify(ctx context.Context, n registry.Notice) (pointless bool, err error) {
+func (d *daemon) notify(ctx context.Context, n outbox.Notice) (pointless bool, err error) {
 	d.log.Info().Str("kind", string(n.Kind)).Str("space", n.Space).Str("database", n.Database).Time("expires_at", n.ExpiresAt).
 		Msg("something ends soon")
 	if d.sender == nil {
@@ -58,7 +58,7 @@ func (d *daemon) notify(ctx context.Context, n registry.Notice) (pointless bool,
 }
 
 // message is a notice in the words of notify.
-func message(n registry.Notice) notify.Notice {
+func message(n outbox.Notice) notify.Notice {
 	m := notify.Notice{ID: n.ID, Kind: notify.Kind(n.Kind), At: n.At, Database: n.Database, Space: n.Space}
 	switch {
 	case n.Certificate != nil:
@@ -72,6 +72,6 @@ func message(n registry.Notice) notify.Notice {
 	return m
 }
 
-func told(c *registry.Certificate) *notify.Certificate {
+func told(c *outbox.Certificate) *notify.Certificate {
 	return &notify.Certificate{ID: c.ID, Name: c.Name, Serial: c.Serial, ExpiresAt: c.ExpiresAt, OwnKey: c.OwnKey}
 }

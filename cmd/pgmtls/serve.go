@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/leader"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -120,8 +121,10 @@ func (d *daemon) lead(ctx context.Context) error {
 	defer d.leading.Store(false)
 	d.log.Info().Msg("this daemon renews what ends")
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.registry.RunReconciler(ctx, d.hub) })
-	group.Go(func() error { return d.registry.SendNotices(ctx, d.notify) })
+	group.Go(func() error {
+		return leader.Loop{Registry: d.registry, Hub: d.hub, Log: d.log.With().Str("part", "leader").Logger()}.Run(ctx)
+	})
+	group.Go(func() error { return d.outbox.Run(ctx, d.notify) })
 	group.Go(func() error { return d.sweep(ctx) })
 	return ended(group.Wait())
 }

@@ -51,11 +51,13 @@ var table = map[string]room{
 
 // controlLayers orders the packages of internal/control: a package may import those of the lines above its own.
 var controlLayers = [][]string{
-	{"seal", "store", "authority", "notify", "api"},
-	{"policysync", "apiclient"},
+	{"seal", "store", "authority", "notify", "problem", "api"},
+	{"docstore", "policysync", "apiclient"},
+	{"audit", "proxyquery"},
+	{"access", "outbox"},
 	{"registry"},
-	{"access", "dispatch"},
-	{"apiserver", "agent", "cli"},
+	{"informer"},
+	{"leader", "dispatch", "apiserver", "agent", "cli"},
 }
 
 // forTests are rooms that no product code may import, and every test may.

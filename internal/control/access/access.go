@@ -6,14 +6,13 @@ import (
 	"sync"
 	"time"
 
-	"pgmtls-proxy/internal/control/seal"
+	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/store"
 )
 
 // Options make an [Access].
 type Options struct {
-	Store *store.Store
-	Ring  *seal.Ring       // seals the control CA's key
+	Docs  *docstore.Docs   // its ring seals the control CA's key
 	Names []string         // DNS names and IP addresses of the API's certificate, besides those of loopback
 	Now   func() time.Time // nil: the clock
 }
@@ -24,8 +23,8 @@ type Access struct {
 	Agents  *Agents
 	Control *Control
 
-	store *store.Store
-	now   func() time.Time
+	docs *docstore.Docs
+	now  func() time.Time
 }
 
 // Open gives the access to one control plane. The control CA is made if there is none; of daemons that start together
@@ -40,9 +39,9 @@ func Open(ctx context.Context, o Options) (*Access, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control CA: %w", err)
 	}
-	tokens := &Tokens{store: o.Store, now: utc}
-	agents := &Agents{store: o.Store, tokens: tokens, control: control, now: utc}
-	return &Access{Tokens: tokens, Agents: agents, Control: control, store: o.Store, now: utc}, nil
+	tokens := &Tokens{docs: o.Docs, now: utc}
+	agents := &Agents{docs: o.Docs, tokens: tokens, control: control, now: utc}
+	return &Access{Tokens: tokens, Agents: agents, Control: control, docs: o.Docs, now: utc}, nil
 }
 
 // Hold gives a ctx that ends as soon as the caller may not ask any more: the token or the agent was revoked, by
@@ -65,14 +64,14 @@ func (a *Access) revoked(ctx context.Context, c Caller) error {
 	if c.Kind == Agent {
 		key = keyAgents + c.ID
 	}
-	items, revision, err := a.store.List(ctx, key)
+	items, revision, err := a.docs.List(ctx, key)
 	if err != nil {
 		return err
 	}
 	if len(items) != 1 || !c.holds(items[0]) {
 		return ErrUnknown
 	}
-	for events, err := range a.store.Watch(ctx, key, revision) {
+	for events, err := range a.docs.Watch(ctx, key, revision) {
 		if err != nil {
 			return err
 		}
@@ -89,6 +88,6 @@ func (c Caller) holds(item store.Item) bool {
 	if c.Kind != Agent {
 		return true
 	}
-	record, err := decode[agentRecord](item)
+	record, err := docstore.Decode[agentRecord](item)
 	return err == nil && record.admits(c.serial)
 }

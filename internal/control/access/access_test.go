@@ -7,32 +7,22 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/control/registry"
-	"pgmtls-proxy/internal/control/seal"
-	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/docstore/docstoretest"
+	"pgmtls-proxy/internal/control/problem"
 )
 
 // site is a store with its master key and a clock that tests move.
 type site struct {
-	store *store.Store
-	ring  *seal.Ring
-	at    atomic.Pointer[time.Time]
+	docs *docstore.Docs
+	at   atomic.Pointer[time.Time]
 }
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{DataDir: t.TempDir() + "/etcd"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	ring, err := seal.ParseRing(seal.Generate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	site := &site{store: s, ring: ring}
+	site := &site{docs: docstoretest.Open(t)}
 	site.at.Store(&start)
 	return site
 }
@@ -45,7 +35,7 @@ func (s *site) pass(d time.Duration) {
 }
 
 func (s *site) options() Options {
-	return Options{Store: s.store, Ring: s.ring, Now: s.now, Names: []string{"control.example.com"}}
+	return Options{Docs: s.docs, Now: s.now, Names: []string{"control.example.com"}}
 }
 
 // open is what each daemon does.
@@ -69,7 +59,7 @@ func make1(t *testing.T, a *Access, n NewToken) (Token, string) {
 
 func wantError(t *testing.T, err error, id string) {
 	t.Helper()
-	if refusal, ok := errors.AsType[*registry.Error](err); !ok || refusal.ID != id {
+	if refusal, ok := errors.AsType[*problem.Error](err); !ok || refusal.ID != id {
 		t.Errorf("got %v, want a refusal with the id %s", err, id)
 	}
 }

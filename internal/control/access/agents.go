@@ -10,7 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -46,7 +47,7 @@ func (r agentRecord) admits(serial string) bool {
 
 // Agents are the enrolled agents, in the store. Its methods may be called from any goroutine.
 type Agents struct {
-	store   *store.Store
+	docs    *docstore.Docs
 	tokens  *Tokens
 	control *Control
 	now     func() time.Time
@@ -69,14 +70,14 @@ func (a *Agents) Check(ctx context.Context, certificate *x509.Certificate) (Call
 	// What is written here is a side effect of whatever the agent asks. Others write it too, and then there is
 	// nothing left to write.
 	for range 3 {
-		item, err := a.store.Get(ctx, keyAgents+id)
+		item, err := a.docs.Get(ctx, keyAgents+id)
 		if errors.Is(err, store.ErrNotFound) {
 			return Caller{}, ErrUnknown
 		}
 		if err != nil {
 			return Caller{}, fmt.Errorf("look up agent: %w", err)
 		}
-		record, err := decode[agentRecord](item)
+		record, err := docstore.Decode[agentRecord](item)
 		if err != nil {
 			return Caller{}, err
 		}
@@ -107,23 +108,23 @@ func (a *Agents) seen(ctx context.Context, item store.Item, record agentRecord, 
 	}
 	tx := new(store.Tx)
 	tx.If(item.Key, item.Revision)
-	if err := put(tx, item.Key, record); err != nil {
+	if err := docstore.Put(tx, item.Key, record); err != nil {
 		return err
 	}
-	_, err := a.store.Commit(ctx, tx)
+	_, err := a.docs.Commit(ctx, tx)
 	return err
 }
 
 // Seen notes that an agent with an open stream is still there.
 func (a *Agents) Seen(ctx context.Context, c Caller) error {
-	item, err := a.store.Get(ctx, keyAgents+c.ID)
+	item, err := a.docs.Get(ctx, keyAgents+c.ID)
 	if errors.Is(err, store.ErrNotFound) {
 		return ErrUnknown
 	}
 	if err != nil {
 		return err
 	}
-	record, err := decode[agentRecord](item)
+	record, err := docstore.Decode[agentRecord](item)
 	if err != nil {
 		return err
 	}
@@ -135,13 +136,13 @@ func (a *Agents) Seen(ctx context.Context, c Caller) error {
 
 // List gives all agents, by database and proxy.
 func (a *Agents) List(ctx context.Context) ([]AgentInfo, error) {
-	items, _, err := a.store.List(ctx, keyAgents)
+	items, _, err := a.docs.List(ctx, keyAgents)
 	if err != nil {
 		return nil, fmt.Errorf("list agents: %w", err)
 	}
 	agents := make([]AgentInfo, 0, len(items))
 	for _, item := range items {
-		record, err := decode[agentRecord](item)
+		record, err := docstore.Decode[agentRecord](item)
 		if err != nil {
 			return nil, err
 		}
@@ -156,14 +157,14 @@ func (a *Agents) List(ctx context.Context) ([]AgentInfo, error) {
 // Revoke ends an agent: its certificates are good for nothing from now on, and its stream ends.
 func (a *Agents) Revoke(ctx context.Context, id string) (AgentInfo, error) {
 	for ctx.Err() == nil {
-		item, err := a.store.Get(ctx, keyAgents+id)
+		item, err := a.docs.Get(ctx, keyAgents+id)
 		if errors.Is(err, store.ErrNotFound) {
-			return AgentInfo{}, refuse(registry.NotFound, "there is no such agent")
+			return AgentInfo{}, problem.New(problem.NotFound, "there is no such agent")
 		}
 		if err != nil {
 			return AgentInfo{}, fmt.Errorf("revoke agent: %w", err)
 		}
-		record, err := decode[agentRecord](item)
+		record, err := docstore.Decode[agentRecord](item)
 		if err != nil {
 			return AgentInfo{}, err
 		}
@@ -171,7 +172,7 @@ func (a *Agents) Revoke(ctx context.Context, id string) (AgentInfo, error) {
 		tx.If(item.Key, item.Revision)
 		tx.Delete(item.Key)
 		tx.Delete(record.placeKey())
-		if _, err = a.store.Commit(ctx, tx); err == nil {
+		if _, err = a.docs.Commit(ctx, tx); err == nil {
 			return record.AgentInfo, nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
@@ -193,7 +194,7 @@ func (a *Agents) RevokeFor(ctx context.Context, database string, proxies []strin
 		if agent.Database != database || slices.Contains(proxies, agent.Proxy) {
 			continue
 		}
-		if _, err := a.Revoke(ctx, agent.ID); err != nil && !isNotFound(err) {
+		if _, err := a.Revoke(ctx, agent.ID); err != nil && !problem.Is(err, problem.NotFound) {
 			return ended, err
 		}
 		ended = append(ended, agent)

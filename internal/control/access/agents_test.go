@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/authority"
-	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/problem"
 )
 
 // holder is an agent's side: a key, and the certificate that it got for it.
@@ -91,7 +91,7 @@ func TestAgentIsKnownByItsCertificateOnEveryDaemon(t *testing.T) {
 		t.Errorf("after it was revoked: %v", err)
 	}
 	_, err = a.Agents.Revoke(t.Context(), agent.ID)
-	wantError(t, err, registry.NotFound)
+	wantError(t, err, problem.NotFound)
 }
 
 func TestEnrolmentTokenIsGoodOnce(t *testing.T) {
@@ -144,7 +144,7 @@ func TestBadRequestLeavesTheEnrolmentToken(t *testing.T) {
 	a := newSite(t).open(t)
 	caller := invited(t, a)
 	_, err := a.Agents.Enrol(t.Context(), caller, []byte("no request"))
-	wantError(t, err, registry.InvalidParams)
+	wantError(t, err, problem.InvalidParams)
 	if _, err := a.Agents.Enrol(t.Context(), caller, newHolder(t).csr); err != nil {
 		t.Errorf("with a good one: %v", err)
 	}
@@ -262,7 +262,7 @@ func TestAgentIsSeenOnceAMinute(t *testing.T) {
 		if err := a.Agents.Seen(t.Context(), caller); err != nil {
 			t.Fatal(err)
 		}
-		item, err := site.store.Get(t.Context(), keyAgents+agent.ID)
+		item, err := site.docs.Get(t.Context(), keyAgents+agent.ID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,7 +8,8 @@ import (
 	"os"
 
 	"pgmtls-proxy/internal/atomicfile"
-	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -19,13 +20,13 @@ import (
 // The file is written before the token is good. A daemon that dies in between has left a token that is none, and its
 // next start makes another; the other way round, nobody would have one.
 func (t *Tokens) Bootstrap(ctx context.Context, file string) (made bool, err error) {
-	if _, err := t.store.Get(ctx, keyBootstrap); err == nil {
+	if _, err := t.docs.Get(ctx, keyBootstrap); err == nil {
 		return false, nil
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return false, fmt.Errorf("look for the first token: %w", err)
 	}
 	id, presented, digest := newSecret()
-	record := tokenRecord{Digest: digest, Token: Token{ID: id, Name: "admin", Kind: All, CreatedAt: t.now(), CreatedBy: registry.System.Name}}
+	record := tokenRecord{Digest: digest, Token: Token{ID: id, Name: "admin", Kind: All, CreatedAt: t.now(), CreatedBy: audit.System.Name}}
 	if err := writeToken(file, presented); err != nil {
 		return false, fmt.Errorf("write the first token: %w", err)
 	}
@@ -33,10 +34,10 @@ func (t *Tokens) Bootstrap(ctx context.Context, file string) (made bool, err err
 	tx.If(keyBootstrap, 0)
 	tx.Put(keyBootstrap, []byte(id))
 	tx.Put(keyTokenNames+record.Name, []byte(id))
-	if err := put(tx, keyTokens+id, record); err != nil {
+	if err := docstore.Put(tx, keyTokens+id, record); err != nil {
 		return false, err
 	}
-	switch _, err := t.store.Commit(ctx, tx); {
+	switch _, err := t.docs.Commit(ctx, tx); {
 	case errors.Is(err, store.ErrConflict): // another daemon was faster, with its own file
 		return false, dropToken(file, presented)
 	case err != nil:
@@ -49,7 +50,7 @@ func (t *Tokens) Bootstrap(ctx context.Context, file string) (made bool, err err
 // every one. It needs what the daemon needs, the store and its master key, and no token.
 func (t *Tokens) Recover(ctx context.Context, file string) (Token, error) {
 	name := "admin-" + t.now().UTC().Format("20060102T150405.000000Z")
-	token, presented, err := t.Create(ctx, NewToken{Name: name, Kind: All, CreatedBy: registry.System.Name})
+	token, presented, err := t.Create(ctx, NewToken{Name: name, Kind: All, CreatedBy: audit.System.Name})
 	if err != nil {
 		return Token{}, err
 	}

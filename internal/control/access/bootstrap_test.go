@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/docstore/docstoretest"
 	"pgmtls-proxy/internal/control/seal"
 )
 
@@ -158,10 +160,7 @@ func TestControlCANeedsTheMasterKey(t *testing.T) {
 	first := site.open(t).Control.CertificatePEM()
 	oldText := seal.Generate()
 	other := site.options()
-	var err error
-	if other.Ring, err = seal.ParseRing(oldText); err != nil {
-		t.Fatal(err)
-	}
+	other.Docs = &docstore.Docs{Store: site.docs.Store, Ring: docstoretest.Ring(t, oldText)}
 	if _, err := Open(t.Context(), other); err == nil || !strings.Contains(err.Error(), "master key file") {
 		t.Errorf("with another key: %v", err)
 	}
@@ -173,18 +172,12 @@ func TestControlCANeedsTheMasterKey(t *testing.T) {
 func TestControlCAIsSealedAgainUnderANewMasterKey(t *testing.T) {
 	site := newSite(t)
 	old, fresh := seal.Generate(), seal.Generate()
-	ring := func(text []byte) *seal.Ring {
-		ring, err := seal.ParseRing(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ring
-	}
-	site.ring = ring(old)
+	ring := func(text []byte) *seal.Ring { return docstoretest.Ring(t, text) }
+	site.docs.Ring = ring(old)
 	first := site.open(t).Control.CertificatePEM()
-	site.ring = ring(append(append([]byte{}, fresh...), old...))
+	site.docs.Ring = ring(append(append([]byte{}, fresh...), old...))
 	site.open(t)
-	site.ring = ring(fresh) // the old line is gone from the file
+	site.docs.Ring = ring(fresh) // the old line is gone from the file
 	if site.open(t).Control.CertificatePEM() != first {
 		t.Error("it is another one now")
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -38,7 +39,7 @@ func (t *Tokens) Check(ctx context.Context, presented string) (Caller, error) {
 	if !ok {
 		return Caller{}, ErrUnknown
 	}
-	item, err := t.store.Get(ctx, keyTokens+id)
+	item, err := t.docs.Get(ctx, keyTokens+id)
 	exists := 1
 	switch {
 	case errors.Is(err, store.ErrNotFound):
@@ -46,7 +47,7 @@ func (t *Tokens) Check(ctx context.Context, presented string) (Caller, error) {
 	case err != nil:
 		return Caller{}, fmt.Errorf("look up token: %w", err)
 	}
-	record, err := decode[tokenRecord](item)
+	record, err := docstore.Decode[tokenRecord](item)
 	if err != nil {
 		return Caller{}, err
 	}
@@ -69,10 +70,10 @@ func (t *Tokens) used(ctx context.Context, item store.Item, record tokenRecord, 
 	record.LastUsed = now.Truncate(time.Second)
 	tx := new(store.Tx)
 	tx.If(item.Key, item.Revision)
-	if put(tx, item.Key, record) != nil {
+	if docstore.Put(tx, item.Key, record) != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	t.store.Commit(ctx, tx)
+	t.docs.Commit(ctx, tx)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/authority"
+	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -69,20 +70,20 @@ func openControl(ctx context.Context, o Options, now func() time.Time) (*Control
 
 // loadControl gives the CA that there is. Its key is sealed again when the first master key has changed.
 func loadControl(ctx context.Context, o Options) (*authority.CA, error) {
-	item, err := o.Store.Get(ctx, keyControl)
+	item, err := o.Docs.Get(ctx, keyControl)
 	if err != nil {
 		return nil, err
 	}
-	record, err := decode[controlRecord](item)
+	record, err := docstore.Decode[controlRecord](item)
 	if err != nil {
 		return nil, err
 	}
-	keyPEM, err := o.Ring.Open(keyControl, record.Key)
+	keyPEM, err := o.Docs.Ring.Open(keyControl, record.Key)
 	if err != nil {
 		return nil, fmt.Errorf("%w; is this the master key file that this control plane was begun with?", err)
 	}
 	ca, err := authority.ParseCA([]byte(record.Certificate), keyPEM)
-	if err != nil || !o.Ring.Stale(record.Key) {
+	if err != nil || !o.Docs.Ring.Stale(record.Key) {
 		return ca, err
 	}
 	err = saveControl(ctx, o, ca, item.Revision)
@@ -110,11 +111,11 @@ func makeControl(ctx context.Context, o Options, now time.Time) (*authority.CA, 
 func saveControl(ctx context.Context, o Options, ca *authority.CA, revision int64) error {
 	tx := new(store.Tx)
 	tx.If(keyControl, revision)
-	err := put(tx, keyControl, controlRecord{Certificate: string(ca.CertificatePEM()), Key: o.Ring.Seal(keyControl, ca.KeyPEM())})
+	err := docstore.Put(tx, keyControl, controlRecord{Certificate: string(ca.CertificatePEM()), Key: o.Docs.Ring.Seal(keyControl, ca.KeyPEM())})
 	if err != nil {
 		return err
 	}
-	_, err = o.Store.Commit(ctx, tx)
+	_, err = o.Docs.Commit(ctx, tx)
 	return err
 }
 

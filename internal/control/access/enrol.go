@@ -9,7 +9,8 @@ import (
 	"github.com/google/uuid"
 
 	"pgmtls-proxy/internal/control/authority"
-	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -55,7 +56,7 @@ func (a *Agents) Enrol(ctx context.Context, c Caller, csr []byte) (Certified, er
 	record.Serial, record.ExpiresAt = serial, certified.ExpiresAt
 	certified.Agent = record.AgentInfo
 	for ctx.Err() == nil {
-		token, err := a.store.Get(ctx, keyTokens+c.ID)
+		token, err := a.docs.Get(ctx, keyTokens+c.ID)
 		if errors.Is(err, store.ErrNotFound) {
 			return Certified{}, ErrUnknown // somebody was faster with the same token
 		}
@@ -69,7 +70,7 @@ func (a *Agents) Enrol(ctx context.Context, c Caller, csr []byte) (Certified, er
 		if err := a.replace(ctx, tx, record); err != nil {
 			return Certified{}, err
 		}
-		if _, err := a.store.Commit(ctx, tx); err == nil {
+		if _, err := a.docs.Commit(ctx, tx); err == nil {
 			return certified, nil
 		} else if !errors.Is(err, store.ErrConflict) {
 			return Certified{}, fmt.Errorf("enrol: %w", err)
@@ -80,7 +81,7 @@ func (a *Agents) Enrol(ctx context.Context, c Caller, csr []byte) (Certified, er
 
 // replace puts an agent in the place of the one that its proxy has.
 func (a *Agents) replace(ctx context.Context, tx *store.Tx, record agentRecord) error {
-	before, err := a.store.Get(ctx, record.placeKey())
+	before, err := a.docs.Get(ctx, record.placeKey())
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		tx.If(record.placeKey(), 0)
@@ -91,7 +92,7 @@ func (a *Agents) replace(ctx context.Context, tx *store.Tx, record agentRecord) 
 		tx.Delete(keyAgents + string(before.Value))
 	}
 	tx.Put(record.placeKey(), []byte(record.ID))
-	return put(tx, keyAgents+record.ID, record)
+	return docstore.Put(tx, keyAgents+record.ID, record)
 }
 
 // Renew gives an agent the certificate after the one that it came with. That one is good until the new one was used.
@@ -100,14 +101,14 @@ func (a *Agents) Renew(ctx context.Context, c Caller, csr []byte) (Certified, er
 		return Certified{}, err
 	}
 	for ctx.Err() == nil {
-		item, err := a.store.Get(ctx, keyAgents+c.ID)
+		item, err := a.docs.Get(ctx, keyAgents+c.ID)
 		if errors.Is(err, store.ErrNotFound) {
 			return Certified{}, ErrUnknown
 		}
 		if err != nil {
 			return Certified{}, fmt.Errorf("renew: %w", err)
 		}
-		record, err := decode[agentRecord](item)
+		record, err := docstore.Decode[agentRecord](item)
 		if err != nil {
 			return Certified{}, err
 		}
@@ -121,10 +122,10 @@ func (a *Agents) Renew(ctx context.Context, c Caller, csr []byte) (Certified, er
 		record.Next, record.NextUntil = serial, certified.ExpiresAt
 		tx := new(store.Tx)
 		tx.If(item.Key, item.Revision)
-		if err := put(tx, item.Key, record); err != nil {
+		if err := docstore.Put(tx, item.Key, record); err != nil {
 			return Certified{}, err
 		}
-		if _, err := a.store.Commit(ctx, tx); err == nil {
+		if _, err := a.docs.Commit(ctx, tx); err == nil {
 			return certified, nil
 		} else if !errors.Is(err, store.ErrConflict) {
 			return Certified{}, fmt.Errorf("renew: %w", err)
@@ -137,7 +138,7 @@ func (a *Agents) Renew(ctx context.Context, c Caller, csr []byte) (Certified, er
 func (a *Agents) certify(agent AgentInfo, csr []byte) (certified Certified, serial string, err error) {
 	public, err := authority.ParseRequest(csr)
 	if err != nil {
-		return Certified{}, "", refuse(registry.InvalidParams, "csr: %v", err)
+		return Certified{}, "", problem.New(problem.InvalidParams, "csr: %v", err)
 	}
 	now := a.now()
 	issued, err := a.control.ca.IssueClient(authority.Request{

@@ -3,7 +3,6 @@ package access
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -11,7 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -56,8 +57,8 @@ type NewToken struct {
 
 // Tokens are the API's tokens, in the store. Its methods may be called from any goroutine.
 type Tokens struct {
-	store *store.Store
-	now   func() time.Time
+	docs *docstore.Docs
+	now  func() time.Time
 }
 
 var tokenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$`)
@@ -65,22 +66,22 @@ var tokenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$`)
 func (n NewToken) check(now time.Time) error {
 	switch {
 	case !tokenName.MatchString(n.Name): // the prefix "agent:" of agents can't be had
-		return refuse(registry.InvalidParams, "a token needs a name of 1 to 64 letters, digits, dots, dashes, underscores and @, beginning with a letter or digit")
-	case n.Name == registry.System.Name:
-		return refuse(registry.InvalidParams, "the name %s is the daemon's own; choose another", n.Name)
+		return problem.New(problem.InvalidParams, "a token needs a name of 1 to 64 letters, digits, dots, dashes, underscores and @, beginning with a letter or digit")
+	case n.Name == audit.System.Name:
+		return problem.New(problem.InvalidParams, "the name %s is the daemon's own; choose another", n.Name)
 	case n.Kind != All && n.Kind != Read && n.Kind != Database && n.Kind != Enrolment:
-		return refuse(registry.InvalidParams, "the scope of a token is all, read or database")
+		return problem.New(problem.InvalidParams, "the scope of a token is all, read or database")
 	case (n.Kind == Database || n.Kind == Enrolment) != (n.Database != ""):
-		return refuse(registry.InvalidParams, "a database goes with the scope database, and with no other")
+		return problem.New(problem.InvalidParams, "a database goes with the scope database, and with no other")
 	case (n.Kind == Enrolment) != (n.Proxy != ""):
-		return refuse(registry.InvalidParams, "a proxy goes with the enrolment of an agent, and with nothing else")
+		return problem.New(problem.InvalidParams, "a proxy goes with the enrolment of an agent, and with nothing else")
 	case !n.ExpiresAt.IsZero() && !n.ExpiresAt.After(now):
-		return refuse(registry.InvalidParams, "expires_at is in the past; leave it out for a token that does not end")
+		return problem.New(problem.InvalidParams, "expires_at is in the past; leave it out for a token that does not end")
 	}
 	return nil
 }
 
-// Create makes a token. What it gives as presented is shown once and is nowhere else. Refusals are *space.Error.
+// Create makes a token. What it gives as presented is shown once and is nowhere else. Refusals are [*problem.Error].
 func (t *Tokens) Create(ctx context.Context, n NewToken) (token Token, presented string, err error) {
 	if err := n.check(t.now()); err != nil {
 		return Token{}, "", err
@@ -92,13 +93,13 @@ func (t *Tokens) Create(ctx context.Context, n NewToken) (token Token, presented
 	tx.If(keyTokens+id, 0)
 	tx.If(keyTokenNames+n.Name, 0)
 	tx.Put(keyTokenNames+n.Name, []byte(id))
-	if err := put(tx, keyTokens+id, record); err != nil {
+	if err := docstore.Put(tx, keyTokens+id, record); err != nil {
 		return Token{}, "", err
 	}
-	_, err = t.store.Commit(ctx, tx)
+	_, err = t.docs.Commit(ctx, tx)
 	if errors.Is(err, store.ErrConflict) {
 		// That a random id of 32 bits exists already is as likely as it sounds, and asking again then helps too.
-		return Token{}, "", refuse(registry.Conflict, "there is a token with the name %s already; choose another, or revoke that one", n.Name)
+		return Token{}, "", problem.New(problem.Conflict, "there is a token with the name %s already; choose another, or revoke that one", n.Name)
 	}
 	if err != nil {
 		return Token{}, "", fmt.Errorf("create token: %w", err)
@@ -108,13 +109,13 @@ func (t *Tokens) Create(ctx context.Context, n NewToken) (token Token, presented
 
 // List gives all tokens, the oldest first, those that have ended among them.
 func (t *Tokens) List(ctx context.Context) ([]Token, error) {
-	items, _, err := t.store.List(ctx, keyTokens)
+	items, _, err := t.docs.List(ctx, keyTokens)
 	if err != nil {
 		return nil, fmt.Errorf("list tokens: %w", err)
 	}
 	tokens := make([]Token, 0, len(items))
 	for _, item := range items {
-		record, err := decode[tokenRecord](item)
+		record, err := docstore.Decode[tokenRecord](item)
 		if err != nil {
 			return nil, err
 		}
@@ -136,7 +137,7 @@ func (t *Tokens) Revoke(ctx context.Context, id string) (Token, error) {
 // then depends on another one being there.
 func (t *Tokens) remove(ctx context.Context, id string, keepLast bool) (Token, error) {
 	for ctx.Err() == nil {
-		items, _, err := t.store.List(ctx, keyTokens)
+		items, _, err := t.docs.List(ctx, keyTokens)
 		if err != nil {
 			return Token{}, fmt.Errorf("revoke token: %w", err)
 		}
@@ -144,7 +145,7 @@ func (t *Tokens) remove(ctx context.Context, id string, keepLast bool) (Token, e
 		var foundRevision, otherRevision int64
 		var other string
 		for _, item := range items {
-			record, err := decode[tokenRecord](item)
+			record, err := docstore.Decode[tokenRecord](item)
 			if err != nil {
 				return Token{}, err
 			}
@@ -156,19 +157,19 @@ func (t *Tokens) remove(ctx context.Context, id string, keepLast bool) (Token, e
 			}
 		}
 		if found == nil {
-			return Token{}, refuse(registry.NotFound, "there is no such token")
+			return Token{}, problem.New(problem.NotFound, "there is no such token")
 		}
 		tx := new(store.Tx)
 		tx.If(keyTokens+id, foundRevision)
 		if keepLast && found.permanent() {
 			if other == "" {
-				return Token{}, refuse(registry.Conflict, "this is the last token of scope all that does not end; create another one first")
+				return Token{}, problem.New(problem.Conflict, "this is the last token of scope all that does not end; create another one first")
 			}
 			tx.If(other, otherRevision)
 		}
 		tx.Delete(keyTokens + id)
 		tx.Delete(keyTokenNames + found.Name)
-		if _, err = t.store.Commit(ctx, tx); err == nil {
+		if _, err = t.docs.Commit(ctx, tx); err == nil {
 			return found.Token, nil
 		}
 		if !errors.Is(err, store.ErrConflict) {
@@ -206,36 +207,10 @@ func (t *Tokens) sweep(ctx context.Context, ends func(Token) bool) ([]Token, err
 		if !ends(token) {
 			continue
 		}
-		if _, err := t.remove(ctx, token.ID, false); err != nil && !isNotFound(err) {
+		if _, err := t.remove(ctx, token.ID, false); err != nil && !problem.Is(err, problem.NotFound) {
 			return ended, err
 		}
 		ended = append(ended, token)
 	}
 	return ended, nil
-}
-
-func refuse(id, format string, args ...any) error {
-	return &registry.Error{ID: id, Message: fmt.Sprintf(format, args...)}
-}
-
-func isNotFound(err error) bool {
-	refusal, ok := errors.AsType[*registry.Error](err)
-	return ok && refusal.ID == registry.NotFound
-}
-
-func put(tx *store.Tx, key string, value any) error {
-	text, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", key, err)
-	}
-	tx.Put(key, text)
-	return nil
-}
-
-func decode[T any](item store.Item) (T, error) {
-	var value T
-	if err := json.Unmarshal(item.Value, &value); err != nil {
-		return value, fmt.Errorf("read record %s of the store: %w", item.Key, err)
-	}
-	return value, nil
 }

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/problem"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"pgmtls-proxy/internal/control/registry"
 )
 
 func TestTokenIsItsHolderUntilItIsRevokedOnAnyDaemon(t *testing.T) {
@@ -27,7 +27,7 @@ func TestTokenIsItsHolderUntilItIsRevokedOnAnyDaemon(t *testing.T) {
 		t.Errorf("after it was revoked: %+v, %v", caller, err)
 	}
 	_, err = one.Tokens.Revoke(t.Context(), token.ID)
-	wantError(t, err, registry.NotFound)
+	wantError(t, err, problem.NotFound)
 	make1(t, one, NewToken{Name: "ci", Kind: Read}) // the name is free again
 }
 
@@ -84,7 +84,7 @@ func TestNothingInTheStoreIsAToken(t *testing.T) {
 	site := newSite(t)
 	a := site.open(t)
 	_, presented := make1(t, a, NewToken{Name: "ci", Kind: All})
-	items, _, err := site.store.List(t.Context(), "")
+	items, _, err := site.docs.List(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestBadTokensAreNotMade(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, presented, err := a.Tokens.Create(t.Context(), n)
-			wantError(t, err, registry.InvalidParams)
+			wantError(t, err, problem.InvalidParams)
 			if presented != "" {
 				t.Error("there is a token all the same")
 			}
@@ -123,7 +123,7 @@ func TestBadTokensAreNotMade(t *testing.T) {
 	}
 	make1(t, a, NewToken{Name: "a", Kind: All})
 	_, _, err := a.Tokens.Create(t.Context(), NewToken{Name: "a", Kind: Read})
-	wantError(t, err, registry.Conflict)
+	wantError(t, err, problem.Conflict)
 }
 
 func TestLastUseIsWrittenOnceAnHour(t *testing.T) {
@@ -135,7 +135,7 @@ func TestLastUseIsWrittenOnceAnHour(t *testing.T) {
 		if _, err := a.Tokens.Check(t.Context(), presented); err != nil {
 			t.Fatal(err)
 		}
-		item, err := site.store.Get(t.Context(), keyTokens+token.ID)
+		item, err := site.docs.Get(t.Context(), keyTokens+token.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,11 +161,11 @@ func TestNotingTheUseDoesNotBringBackARevokedToken(t *testing.T) {
 	a := site.open(t)
 	make1(t, a, NewToken{Name: "keeper", Kind: All})
 	token, _ := make1(t, a, NewToken{Name: "ci", Kind: All})
-	item, err := site.store.Get(t.Context(), keyTokens+token.ID)
+	item, err := site.docs.Get(t.Context(), keyTokens+token.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, err := decode[tokenRecord](item)
+	record, err := docstore.Decode[tokenRecord](item)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestLastTokenOfAllStays(t *testing.T) {
 	first, _ := make1(t, a, NewToken{Name: "one", Kind: All})
 	make1(t, a, NewToken{Name: "brief", Kind: All, ExpiresAt: start.Add(time.Hour)})
 	_, err := a.Tokens.Revoke(t.Context(), first.ID)
-	wantError(t, err, registry.Conflict)
+	wantError(t, err, problem.Conflict)
 	for range 20 {
 		second, _ := make1(t, a, NewToken{Name: "two", Kind: All})
 		// Two administrators, each of whom revokes the other's.
@@ -202,7 +202,7 @@ func TestLastTokenOfAllStays(t *testing.T) {
 		} else {
 			_, err = a.Tokens.Revoke(t.Context(), first.ID)
 		}
-		wantError(t, err, registry.Conflict)
+		wantError(t, err, problem.Conflict)
 		if errs[0] == nil {
 			// the next round makes its second under a free name
 			third, _ := make1(t, a, NewToken{Name: "one", Kind: All})

@@ -5,7 +5,8 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/proxyquery"
 )
 
 func enrollAgent(c *call) error {
@@ -37,7 +38,7 @@ func renewAgent(c *call) error {
 
 func (c *call) answerCertified(action string, certified access.Certified) error {
 	agent := certified.Agent
-	c.audit(registry.Record{Action: action, Database: agent.Database, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
+	c.audit(audit.Record{Action: action, Database: agent.Database, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
 	return c.answer(http.StatusCreated, api.Certified{Agent: agent.ID, Database: agent.Database, Proxy: agent.Proxy,
 		Certificate: certified.CertificatePEM, ControlCA: c.server.access.Control.CertificatePEM(),
 		RenewAt: utc(certified.RenewAt), ExpiresAt: utc(certified.ExpiresAt)})
@@ -108,11 +109,11 @@ func takeAnswer(c *call) error {
 	if !c.server.hub.answered(id, c.caller.Database, c.caller.Proxy) {
 		return notFound("nobody waits for an answer to this question any more")
 	}
-	answer := registry.Answer{Error: body.Error}
+	answer := proxyquery.Answer{Error: body.Error}
 	if body.Effect != nil {
 		answer.Effect = *body.Effect
 	}
-	if err := c.server.registry.Reply(c.ctx(), id, answer); err != nil {
+	if err := c.server.queries.Reply(c.ctx(), id, answer); err != nil {
 		return err
 	}
 	return c.done()

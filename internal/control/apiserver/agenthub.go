@@ -2,12 +2,12 @@ package apiserver
 
 import (
 	"context"
+	"pgmtls-proxy/internal/control/informer"
+	"pgmtls-proxy/internal/control/proxyquery"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
-
-	"pgmtls-proxy/internal/control/registry"
 )
 
 // hub tells the streams of agents that something of theirs has changed, and gives them the questions for their proxies.
@@ -35,7 +35,7 @@ type subscription struct {
 
 	// changed has one place: it says that there is something new, and not what, so that only the newest is read.
 	changed   chan struct{}
-	questions chan registry.Asked
+	questions chan proxyquery.Asked
 	replaced  chan struct{} // closed when the same agent opens another stream
 }
 
@@ -49,7 +49,7 @@ func newHub() *hub {
 // subscribe opens the stream of an agent, and ends the one that it had: it has lost the connection, or it is not who
 // it says.
 func (h *hub) subscribe(agent, database, proxy string) (s *subscription, leave func()) {
-	s = &subscription{database: database, proxy: proxy, changed: make(chan struct{}, 1), questions: make(chan registry.Asked, maxQuestions), replaced: make(chan struct{})}
+	s = &subscription{database: database, proxy: proxy, changed: make(chan struct{}, 1), questions: make(chan proxyquery.Asked, maxQuestions), replaced: make(chan struct{})}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if before := h.agents[agent]; before != nil {
@@ -80,7 +80,7 @@ func (h *hub) forget(s *subscription) {
 }
 
 // run feeds the streams until ctx ends.
-func (h *hub) run(ctx context.Context, databases *registry.Hub, registry *registry.Registry, log zerolog.Logger) {
+func (h *hub) run(ctx context.Context, databases *informer.Hub, queries *proxyquery.Queries, log zerolog.Logger) {
 	var feeding sync.WaitGroup
 	defer feeding.Wait()
 	feeding.Go(func() {
@@ -90,7 +90,7 @@ func (h *hub) run(ctx context.Context, databases *registry.Hub, registry *regist
 	})
 	feeding.Go(func() {
 		again(ctx, log, func() error {
-			for asked, err := range registry.Questions(ctx) {
+			for asked, err := range queries.Questions(ctx) {
 				if err != nil {
 					return err
 				}
@@ -119,7 +119,7 @@ func again(ctx context.Context, log zerolog.Logger, watch func() error) {
 }
 
 // change wakes the streams of a database.
-func (h *hub) change(change registry.Change) {
+func (h *hub) change(change informer.Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !change.Deleted {
@@ -139,7 +139,7 @@ func (s *subscription) wake() {
 }
 
 // ask gives a question to the agent that it is for, if its stream is here.
-func (h *hub) ask(asked registry.Asked, now time.Time) {
+func (h *hub) ask(asked proxyquery.Asked, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, question := range h.questions {

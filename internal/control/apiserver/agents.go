@@ -6,6 +6,8 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/registry"
 )
 
@@ -42,7 +44,7 @@ func createEnrolment(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.audit(registry.Record{Action: "agent.invite", Database: db.ID, Object: token.ID, Detail: map[string]string{"proxy": token.Proxy}})
+	c.audit(audit.Record{Action: "agent.invite", Database: db.ID, Object: token.ID, Detail: map[string]string{"proxy": token.Proxy}})
 	return c.answer(http.StatusCreated, api.Enrolment{Token: presented, Database: db.ID, Proxy: token.Proxy,
 		ExpiresAt: utc(token.ExpiresAt), ControlCA: c.server.access.Control.CertificatePEM()})
 }
@@ -52,7 +54,7 @@ func revokeAgent(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.audit(registry.Record{Action: "agent.revoke", Database: agent.Database, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
+	c.audit(audit.Record{Action: "agent.revoke", Database: agent.Database, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
 	return c.done()
 }
 
@@ -60,7 +62,7 @@ func revokeAgent(c *call) error {
 func wantsAgent(db registry.Database, proxy string) error {
 	i := slices.IndexFunc(db.Proxies, func(p registry.Proxy) bool { return p.Name == proxy })
 	if i < 0 {
-		return notFound("database %s has no proxy %s", db.Name, shown(proxy))
+		return notFound("database %s has no proxy %s", db.Name, problem.Quote(proxy))
 	}
 	if db.Proxies[i].Local() {
 		return &api.Error{ID: api.Conflict, Message: "proxy " + proxy + " of database " + db.Name + " has a policy_dir: a daemon delivers to it, and no agent"}

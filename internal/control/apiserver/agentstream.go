@@ -12,6 +12,7 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/registry"
 )
 
@@ -30,7 +31,7 @@ func streamAgent(c *call) error {
 	if text := query.Get("generation"); text != "" {
 		var err error
 		if has.generation, err = strconv.ParseInt(text, 10, 64); err != nil || has.generation < 0 {
-			return invalid("generation is a number from 0, not %s", shown(text))
+			return invalid("generation is a number from 0, not %s", problem.Quote(text))
 		}
 	}
 	if !digest.MatchString(has.digest) {
@@ -99,7 +100,7 @@ func (c *call) newest(ctx context.Context, has *held) (api.StreamLine, error) {
 		return api.StreamLine{}, err
 	}
 	policy, err := c.server.registry.Policy(ctx, c.caller.Database)
-	if refused, ok := errors.AsType[*registry.Error](err); ok && refused.ID == registry.NotFound {
+	if refused, ok := errors.AsType[*problem.Error](err); ok && refused.ID == problem.NotFound {
 		return api.StreamLine{}, nil // there was no mutual TLS yet
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/registry"
 )
 
@@ -72,7 +73,7 @@ func retireCA(c *call) error {
 	}
 	id := c.r.PathValue("authority")
 	if !pathValue.MatchString(id) {
-		return notFound("space %s has no certificate authority %s", name, shown(id))
+		return notFound("space %s has no certificate authority %s", name, problem.Quote(id))
 	}
 	authority, err := c.server.registry.RetireCA(c.ctx(), c.actor(), name, id, force)
 	if err != nil {
@@ -85,7 +86,7 @@ func retireCA(c *call) error {
 func (c *call) space() (string, error) {
 	name := c.r.PathValue("space")
 	if !pathValue.MatchString(name) {
-		return "", notFound("there is no space %s", shown(name))
+		return "", notFound("there is no space %s", problem.Quote(name))
 	}
 	return name, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/registry"
 )
 
@@ -66,7 +67,7 @@ func deleteCertificate(c *call) error {
 	if text := c.r.URL.Query().Get("after"); text != "" || c.r.URL.Query().Has("after") {
 		var err error
 		if after, err = time.ParseDuration(text); err != nil || after < 0 {
-			return invalid("after is a duration such as 90m or 24h, not %s", shown(text))
+			return invalid("after is a duration such as 90m or 24h, not %s", problem.Quote(text))
 		}
 	}
 	certificate, err := c.server.registry.DeleteCertificate(c.ctx(), c.actor(), c.db.ID, c.r.PathValue("certificate"), after)
@@ -92,7 +93,7 @@ func (c *call) certificate() (registry.Certificate, error) {
 	id := c.r.PathValue("certificate")
 	i := slices.IndexFunc(c.db.Certificates, func(other registry.Certificate) bool { return other.ID == id })
 	if i < 0 || c.db.Certificates[i].Status == registry.Disabled {
-		return registry.Certificate{}, notFound("database %s has no client certificate %s", c.db.Name, shown(id))
+		return registry.Certificate{}, notFound("database %s has no client certificate %s", c.db.Name, problem.Quote(id))
 	}
 	return c.db.Certificates[i], nil
 }

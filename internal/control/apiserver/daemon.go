@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/audit"
 )
 
 // health remembers the last look at the store. Anybody may ask, and asking often must cost nothing.
@@ -75,7 +75,7 @@ func saveSnapshot(c *call) error {
 		c.w.internalErr = err
 		return &api.Error{ID: api.Unavailable, Message: "the store of this daemon does not work; its log says why"}
 	}
-	c.audit(registry.Record{Action: "snapshot.save"})
+	c.audit(audit.Record{Action: "snapshot.save"})
 	ctx, release := c.server.access.Hold(c.ctx(), c.caller)
 	defer release()
 	out, err := newStream(c, "application/octet-stream")

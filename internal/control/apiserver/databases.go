@@ -8,6 +8,8 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/registry"
 )
 
@@ -38,7 +40,7 @@ func createDatabase(c *call) error {
 			return err
 		}
 		if slices.ContainsFunc(asks.Proxies, func(p registry.NewProxy) bool { return p.PolicyDir != "" && p.PolicyDir == good.PolicyDir }) {
-			return invalid("two proxies with the policy_dir %s; each needs its own", shown(good.PolicyDir))
+			return invalid("two proxies with the policy_dir %s; each needs its own", problem.Quote(good.PolicyDir))
 		}
 		asks.Proxies = append(asks.Proxies, good)
 	}
@@ -60,7 +62,7 @@ func deleteDatabase(c *call) error {
 	ctx := context.WithoutCancel(c.ctx())
 	tokens, err := c.server.access.Tokens.RevokeFor(ctx, c.db.ID)
 	for _, token := range tokens {
-		c.audit(registry.Record{Action: "token.revoke", Database: c.db.ID, Object: token.ID, Detail: map[string]string{"name": token.Name}})
+		c.audit(audit.Record{Action: "token.revoke", Database: c.db.ID, Object: token.ID, Detail: map[string]string{"name": token.Name}})
 	}
 	if err != nil {
 		c.server.log.Warn().Err(err).Str("database", c.db.Name).Msg("tokens of a deleted database are left")
@@ -103,7 +105,7 @@ func removeProxy(c *call) error {
 func (c *call) endAgents(left []string) {
 	agents, err := c.server.access.Agents.RevokeFor(context.WithoutCancel(c.ctx()), c.db.ID, left)
 	for _, agent := range agents {
-		c.audit(registry.Record{Action: "agent.revoke", Database: c.db.ID, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
+		c.audit(audit.Record{Action: "agent.revoke", Database: c.db.ID, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
 	}
 	if err != nil {
 		c.server.log.Warn().Err(err).Str("database", c.db.Name).Msg("agents of removed proxies are left")
@@ -120,7 +122,7 @@ func getConnection(c *call) error {
 		}
 	}
 	if place.SSLMode != "" && place.SSLMode != api.SSLRequire && place.SSLMode != api.SSLVerifyFull {
-		return invalid("sslmode is %s or %s, not %s", api.SSLRequire, api.SSLVerifyFull, shown(place.SSLMode))
+		return invalid("sslmode is %s or %s, not %s", api.SSLRequire, api.SSLVerifyFull, problem.Quote(place.SSLMode))
 	}
 	return c.answer(http.StatusOK, api.Connect(place))
 }

@@ -8,17 +8,16 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
-	"pgmtls-proxy/internal/safetext"
 )
 
-// fromSpace has the API's id for each of the registry's.
-var fromSpace = map[string]string{
-	registry.NotFound:      api.NotFound,
-	registry.InvalidParams: api.InvalidParams,
-	registry.Conflict:      api.Conflict,
-	registry.Unavailable:   api.Unavailable,
+// idOf has the API's id for each of the domain's.
+var idOf = map[string]string{
+	problem.NotFound:      api.NotFound,
+	problem.InvalidParams: api.InvalidParams,
+	problem.Conflict:      api.Conflict,
+	problem.Unavailable:   api.Unavailable,
 }
 
 // failure makes the answer of an error. What is not known to be fit for strangers is not shown to them; the log has it.
@@ -26,8 +25,8 @@ func failure(err error) *api.Error {
 	if said, ok := errors.AsType[*api.Error](err); ok {
 		return said
 	}
-	if refused, ok := errors.AsType[*registry.Error](err); ok {
-		if id, known := fromSpace[refused.ID]; known {
+	if refused, ok := errors.AsType[*problem.Error](err); ok {
+		if id, known := idOf[refused.ID]; known {
 			return &api.Error{ID: id, Message: refused.Message}
 		}
 	}
@@ -83,7 +82,4 @@ func notFound(format string, args ...any) error {
 
 // noDatabase is the answer about a database that does not exist, and about one that does not for the caller: word by
 // word the same.
-func noDatabase(name string) error { return notFound("there is no database %s", shown(name)) }
-
-// shown is text of the caller's, fit for a message.
-func shown(text string) string { return safetext.Quote(text, 64) }
+func noDatabase(name string) error { return notFound("there is no database %s", problem.Quote(name)) }

@@ -4,6 +4,7 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/registry"
 )
 
@@ -20,7 +21,7 @@ func (c *call) newProxy(asks api.NewProxy) (registry.NewProxy, error) {
 		return registry.NewProxy{}, invalid("a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither")
 	}
 	if asks.Node != "" && asks.Node != c.server.node {
-		return registry.NewProxy{}, invalid("this daemon is the node %s and can't look at directories of another one; ask the daemon of %s", c.server.node, shown(asks.Node))
+		return registry.NewProxy{}, invalid("this daemon is the node %s and can't look at directories of another one; ask the daemon of %s", c.server.node, problem.Quote(asks.Node))
 	}
 	admin, err := config.ParseAddress(asks.Admin)
 	if err == nil {

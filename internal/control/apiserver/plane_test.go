@@ -23,7 +23,13 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/authority"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/docstore/docstoretest"
+	"pgmtls-proxy/internal/control/informer"
+	"pgmtls-proxy/internal/control/outbox"
+	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/seal"
 	"pgmtls-proxy/internal/control/store"
@@ -33,8 +39,10 @@ import (
 type plane struct {
 	t         *testing.T
 	store     *store.Store
-	databases *registry.Hub
+	databases *informer.Hub
 	registry  *registry.Registry
+	trail     *audit.Trail
+	queries   *proxyquery.Queries
 	access    *access.Access
 	server    *Server
 	url       string
@@ -73,17 +81,16 @@ func newPlane(t *testing.T, change func(*Options)) *plane {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.store.Close() })
-	ring, err := seal.ParseRing(seal.Generate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.registry = registry.New(registry.Options{Store: p.store, Ring: ring, Log: logger})
-	if p.access, err = access.Open(t.Context(), access.Options{Store: p.store, Ring: ring}); err != nil {
+	docs := &docstore.Docs{Store: p.store, Ring: docstoretest.Ring(t, seal.Generate())}
+	p.trail = audit.New(docs, nil)
+	p.queries = proxyquery.New(proxyquery.Options{Docs: docs, Log: logger})
+	p.registry = registry.New(registry.Options{Docs: docs, Audit: p.trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: p.trail, Log: logger}), Log: logger})
+	if p.access, err = access.Open(t.Context(), access.Options{Docs: docs}); err != nil {
 		t.Fatal(err)
 	}
 	p.dirs = t.TempDir()
-	p.databases = registry.NewHub(p.registry, logger)
-	options := Options{Registry: p.registry, Hub: p.databases, Access: p.access, Store: p.store, Log: logger, Version: "v1.2.3",
+	p.databases = informer.New(docs, logger)
+	options := Options{Registry: p.registry, Hub: p.databases, Audit: p.trail, Queries: p.queries, Access: p.access, Store: p.store, Log: logger, Version: "v1.2.3",
 		Node: "here", PolicyRoots: []string{p.dirs}, Rate: 1e6, Burst: 1e6}
 	if change != nil {
 		change(&options)
@@ -140,7 +147,7 @@ func (p *plane) client(pair *tls.Certificate) *http.Client {
 }
 
 // actorOfTests is who changes things behind the API's back.
-var actorOfTests = registry.Actor{Name: "test"}
+var actorOfTests = audit.Actor{Name: "test"}
 
 // ask is a request of a test.
 type ask struct {

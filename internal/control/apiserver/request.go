@@ -14,6 +14,7 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/registry"
 )
 
@@ -34,17 +35,17 @@ type call struct {
 func (c *call) ctx() context.Context { return c.r.Context() }
 
 // actor is the caller in the audit trail.
-func (c *call) actor() registry.Actor {
-	return registry.Actor{Name: c.caller.Name, Address: c.addr, RequestID: c.id}
+func (c *call) actor() audit.Actor {
+	return audit.Actor{Name: c.caller.Name, Address: c.addr, RequestID: c.id}
 }
 
 // audit records in the audit trail what is not the registry's. It is done already and stays so: what can't be recorded
 // is in the log instead.
-func (c *call) audit(record registry.Record) {
+func (c *call) audit(record audit.Record) {
 	// A client that has gone away must not leave a hole in the trail.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx()), 5*time.Second)
 	defer cancel()
-	if err := c.server.registry.Note(ctx, c.actor(), record); err != nil {
+	if err := c.server.trail.Note(ctx, c.actor(), record); err != nil {
 		c.server.log.Error().Err(err).Str("request_id", c.id).Str("actor", c.caller.Name).Str("action", record.Action).
 			Str("object", record.Object).Msg("not in the audit trail")
 	}

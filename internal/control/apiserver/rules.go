@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/problem"
+	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/registry"
 )
 
@@ -45,7 +47,7 @@ func (c *call) rule() (registry.Rule, error) {
 	if i := slices.IndexFunc(c.db.Rules, func(r registry.Rule) bool { return strings.EqualFold(r.ID, id) }); i >= 0 {
 		return c.db.Rules[i], nil
 	}
-	return registry.Rule{}, notFound("database %s has no IP rule %s", c.db.Name, shown(id))
+	return registry.Rule{}, notFound("database %s has no IP rule %s", c.db.Name, problem.Quote(id))
 }
 
 func deleteRule(c *call) error {
@@ -76,7 +78,7 @@ func (c *call) tryWithout(rule registry.Rule) error {
 	var asking sync.WaitGroup
 	for i, proxy := range c.db.Proxies {
 		asking.Go(func() {
-			answer, err := c.server.registry.Ask(c.ctx(), c.db.ID, proxy.Name, registry.Question{Policy: policy})
+			answer, err := c.server.queries.Ask(c.ctx(), c.db.ID, proxy.Name, proxyquery.Question{Policy: policy})
 			effect := api.ProxyEffect{Proxy: proxy.Name, Error: answer.Error}
 			switch {
 			case err != nil:
@@ -105,7 +107,7 @@ func (c *call) flag(name string) (bool, error) {
 	// A typing error in dry_run must not delete something.
 	on, err := strconv.ParseBool(text)
 	if err != nil {
-		return false, invalid("%s is true or false, not %s", name, shown(text))
+		return false, invalid("%s is true or false, not %s", name, problem.Quote(text))
 	}
 	return on, nil
 }

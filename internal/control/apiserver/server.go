@@ -12,6 +12,9 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/informer"
+	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/store"
 )
@@ -19,7 +22,9 @@ import (
 // Options make a [Server]. Those without a zero value in their comment are needed.
 type Options struct {
 	Registry *registry.Registry
-	Hub      *registry.Hub // of the registry; whoever made it runs it
+	Hub      *informer.Hub // of the same store; whoever made it runs it
+	Audit    *audit.Trail
+	Queries  *proxyquery.Queries
 	Access   *access.Access
 	Store    *store.Store // for snapshots and health
 	Log      zerolog.Logger
@@ -40,6 +45,8 @@ type Options struct {
 // Server answers the API. Its Handler works without Run, but its agents' streams get nothing.
 type Server struct {
 	registry *registry.Registry
+	trail    *audit.Trail
+	queries  *proxyquery.Queries
 	access   *access.Access
 	store    *store.Store
 	log      zerolog.Logger
@@ -49,7 +56,7 @@ type Server struct {
 	now      func() time.Time
 	beat     time.Duration // between heartbeats of streams
 
-	databases *registry.Hub
+	databases *informer.Hub
 	hub       *hub
 	counts    *counts
 	callers   *limiters
@@ -81,7 +88,7 @@ func New(o Options) *Server {
 		o.Metrics = prometheus.NewRegistry()
 	}
 	s := &Server{
-		registry: o.Registry, access: o.Access, store: o.Store, log: o.Log, version: o.Version,
+		registry: o.Registry, trail: o.Audit, queries: o.Queries, access: o.Access, store: o.Store, log: o.Log, version: o.Version,
 		node: o.Node, roots: o.PolicyRoots, now: o.Now, beat: api.HeartbeatEvery,
 		databases: o.Hub, hub: newHub(),
 		callers:   newLimiters(o.Rate, o.Burst, o.Now),
@@ -122,5 +129,5 @@ func (w warnings) Write(text []byte) (int, error) {
 // wait for them. It must run as long as requests are served, and once.
 func (s *Server) Run(ctx context.Context) {
 	defer s.endStreams()
-	s.hub.run(ctx, s.databases, s.registry, s.log)
+	s.hub.run(ctx, s.databases, s.queries, s.log)
 }

@@ -6,7 +6,7 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/audit"
 )
 
 func listTokens(c *call) error {
@@ -46,7 +46,7 @@ func createToken(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.audit(registry.Record{Action: "token.create", Database: token.Database, Object: token.ID, Detail: map[string]string{"name": token.Name, "scope": string(token.Kind)}})
+	c.audit(audit.Record{Action: "token.create", Database: token.Database, Object: token.ID, Detail: map[string]string{"name": token.Name, "scope": string(token.Kind)}})
 	shows := showToken(token, names)
 	shows.Secret = presented
 	return c.answer(http.StatusCreated, shows)
@@ -57,7 +57,7 @@ func revokeToken(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.audit(registry.Record{Action: "token.revoke", Database: token.Database, Object: token.ID, Detail: map[string]string{"name": token.Name}})
+	c.audit(audit.Record{Action: "token.revoke", Database: token.Database, Object: token.ID, Detail: map[string]string{"name": token.Name}})
 	return c.done()
 }
 

@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/problem"
 )
 
 func listAudit(c *call) error {
@@ -21,7 +22,7 @@ func listAudit(c *call) error {
 	if text := query.Get("limit"); text != "" || query.Has("limit") {
 		var err error
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > api.MaxPage {
-			return invalid("limit is a number from 1 to %d, not %s", api.MaxPage, shown(text))
+			return invalid("limit is a number from 1 to %d, not %s", api.MaxPage, problem.Quote(text))
 		}
 	}
 	for _, name := range []string{"actor", "action", "before"} {
@@ -29,7 +30,7 @@ func listAudit(c *call) error {
 			return invalid("%s is too long", name)
 		}
 	}
-	records, err := c.server.registry.Audit(c.ctx(), registry.AuditQuery{Database: c.database,
+	records, err := c.server.trail.List(c.ctx(), audit.Query{Database: c.database,
 		Actor: query.Get("actor"), Action: query.Get("action"), Before: query.Get("before"), Limit: limit})
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func streamEvents(c *call) error {
 		return &api.Error{ID: api.Unavailable, Message: "too many event streams are open; close one, or ask another daemon"}
 	}
 	ctx, release := c.server.access.Hold(c.ctx(), c.caller)
-	records := make(chan registry.Record)
+	records := make(chan audit.Record)
 	ended := make(chan error, 1)
 	var reading sync.WaitGroup
 	reading.Go(func() { ended <- c.readEvents(ctx, after, records) })
@@ -103,7 +104,7 @@ func (c *call) lastEvent() (string, error) {
 		}
 		return after, nil
 	}
-	newest, err := c.server.registry.Audit(c.ctx(), registry.AuditQuery{Limit: 1})
+	newest, err := c.server.trail.List(c.ctx(), audit.Query{Limit: 1})
 	if err != nil || len(newest) == 0 {
 		return "", err
 	}
@@ -111,8 +112,8 @@ func (c *call) lastEvent() (string, error) {
 }
 
 // readEvents passes on the records that the stream is about, until ctx ends.
-func (c *call) readEvents(ctx context.Context, after string, records chan<- registry.Record) error {
-	for record, err := range c.server.registry.Events(ctx, after) {
+func (c *call) readEvents(ctx context.Context, after string, records chan<- audit.Record) error {
+	for record, err := range c.server.trail.Events(ctx, after) {
 		if err != nil {
 			return err
 		}
@@ -129,7 +130,7 @@ func (c *call) readEvents(ctx context.Context, after string, records chan<- regi
 }
 
 // event writes a record as an event. JSON has no line ends in it, and actions have none.
-func (c *call) event(record registry.Record) ([]byte, error) {
+func (c *call) event(record audit.Record) ([]byte, error) {
 	data, err := json.Marshal(showRecord(record, c.server.databaseName(c.ctx(), record.Database)))
 	if err != nil {
 		return nil, fmt.Errorf("encode an event: %w", err)
@@ -151,7 +152,7 @@ func (s *Server) databaseName(ctx context.Context, id string) string {
 	return id
 }
 
-func showRecord(r registry.Record, database string) api.Record {
+func showRecord(r audit.Record, database string) api.Record {
 	return api.Record{ID: r.ID, At: utc(r.At), Actor: r.Actor, Address: r.Address, RequestID: r.RequestID, Action: r.Action,
 		Database: cmp.Or(database, r.Database), Space: r.Space, Object: r.Object, Detail: r.Detail}
 }

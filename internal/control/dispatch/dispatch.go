@@ -15,14 +15,17 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/informer"
 	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/registry"
 )
 
 // Dispatcher serves the proxies of one node.
 type Dispatcher struct {
 	Registry *registry.Registry
-	Hub      *registry.Hub
+	Hub      *informer.Hub
+	Queries  *proxyquery.Queries
 	Node     string   // proxies of other nodes are not touched
 	Roots    []string // directories under which policy directories must be
 	Log      zerolog.Logger
@@ -55,7 +58,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 }
 
 // follow brings the routes of a database up to date with its document.
-func (d *Dispatcher) follow(ctx context.Context, change registry.Change) {
+func (d *Dispatcher) follow(ctx context.Context, change informer.Change) {
 	db := change.Database
 	wanted := make(map[place]registry.Proxy)
 	for _, p := range db.Proxies {
@@ -183,7 +186,7 @@ const maxAnswers = 8
 func (d *Dispatcher) answer(ctx context.Context) {
 	slots := make(chan struct{}, maxAnswers)
 	for ctx.Err() == nil {
-		for asked, err := range d.Registry.Questions(ctx) {
+		for asked, err := range d.Queries.Questions(ctx) {
 			if err != nil {
 				d.Log.Warn().Err(err).Msg("a question can't be read")
 				continue
@@ -197,11 +200,11 @@ func (d *Dispatcher) answer(ctx context.Context) {
 			slots <- struct{}{}
 			d.group.Go(func() {
 				defer func() { <-slots }()
-				var answer registry.Answer
+				var answer proxyquery.Answer
 				if answer.Effect, err = r.route.Answer(ctx, asked.Policy); err != nil {
 					answer.Error = err.Error()
 				}
-				if err := d.Registry.Reply(ctx, asked.ID, answer); err != nil && ctx.Err() == nil {
+				if err := d.Queries.Reply(ctx, asked.ID, answer); err != nil && ctx.Err() == nil {
 					d.Log.Warn().Err(err).Msg("an answer got lost")
 				}
 			})

@@ -9,42 +9,38 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/docstore/docstoretest"
+	"pgmtls-proxy/internal/control/informer"
+	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/registry"
-	"pgmtls-proxy/internal/control/seal"
-	"pgmtls-proxy/internal/control/store"
 )
 
 // node is a daemon's dispatcher on a real store. Its proxies do not run: what is to be seen here is what lies in their
 // directories, and what the registry is told.
 type node struct {
 	*registry.Registry
-	t     *testing.T
-	ctx   context.Context
-	hub   *registry.Hub
-	roots string
+	t       *testing.T
+	ctx     context.Context
+	hub     *informer.Hub
+	queries *proxyquery.Queries
+	roots   string
 }
 
-var admin = registry.Actor{Name: "admin"}
+var admin = audit.Actor{Name: "admin"}
 
 func newNode(t *testing.T) *node {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	log := zerolog.New(zerolog.NewTestWriter(t))
-	kept, err := store.Open(ctx, store.Options{DataDir: t.TempDir() + "/etcd", Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ring, err := seal.ParseRing(seal.Generate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &node{t: t, ctx: ctx, roots: t.TempDir(), Registry: registry.New(registry.Options{Store: kept, Ring: ring, Log: log})}
-	n.hub = registry.NewHub(n.Registry, log)
-	d := &Dispatcher{Registry: n.Registry, Hub: n.hub, Node: "here", Roots: []string{n.roots}, Log: log}
+	log := docstoretest.Log(t)
+	docs := docstoretest.Open(t)
+	trail := audit.New(docs, nil)
+	n := &node{t: t, ctx: ctx, roots: t.TempDir(), hub: informer.New(docs, log), queries: proxyquery.New(proxyquery.Options{Docs: docs, Log: log})}
+	n.Registry = registry.New(registry.Options{Docs: docs, Audit: trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: trail, Log: log}), Log: log})
+	d := &Dispatcher{Registry: n.Registry, Hub: n.hub, Queries: n.queries, Node: "here", Roots: []string{n.roots}, Log: log}
 	ended := make(chan error, 2)
 	go func() { ended <- n.hub.Run(ctx) }()
 	go func() { ended <- d.Run(ctx) }()
@@ -54,9 +50,6 @@ func newNode(t *testing.T) *node {
 			if err := <-ended; !errors.Is(err, context.Canceled) {
 				t.Errorf("ended with %v", err)
 			}
-		}
-		if err := kept.Close(); err != nil {
-			t.Error(err)
 		}
 	})
 	return n
@@ -80,7 +73,10 @@ func (n *node) database(proxy registry.NewProxy) registry.Database {
 func (n *node) until(id, what string, good func(registry.Database) bool) registry.Database {
 	n.t.Helper()
 	var last registry.Database
-	for change := range n.hub.Follow(n.ctx, id) {
+	for change := range n.hub.FollowAll(n.ctx) {
+		if change.Database.ID != id {
+			continue
+		}
 		if last = change.Database; !change.Deleted && good(last) {
 			return last
 		}
@@ -184,7 +180,7 @@ func TestQuestionsAboutAProxyGoToItsRoute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := n.Ask(n.ctx, db.ID, "edge", registry.Question{Policy: policy})
+	answer, err := n.queries.Ask(n.ctx, db.ID, "edge", proxyquery.Question{Policy: policy})
 	if err != nil || !strings.Contains(answer.Error, "connection refused") {
 		t.Errorf("got %+v, %v", answer, err)
 	}

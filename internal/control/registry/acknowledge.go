@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 	"pgmtls-proxy/internal/safetext"
 )
@@ -88,13 +91,13 @@ func (c *change) auditSettled() error {
 			for i, o := range objects {
 				ids[i] = o.id
 			}
-			if err := c.auditAs(System, action, "", map[string]string{"objects": strings.Join(ids, " ")}); err != nil {
+			if err := c.auditAs(audit.System, action, "", map[string]string{"objects": strings.Join(ids, " ")}); err != nil {
 				return err
 			}
 			continue
 		}
 		for _, o := range objects {
-			if err := c.auditAs(System, action, o.id, map[string]string{"generation": strconv.FormatInt(o.generation, 10)}); err != nil {
+			if err := c.auditAs(audit.System, action, o.id, map[string]string{"generation": strconv.FormatInt(o.generation, 10)}); err != nil {
 				return err
 			}
 		}
@@ -133,12 +136,12 @@ const maxAhead = 1 << 20
 func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, report api.Report) error {
 	had := max(report.Applied, report.OnDisk)
 	if report.Applied < 0 || report.InForce < 0 || report.InForce > report.Applied {
-		return newError(InvalidParams, "a report of generation %d in force and %d applied can't be", report.InForce, report.Applied)
+		return problem.New(problem.InvalidParams, "a report of generation %d in force and %d applied can't be", report.InForce, report.Applied)
 	}
-	_, err := r.change(ctx, System, databaseID, func(c *change) error {
+	_, err := r.change(ctx, audit.System, databaseID, func(c *change) error {
 		p := c.db.proxy(proxy)
 		if p == nil {
-			return newError(NotFound, "database %s has no proxy %s any more", c.db.Name, shown(proxy))
+			return problem.New(problem.NotFound, "database %s has no proxy %s any more", c.db.Name, problem.Quote(proxy))
 		}
 		said := Acknowledgement{
 			Applied: report.Applied, InForce: report.InForce, AppliedAt: report.AppliedAt, InForceAt: report.InForceAt,
@@ -146,7 +149,7 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 			Version: bounded(report.ProxyVersion), At: c.now,
 		}
 		if had > c.before+maxAhead {
-			return newError(InvalidParams, "a report of generation %d, and the newest is %d", had, c.before)
+			return problem.New(problem.InvalidParams, "a report of generation %d, and the newest is %d", had, c.before)
 		}
 		if had > c.before {
 			// The store was restored from a snapshot that is older than what the proxy has. What the store says counts,
@@ -192,7 +195,7 @@ const maxUsage = 2000
 // stays known here.
 func (r *Registry) putUsage(ctx context.Context, key string, seen map[string]api.Usage) error {
 	return r.attempt(ctx, func() error {
-		before, revision, err := get[map[string]api.Usage](ctx, r, keyUsage+key)
+		before, revision, err := docstore.Get[map[string]api.Usage](ctx, r.docs.Store, keyUsage+key)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
@@ -210,10 +213,10 @@ func (r *Registry) putUsage(ctx context.Context, key string, seen map[string]api
 		}
 		tx := new(store.Tx)
 		tx.If(keyUsage+key, revision)
-		if err := putDocument(tx, keyUsage+key, usage); err != nil {
+		if err := docstore.Put(tx, keyUsage+key, usage); err != nil {
 			return err
 		}
-		_, err = r.store.Commit(ctx, tx)
+		_, err = r.docs.Commit(ctx, tx)
 		return err
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/authority"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -28,7 +30,7 @@ func crlKey(ca string, number int64) string { return fmt.Sprintf("%s%s/%020d", k
 
 // Spaces gives the names of the spaces that have an authority.
 func (r *Registry) Spaces(ctx context.Context) ([]string, error) {
-	items, _, err := r.store.List(ctx, keySpaces)
+	items, _, err := r.docs.List(ctx, keySpaces)
 	names := make([]string, 0, len(items))
 	for _, item := range items {
 		names = append(names, item.Key[len(keySpaces):])
@@ -40,18 +42,18 @@ func (r *Registry) Spaces(ctx context.Context) ([]string, error) {
 // each the newest first.
 func (r *Registry) Authorities(ctx context.Context, space string) ([]Authority, error) {
 	if !namePattern.MatchString(space) {
-		return nil, newError(NotFound, "there is no space %s", shown(space))
+		return nil, problem.New(problem.NotFound, "there is no space %s", problem.Quote(space))
 	}
-	items, _, err := r.store.List(ctx, keyAuthorities+space+"/")
+	items, _, err := r.docs.List(ctx, keyAuthorities+space+"/")
 	if err != nil {
 		return nil, err
 	}
 	if len(items) == 0 {
-		return nil, newError(NotFound, "space %s has no certificate authority; mutual TLS of its first database makes one", shown(space))
+		return nil, problem.New(problem.NotFound, "space %s has no certificate authority; mutual TLS of its first database makes one", problem.Quote(space))
 	}
 	list := make([]Authority, 0, len(items))
 	for _, item := range items {
-		a, err := decode[Authority](item)
+		a, err := docstore.Decode[Authority](item)
 		if err != nil {
 			return nil, err
 		}
@@ -83,11 +85,11 @@ func (r *Registry) Chain(ctx context.Context, space string) (string, error) {
 // signer opens an authority's key.
 func (r *Registry) signer(ctx context.Context, a *Authority) (*authority.CA, error) {
 	key := keySigners + a.ID
-	item, err := r.store.Get(ctx, key)
+	item, err := r.docs.Get(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("read the key of %s: %w", a.Subject, err)
 	}
-	keyPEM, err := r.ring.Open(key, item.Value)
+	keyPEM, err := r.docs.Ring.Open(key, item.Value)
 	if err != nil {
 		return nil, fmt.Errorf("open the key of %s: %w", a.Subject, err)
 	}
@@ -104,7 +106,7 @@ func (r *Registry) makeCA(space string) (*authority.CA, error) {
 // putActive makes an authority the one that signs for a space, in a transaction that the space's record guards.
 func (r *Registry) putActive(ctx context.Context, tx *store.Tx, space string, ca *authority.CA, external bool) (*Authority, error) {
 	now := r.now()
-	record, revision, err := get[spaceRecord](ctx, r, keySpaces+space)
+	record, revision, err := docstore.Get[spaceRecord](ctx, r.docs.Store, keySpaces+space)
 	if errors.Is(err, store.ErrNotFound) {
 		record, err = spaceRecord{Name: space, CreatedAt: now}, nil
 	}
@@ -119,9 +121,9 @@ func (r *Registry) putActive(ctx context.Context, tx *store.Tx, space string, ca
 	}
 	record.Active = a.ID
 	tx.If(keySpaces+space, revision)
-	tx.Put(keySigners+a.ID, r.ring.Seal(keySigners+a.ID, keyPEM))
+	tx.Put(keySigners+a.ID, r.docs.Ring.Seal(keySigners+a.ID, keyPEM))
 	return a, errors.Join(
-		putDocument(tx, keySpaces+space, record),
+		docstore.Put(tx, keySpaces+space, record),
 		r.putCRL(tx, ca, a, now))
 }
 
@@ -140,7 +142,7 @@ func (r *Registry) putCRL(tx *store.Tx, ca *authority.CA, a *Authority, now time
 	a.CRL, a.NextUpdate, a.UpdatedAt = list.Number, list.NextUpdate, now
 	tx.If(authorityKey(a.Space, a.ID), a.revision)
 	tx.Put(crlKey(a.ID, a.CRL), text)
-	return putDocument(tx, authorityKey(a.Space, a.ID), a)
+	return docstore.Put(tx, authorityKey(a.Space, a.ID), a)
 }
 
 // ofSpace loads the authorities of the database's space, once in a change.
@@ -149,7 +151,7 @@ func (c *change) ofSpace() ([]*Authority, error) {
 		return c.authorities, nil
 	}
 	list, err := c.Authorities(c.ctx, c.db.Space)
-	var none *Error
+	var none *problem.Error
 	if err != nil && !errors.As(err, &none) {
 		return nil, err
 	}

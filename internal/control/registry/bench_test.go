@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Run with: go test -run xxx -bench . ./internal/space
+// Run with: go test -run xxx -bench . ./internal/control/registry
 // Each change is on disk when it returns, so the disk below the temporary directory (TMPDIR) is measured too.
 
 // One rule is made and acknowledged: two transactions, from the request to Authorized without the way to the proxy.

@@ -8,7 +8,10 @@ import (
 	"slices"
 	"time"
 
+	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/authority"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -37,7 +40,7 @@ type CertificateFiles struct {
 
 // CreateCertificate issues a client certificate. It is ready when every proxy trusts its authority, which is at once
 // unless that is new.
-func (r *Registry) CreateCertificate(ctx context.Context, by Actor, db string, n NewCertificate) (Certificate, error) {
+func (r *Registry) CreateCertificate(ctx context.Context, by audit.Actor, db string, n NewCertificate) (Certificate, error) {
 	var key crypto.PublicKey
 	if n.Name != "" {
 		if err := checkName("certificate", n.Name); err != nil {
@@ -47,7 +50,7 @@ func (r *Registry) CreateCertificate(ctx context.Context, by Actor, db string, n
 	if len(n.Request) > 0 {
 		var err error
 		if key, err = authority.ParseRequest(n.Request); err != nil {
-			return Certificate{}, newError(InvalidParams, "%s", err)
+			return Certificate{}, problem.New(problem.InvalidParams, "%s", err)
 		}
 	}
 	var id string
@@ -71,7 +74,7 @@ func (r *Registry) CreateCertificate(ctx context.Context, by Actor, db string, n
 // issue issues a client certificate by the signing authority. Without a key one is made and kept, sealed.
 func (c *change) issue(name string, key crypto.PublicKey, predecessor string) (*Certificate, error) {
 	if n := c.db.usable(); n >= MaxCertificates {
-		return nil, newError(InvalidParams, "database %s has %d client certificates; delete one that nobody uses", c.db.Name, n)
+		return nil, problem.New(problem.InvalidParams, "database %s has %d client certificates; delete one that nobody uses", c.db.Name, n)
 	}
 	a, err := c.active()
 	if err != nil {
@@ -114,19 +117,19 @@ func (c *change) issue(name string, key crypto.PublicKey, predecessor string) (*
 func (c *change) putLeaf(id string, certificatePEM, keyPEM []byte) error {
 	record := leafRecord{Certificate: string(certificatePEM)}
 	if keyPEM != nil {
-		record.Key = c.ring.Seal(keyLeaves+id, keyPEM)
+		record.Key = c.docs.Ring.Seal(keyLeaves+id, keyPEM)
 	}
-	return c.put(keyLeaves+id, record)
+	return docstore.Put(c.tx, keyLeaves+id, record)
 }
 
 // leaf reads a certificate's texts, the key opened.
 func (r *Registry) leaf(ctx context.Context, id string) (certificatePEM string, keyPEM []byte, err error) {
-	record, _, err := get[leafRecord](ctx, r, keyLeaves+id)
+	record, _, err := docstore.Get[leafRecord](ctx, r.docs.Store, keyLeaves+id)
 	if err != nil {
 		return "", nil, err
 	}
 	if record.Key != nil {
-		if keyPEM, err = r.ring.Open(keyLeaves+id, record.Key); err != nil {
+		if keyPEM, err = r.docs.Ring.Open(keyLeaves+id, record.Key); err != nil {
 			return "", nil, fmt.Errorf("open the key of certificate %s: %w", id, err)
 		}
 	}
@@ -136,7 +139,7 @@ func (r *Registry) leaf(ctx context.Context, id string) (certificatePEM string, 
 // enabled refuses what needs mutual TLS.
 func (c *change) enabled() error {
 	if c.db.MTLS == nil || c.db.MTLS.Status == Deprovisioning {
-		return newError(NotFound, "database %s has no mutual TLS; create it first", c.db.Name)
+		return problem.New(problem.NotFound, "database %s has no mutual TLS; create it first", c.db.Name)
 	}
 	return nil
 }
@@ -160,14 +163,14 @@ func (db *Database) usable() (n int) {
 }
 
 func noCertificate(db, id string) error {
-	return newError(NotFound, "database %s has no client certificate %s", db, shown(id))
+	return problem.New(problem.NotFound, "database %s has no client certificate %s", db, problem.Quote(id))
 }
 
 // DeleteCertificate revokes a client certificate, now or after a while. Its sessions end when the proxies know it, and
 // it is disabled when all say that they have ended.
-func (r *Registry) DeleteCertificate(ctx context.Context, by Actor, db, id string, after time.Duration) (Certificate, error) {
+func (r *Registry) DeleteCertificate(ctx context.Context, by audit.Actor, db, id string, after time.Duration) (Certificate, error) {
 	if after < 0 || after > 366*24*time.Hour {
-		return Certificate{}, newError(InvalidParams, "after %s is not possible; use 0s to 8784h (366 days)", after)
+		return Certificate{}, problem.New(problem.InvalidParams, "after %s is not possible; use 0s to 8784h (366 days)", after)
 	}
 	return r.changeCertificate(ctx, by, db, id, func(c *change, cert *Certificate) error {
 		if !cert.Usable() {
@@ -182,11 +185,11 @@ func (r *Registry) DeleteCertificate(ctx context.Context, by Actor, db, id strin
 }
 
 // KeepCertificate takes back a delete that is still to come.
-func (r *Registry) KeepCertificate(ctx context.Context, by Actor, db, id string) (Certificate, error) {
+func (r *Registry) KeepCertificate(ctx context.Context, by audit.Actor, db, id string) (Certificate, error) {
 	return r.changeCertificate(ctx, by, db, id, func(c *change, cert *Certificate) error {
 		switch {
 		case !cert.Usable():
-			return newError(Conflict, "certificate %s is %s; what is revoked stays revoked, create a new one", id, cert.Status)
+			return problem.New(problem.Conflict, "certificate %s is %s; what is revoked stays revoked, create a new one", id, cert.Status)
 		case cert.DisableAt.IsZero():
 			return errUnchanged
 		}
@@ -195,7 +198,7 @@ func (r *Registry) KeepCertificate(ctx context.Context, by Actor, db, id string)
 	})
 }
 
-func (r *Registry) changeCertificate(ctx context.Context, by Actor, db, id string, f func(*change, *Certificate) error) (Certificate, error) {
+func (r *Registry) changeCertificate(ctx context.Context, by audit.Actor, db, id string, f func(*change, *Certificate) error) (Certificate, error) {
 	changed, err := r.change(ctx, by, db, func(c *change) error {
 		cert := c.db.certificate(id)
 		if cert == nil {

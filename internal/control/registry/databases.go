@@ -12,9 +12,11 @@ import (
 	"time"
 	"unicode"
 
+	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/authority"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
-	"pgmtls-proxy/internal/safetext"
 )
 
 // NewDatabase is a database to be registered.
@@ -46,12 +48,9 @@ const (
 
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
 
-// shown is a text of the caller's, fit for a message.
-func shown(text string) string { return safetext.Quote(text, 64) }
-
 func checkName(what, name string) error {
 	if isID(name) || !namePattern.MatchString(name) {
-		return newError(InvalidParams, "%s %s can't be a name; use 2 to 63 lower-case letters, digits and dashes, beginning with a letter", what, shown(name))
+		return problem.New(problem.InvalidParams, "%s %s can't be a name; use 2 to 63 lower-case letters, digits and dashes, beginning with a letter", what, problem.Quote(name))
 	}
 	return nil
 }
@@ -59,10 +58,10 @@ func checkName(what, name string) error {
 // checkText accepts what a person may write to explain something.
 func checkText(what, text string, longest int) error {
 	if len(text) > longest {
-		return newError(InvalidParams, "%s has %d bytes; at most %d are kept", what, len(text), longest)
+		return problem.New(problem.InvalidParams, "%s has %d bytes; at most %d are kept", what, len(text), longest)
 	}
 	if strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) {
-		return newError(InvalidParams, "%s has a character that can't be printed; leave it out", what)
+		return problem.New(problem.InvalidParams, "%s has a character that can't be printed; leave it out", what)
 	}
 	return nil
 }
@@ -70,10 +69,10 @@ func checkText(what, text string, longest int) error {
 // checkHosts normalizes the names of a server certificate.
 func checkHosts(hosts []string) ([]string, error) {
 	if len(hosts) == 0 {
-		return nil, newError(InvalidParams, "a database needs a host name, the one that its clients connect to; its server certificate is for that name")
+		return nil, problem.New(problem.InvalidParams, "a database needs a host name, the one that its clients connect to; its server certificate is for that name")
 	}
 	if len(hosts) > MaxHosts {
-		return nil, newError(InvalidParams, "%d host names; at most %d fit into a certificate", len(hosts), MaxHosts)
+		return nil, problem.New(problem.InvalidParams, "%d host names; at most %d fit into a certificate", len(hosts), MaxHosts)
 	}
 	var good []string
 	for _, host := range hosts {
@@ -82,7 +81,7 @@ func checkHosts(hosts []string) ([]string, error) {
 			name = addr.Unmap().String()
 		}
 		if err := authority.CheckHost(name); err != nil {
-			return nil, newError(InvalidParams, "%s", err)
+			return nil, problem.New(problem.InvalidParams, "%s", err)
 		}
 		if !slices.Contains(good, name) {
 			good = append(good, name)
@@ -96,7 +95,7 @@ func (n NewProxy) check() error {
 		return err
 	}
 	if (n.PolicyDir == "") != (n.Admin == "") {
-		return newError(InvalidParams, "proxy %s: a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither", n.Name)
+		return problem.New(problem.InvalidParams, "proxy %s: a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither", n.Name)
 	}
 	return nil
 }
@@ -106,7 +105,7 @@ func (n NewProxy) proxy(now time.Time) Proxy {
 }
 
 // CreateDatabase registers a database. Nobody is let in before [Registry.EnableMTLS].
-func (r *Registry) CreateDatabase(ctx context.Context, by Actor, n NewDatabase) (Database, error) {
+func (r *Registry) CreateDatabase(ctx context.Context, by audit.Actor, n NewDatabase) (Database, error) {
 	if n.Space == "" {
 		n.Space = DefaultSpace
 	}
@@ -116,7 +115,7 @@ func (r *Registry) CreateDatabase(ctx context.Context, by Actor, n NewDatabase) 
 	hosts, hostsErr := checkHosts(n.Hosts)
 	problems := []error{checkName("database", n.Name), checkName("space", n.Space), hostsErr, checkText("backend_note", n.BackendNote, 1024)}
 	if n.Port < 1 || n.Port > 65535 {
-		problems = append(problems, newError(InvalidParams, "port %d is none; use 1 to 65535", n.Port))
+		problems = append(problems, problem.New(problem.InvalidParams, "port %d is none; use 1 to 65535", n.Port))
 	}
 	now := r.now()
 	db := Database{ID: newID(), Name: n.Name, Space: n.Space, Hosts: hosts, Port: n.Port, BackendNote: n.BackendNote,
@@ -130,16 +129,16 @@ func (r *Registry) CreateDatabase(ctx context.Context, by Actor, n NewDatabase) 
 	tx := new(store.Tx)
 	tx.If(keyNames+n.Name, 0)
 	tx.Put(keyNames+n.Name, []byte(db.ID))
-	if err := putDocument(tx, keyDatabases+db.ID, db); err != nil {
+	if err := docstore.Put(tx, KeyDatabases+db.ID, db); err != nil {
 		return Database{}, err
 	}
 	detail := map[string]string{"name": db.Name, "hosts": strings.Join(hosts, " ")}
-	if err := r.record(tx, by, now, Record{Action: "database.create", Database: db.ID, Space: db.Space, Object: db.ID, Detail: detail}); err != nil {
+	if err := r.trail.Add(tx, by, now, audit.Record{Action: "database.create", Database: db.ID, Space: db.Space, Object: db.ID, Detail: detail}); err != nil {
 		return Database{}, err
 	}
-	revision, err := r.store.Commit(ctx, tx)
+	revision, err := r.docs.Commit(ctx, tx)
 	if errors.Is(err, store.ErrConflict) {
-		return Database{}, newError(InvalidParams, "there is a database %s already", n.Name)
+		return Database{}, problem.New(problem.InvalidParams, "there is a database %s already", n.Name)
 	}
 	db.revision = revision
 	return db, err
@@ -155,18 +154,18 @@ func joined(problems []error) error {
 	for i, err := range problems {
 		texts[i] = err.Error()
 	}
-	return newError(InvalidParams, "%s", strings.Join(texts, "; "))
+	return problem.New(problem.InvalidParams, "%s", strings.Join(texts, "; "))
 }
 
 // Databases gives all databases, by name.
 func (r *Registry) Databases(ctx context.Context) ([]Database, error) {
-	items, _, err := r.store.List(ctx, keyDatabases)
+	items, _, err := r.docs.List(ctx, KeyDatabases)
 	if err != nil {
 		return nil, err
 	}
 	list := make([]Database, 0, len(items))
 	for _, item := range items {
-		db, err := decode[Database](item)
+		db, err := docstore.Decode[Database](item)
 		if err != nil {
 			return nil, err
 		}
@@ -188,7 +187,7 @@ func (r *Registry) Database(ctx context.Context, nameOrID string) (Database, err
 
 // DeleteDatabase forgets a database. Its mutual TLS must have been destroyed before, on every proxy: what is in their
 // directories lets nobody in then.
-func (r *Registry) DeleteDatabase(ctx context.Context, by Actor, nameOrID string) error {
+func (r *Registry) DeleteDatabase(ctx context.Context, by audit.Actor, nameOrID string) error {
 	id, err := r.databaseID(ctx, nameOrID)
 	if err != nil {
 		return err
@@ -199,26 +198,26 @@ func (r *Registry) DeleteDatabase(ctx context.Context, by Actor, nameOrID string
 			return err
 		}
 		if db.MTLS != nil {
-			return newError(Conflict, "database %s still has mutual TLS (%s); destroy it first, so that its proxies let nobody in", db.Name, db.MTLS.Status)
+			return problem.New(problem.Conflict, "database %s still has mutual TLS (%s); destroy it first, so that its proxies let nobody in", db.Name, db.MTLS.Status)
 		}
 		tx := new(store.Tx)
-		tx.If(keyDatabases+id, db.revision)
-		tx.Delete(keyDatabases + id)
+		tx.If(KeyDatabases+id, db.revision)
+		tx.Delete(KeyDatabases + id)
 		tx.Delete(keyNames + db.Name)
 		tx.DeletePrefix(keyUsage + id + "/")
 		if db.Server != nil {
 			tx.Delete(keyLeaves + db.Server.ID)
 		}
-		if err := r.record(tx, by, r.now(), Record{Action: "database.delete", Database: id, Space: db.Space, Object: id, Detail: map[string]string{"name": db.Name}}); err != nil {
+		if err := r.trail.Add(tx, by, r.now(), audit.Record{Action: "database.delete", Database: id, Space: db.Space, Object: id, Detail: map[string]string{"name": db.Name}}); err != nil {
 			return err
 		}
-		_, err = r.store.Commit(ctx, tx)
+		_, err = r.docs.Commit(ctx, tx)
 		return err
 	})
 }
 
 // AddProxy adds a proxy. Until it has acknowledged, new changes are not in force.
-func (r *Registry) AddProxy(ctx context.Context, by Actor, db string, n NewProxy) (Database, error) {
+func (r *Registry) AddProxy(ctx context.Context, by audit.Actor, db string, n NewProxy) (Database, error) {
 	if err := n.check(); err != nil {
 		return Database{}, err
 	}
@@ -232,10 +231,10 @@ func (r *Registry) AddProxy(ctx context.Context, by Actor, db string, n NewProxy
 
 func (db *Database) addProxy(n NewProxy, now time.Time) error {
 	if db.proxy(n.Name) != nil {
-		return newError(InvalidParams, "proxy %s is there already", n.Name)
+		return problem.New(problem.InvalidParams, "proxy %s is there already", n.Name)
 	}
 	if len(db.Proxies) >= MaxProxies {
-		return newError(InvalidParams, "%d proxies are the most that one database has", MaxProxies)
+		return problem.New(problem.InvalidParams, "%d proxies are the most that one database has", MaxProxies)
 	}
 	db.Proxies = append(db.Proxies, n.proxy(now))
 	return nil
@@ -243,10 +242,10 @@ func (db *Database) addProxy(n NewProxy, now time.Time) error {
 
 // RemoveProxy forgets a proxy: nothing waits for it any more. It does not stop it, and it takes its policy from
 // nobody; switch it off first.
-func (r *Registry) RemoveProxy(ctx context.Context, by Actor, db, name string) (Database, error) {
+func (r *Registry) RemoveProxy(ctx context.Context, by audit.Actor, db, name string) (Database, error) {
 	return r.change(ctx, by, db, func(c *change) error {
 		if c.db.proxy(name) == nil {
-			return newError(NotFound, "database %s has no proxy %s", c.db.Name, shown(name))
+			return problem.New(problem.NotFound, "database %s has no proxy %s", c.db.Name, problem.Quote(name))
 		}
 		c.db.Proxies = slices.DeleteFunc(c.db.Proxies, func(p Proxy) bool { return p.Name == name })
 		c.tx.Delete(fmt.Sprintf("%s%s/%s", keyUsage, c.db.ID, name))

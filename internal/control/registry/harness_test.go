@@ -13,12 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/docstore/docstoretest"
+	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/policysync"
-	"pgmtls-proxy/internal/control/seal"
-	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/control/problem"
 )
 
 // world is a registry on a real store, with a clock that stands until it is moved.
@@ -29,29 +30,22 @@ type world struct {
 	at  time.Time
 }
 
-var admin = Actor{Name: "admin", Address: "127.0.0.1", RequestID: "r-1"}
+var admin = audit.Actor{Name: "admin", Address: "127.0.0.1", RequestID: "r-1"}
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
-	log := zerolog.New(zerolog.NewTestWriter(t))
-	kept, err := store.Open(ctx, store.Options{DataDir: t.TempDir() + "/etcd", Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := kept.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	ring, err := seal.ParseRing(seal.Generate())
-	if err != nil {
-		t.Fatal(err)
-	}
 	w := &world{t: t, ctx: ctx, at: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)}
-	w.Registry = New(Options{Store: kept, Ring: ring, Now: func() time.Time { return w.at }, Log: log})
+	w.Registry = w.another(docstoretest.Open(t))
 	return w
+}
+
+// another is a registry on the same store, as of another daemon, or with other master keys.
+func (w *world) another(docs *docstore.Docs) *Registry {
+	now := func() time.Time { return w.at }
+	trail, log := audit.New(docs, now), docstoretest.Log(w.t)
+	return New(Options{Docs: docs, Audit: trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: trail, Now: now, Log: log}), Now: now, Log: log})
 }
 
 // done wants a call to have succeeded.
@@ -139,7 +133,7 @@ func (w *world) policyText(db string) string {
 // refused wants a refusal with an id, and a text in its message.
 func refused(t *testing.T, err error, id, text string) {
 	t.Helper()
-	var refusal *Error
+	var refusal *problem.Error
 	if !errors.As(err, &refusal) || refusal.ID != id || !strings.Contains(refusal.Message, text) {
 		t.Errorf("got error %v, want %s with %q", err, id, text)
 	}
@@ -148,7 +142,7 @@ func refused(t *testing.T, err error, id, text string) {
 // actions are those of the audit trail, the oldest first.
 func (w *world) actions() []string {
 	w.t.Helper()
-	records, err := w.Audit(w.ctx, AuditQuery{Limit: 1000})
+	records, err := w.trail.List(w.ctx, audit.Query{Limit: 1000})
 	w.done(records, err)
 	var actions []string
 	for _, r := range records {

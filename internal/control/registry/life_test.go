@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -32,7 +34,7 @@ func TestDatabaseNeedsGoodNames(t *testing.T) {
 		{NewDatabase{Name: "db-1", Hosts: []string{"a.example.com"}, BackendNote: "\x1b[31m"}, "can't be printed"},
 	} {
 		_, err := w.CreateDatabase(w.ctx, admin, test.new)
-		refused(t, err, InvalidParams, test.want)
+		refused(t, err, problem.InvalidParams, test.want)
 	}
 	if n := len(w.actions()); n != 1 {
 		t.Errorf("%d audit records, want that of the one database", n)
@@ -56,7 +58,7 @@ func TestMutualTLSIsOperationalWhenEveryProxyFollows(t *testing.T) {
 		t.Errorf("both follow, and mutual TLS is %s, the certificate %s", got.MTLS.Status, got.Certificates[0].Status)
 	}
 	_, err = w.EnableMTLS(w.ctx, admin, "orders")
-	refused(t, err, Conflict, "already")
+	refused(t, err, problem.Conflict, "already")
 }
 
 func TestNothingIsInForceWithoutProxies(t *testing.T) {
@@ -104,10 +106,10 @@ func TestRuleWaitsForEveryProxyAndGoesWhenTheLastSessionHasEnded(t *testing.T) {
 func TestRuleThatCanNotBeSaysWhy(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.CreateRule(w.ctx, admin, "none", NewRule{CIDR: "192.0.2.1/32"})
-	refused(t, err, NotFound, `"none"`)
+	refused(t, err, problem.NotFound, `"none"`)
 	w.database("orders")
 	_, err = w.CreateRule(w.ctx, admin, "orders", NewRule{CIDR: "192.0.2.1/32"})
-	refused(t, err, NotFound, "no mutual TLS")
+	refused(t, err, problem.NotFound, "no mutual TLS")
 	w.done(w.EnableMTLS(w.ctx, admin, "orders"))
 	w.rule("orders", "192.0.2.0/24")
 	for _, test := range []struct {
@@ -122,18 +124,18 @@ func TestRuleThatCanNotBeSaysWhy(t *testing.T) {
 		{NewRule{CIDR: "10.0.0.0/8", ExpiresAt: w.at}, "has passed"},
 	} {
 		_, err := w.CreateRule(w.ctx, admin, "orders", test.new)
-		refused(t, err, InvalidParams, test.want)
+		refused(t, err, problem.InvalidParams, test.want)
 	}
 	for n := 1; n < MaxRules; n++ {
 		w.rule("orders", fmt.Sprintf("198.51.100.%d/32", n))
 	}
 	_, err = w.CreateRule(w.ctx, admin, "orders", NewRule{CIDR: "10.0.0.0/8"})
-	refused(t, err, InvalidParams, "60 is the most")
+	refused(t, err, problem.InvalidParams, "60 is the most")
 	// One that is being deleted makes room at once.
 	w.done(w.DeleteRule(w.ctx, admin, "orders", w.is("orders").Rules[5].ID))
 	w.rule("orders", "10.0.0.0/8")
 	_, err = w.DeleteRule(w.ctx, admin, "orders", newID())
-	refused(t, err, NotFound, "no IP rule")
+	refused(t, err, problem.NotFound, "no IP rule")
 }
 
 func TestRevokedCertificateIsDisabledWhenItsSessionsHaveEnded(t *testing.T) {
@@ -164,12 +166,12 @@ func TestRevokedCertificateIsDisabledWhenItsSessionsHaveEnded(t *testing.T) {
 		t.Errorf("the certificate is %s", got.Status)
 	}
 	_, err = w.CertificateFiles(w.ctx, "orders", cert.ID)
-	refused(t, err, NotFound, "no client certificate")
-	if _, err := w.store.Get(w.ctx, keyLeaves+cert.ID); !errors.Is(err, store.ErrNotFound) {
+	refused(t, err, problem.NotFound, "no client certificate")
+	if _, err := w.docs.Get(w.ctx, keyLeaves+cert.ID); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("the key is still there: %v", err)
 	}
 	_, err = w.KeepCertificate(w.ctx, admin, "orders", cert.ID)
-	refused(t, err, Conflict, "stays revoked")
+	refused(t, err, problem.Conflict, "stays revoked")
 }
 
 func TestDeleteAfterAWhileCanBeTakenBack(t *testing.T) {
@@ -211,7 +213,7 @@ func TestDestroyedMutualTLSLetsNobodyInAndCanBeCreatedAtOnce(t *testing.T) {
 	if text := w.policyText("orders"); !strings.Contains(text, "ip_rules: []") {
 		t.Errorf("somebody is let in:\n%s", text)
 	}
-	refused(t, w.DeleteDatabase(w.ctx, admin, "orders"), Conflict, "destroy it first")
+	refused(t, w.DeleteDatabase(w.ctx, admin, "orders"), problem.Conflict, "destroy it first")
 	db, err = w.EnableMTLS(w.ctx, admin, "orders")
 	if err != nil || db.MTLS.Status != Provisioning || len(db.Certificates) != 1 || db.Certificates[0].ID == old.ID {
 		t.Fatalf("got %+v, %v", db, err)
@@ -229,7 +231,7 @@ func TestDestroyedMutualTLSLetsNobodyInAndCanBeCreatedAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = w.Database(w.ctx, "orders")
-	refused(t, err, NotFound, "orders")
+	refused(t, err, problem.NotFound, "orders")
 	w.database("orders") // the name is free
 }
 
@@ -259,20 +261,20 @@ func TestStoreOlderThanAProxyMakesANewerGeneration(t *testing.T) {
 	if got := w.is("orders").Rules[0]; got.ID != rule.ID || got.Status != Authorized {
 		t.Errorf("the rule is %s", got.Status)
 	}
-	refused(t, w.Acknowledge(w.ctx, db.ID, "edge", api.Report{Applied: 1, InForce: 2}), InvalidParams, "can't be")
+	refused(t, w.Acknowledge(w.ctx, db.ID, "edge", api.Report{Applied: 1, InForce: 2}), problem.InvalidParams, "can't be")
 	for _, lie := range []api.Report{{Applied: 1 << 53}, {OnDisk: 1 << 53}, {Applied: math.MaxInt64}} {
-		refused(t, w.Acknowledge(w.ctx, db.ID, "edge", lie), InvalidParams, "the newest is")
+		refused(t, w.Acknowledge(w.ctx, db.ID, "edge", lie), problem.InvalidParams, "the newest is")
 	}
 	if got := w.is("orders").Generation; got != 901 {
 		t.Errorf("who lies has lifted the generation to %d", got)
 	}
-	refused(t, w.Acknowledge(w.ctx, db.ID, "nobody", api.Report{Applied: 1}), NotFound, "nobody")
+	refused(t, w.Acknowledge(w.ctx, db.ID, "nobody", api.Report{Applied: 1}), problem.NotFound, "nobody")
 }
 
 func TestChangesAtTheSameTimeAreAllDoneOrRefused(t *testing.T) {
 	w := newWorld(t)
 	w.operational("orders")
-	other := New(Options{Store: w.store, Ring: w.ring, Now: w.clock, Log: w.log}) // as of another daemon
+	other := w.another(w.docs) // as of another daemon
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	made, full := 0, 0
@@ -282,11 +284,11 @@ func TestChangesAtTheSameTimeAreAllDoneOrRefused(t *testing.T) {
 			_, err := r.CreateRule(w.ctx, admin, "orders", NewRule{CIDR: fmt.Sprintf("198.51.100.%d/32", n)})
 			mu.Lock()
 			defer mu.Unlock()
-			var refusal *Error
+			var refusal *problem.Error
 			switch {
 			case err == nil:
 				made++
-			case errors.As(err, &refusal) && refusal.ID == InvalidParams:
+			case errors.As(err, &refusal) && refusal.ID == problem.InvalidParams:
 				full++
 			default:
 				t.Error(err)
@@ -311,12 +313,12 @@ func TestAuditTellsWhoDidWhatAndFromWhere(t *testing.T) {
 			t.Errorf("no %s in %q", want, got)
 		}
 	}
-	records, err := w.Audit(w.ctx, AuditQuery{Action: "ip_rule.", Limit: 10})
+	records, err := w.trail.List(w.ctx, audit.Query{Action: "ip_rule.", Limit: 10})
 	if err != nil || len(records) != 2 || records[0].Actor != "system" || records[1].Actor != "admin" ||
 		records[1].Address != "127.0.0.1" || records[1].RequestID != "r-1" || records[1].Detail["cidr"] != "203.0.113.0/24" {
 		t.Errorf("got %+v, %v", records, err)
 	}
-	older, err := w.Audit(w.ctx, AuditQuery{Before: records[1].ID, Limit: 1000})
+	older, err := w.trail.List(w.ctx, audit.Query{Before: records[1].ID, Limit: 1000})
 	if err != nil || len(older) != len(got)-2 {
 		t.Errorf("%d older records, %v; want %d", len(older), err, len(got)-2)
 	}

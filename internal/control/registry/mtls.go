@@ -5,15 +5,17 @@ import (
 	"fmt"
 	"time"
 
+	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/authority"
+	"pgmtls-proxy/internal/control/problem"
 )
 
 // EnableMTLS creates mutual TLS of a database: the space's authority if it has none, the database's server
 // certificate, and a first client certificate. It may follow a destroy at once.
-func (r *Registry) EnableMTLS(ctx context.Context, by Actor, db string) (Database, error) {
+func (r *Registry) EnableMTLS(ctx context.Context, by audit.Actor, db string) (Database, error) {
 	return r.change(ctx, by, db, func(c *change) error {
 		if c.enabled() == nil {
-			return newError(Conflict, "database %s has mutual TLS already (%s)", c.db.Name, c.db.MTLS.Status)
+			return problem.New(problem.Conflict, "database %s has mutual TLS already (%s)", c.db.Name, c.db.MTLS.Status)
 		}
 		a, err := c.active()
 		if err != nil {
@@ -41,10 +43,10 @@ func (r *Registry) EnableMTLS(ctx context.Context, by Actor, db string) (Databas
 
 // DisableMTLS destroys mutual TLS of a database: from the next policy nobody is let in, all its client certificates
 // are revoked, and its rules are gone. It is gone itself when every proxy has ended the sessions.
-func (r *Registry) DisableMTLS(ctx context.Context, by Actor, db string) (Database, error) {
+func (r *Registry) DisableMTLS(ctx context.Context, by audit.Actor, db string) (Database, error) {
 	return r.change(ctx, by, db, func(c *change) error {
 		if c.db.MTLS == nil {
-			return newError(NotFound, "database %s has no mutual TLS", c.db.Name)
+			return problem.New(problem.NotFound, "database %s has no mutual TLS", c.db.Name)
 		}
 		if c.db.MTLS.Status == Deprovisioning {
 			return errUnchanged

@@ -11,7 +11,9 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -64,7 +66,7 @@ func (r *Registry) Policy(ctx context.Context, databaseID string) (api.Policy, e
 // render makes the policy of a document.
 func (r *Registry) render(ctx context.Context, db Database) (api.Policy, error) {
 	if db.Generation == 0 || db.Server == nil {
-		return api.Policy{}, newError(NotFound, "database %s has no policy; create its mutual TLS first", db.Name)
+		return api.Policy{}, problem.New(problem.NotFound, "database %s has no policy; create its mutual TLS first", db.Name)
 	}
 	files := make(map[string][]byte)
 	add := func(stem, extension string, content []byte) (name string) {
@@ -87,11 +89,11 @@ func (r *Registry) render(ctx context.Context, db Database) (api.Policy, error) 
 		OnRemoval:  "end",
 	}
 	for _, t := range db.Trust {
-		a, _, err := get[Authority](ctx, r, authorityKey(db.Space, t.CA))
+		a, _, err := docstore.Get[Authority](ctx, r.docs.Store, authorityKey(db.Space, t.CA))
 		if err != nil {
 			return api.Policy{}, fmt.Errorf("authority %s: %w", t.CA, err)
 		}
-		crl, err := r.store.Get(ctx, crlKey(t.CA, t.CRL))
+		crl, err := r.docs.Get(ctx, crlKey(t.CA, t.CRL))
 		if err != nil {
 			return api.Policy{}, fmt.Errorf("revocation list %d of %s: %w", t.CRL, a.Subject, err)
 		}

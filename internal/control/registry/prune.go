@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"pgmtls-proxy/internal/control/store"
@@ -20,7 +19,7 @@ func (r *Registry) prune(ctx context.Context, now time.Time, databases []Databas
 	if now.Before(r.pruned.Add(pruneEvery)) {
 		return nil
 	}
-	if err := r.pruneAudit(ctx, now.Add(-r.auditKeep)); err != nil {
+	if err := r.trail.Prune(ctx, now.Add(-r.auditKeep)); err != nil {
 		return fmt.Errorf("drop old audit records: %w", err)
 	}
 	if err := r.pruneCRLs(ctx, databases); err != nil {
@@ -37,33 +36,6 @@ func (r *Registry) prune(ctx context.Context, now time.Time, databases []Databas
 	return nil
 }
 
-func (r *Registry) pruneAudit(ctx context.Context, before time.Time) error {
-	const page = 100 // deletes in one transaction; etcd takes 128
-	limit := fmt.Sprintf("%020d", before.UnixNano())
-	for {
-		items, err := r.store.ListRange(ctx, store.Range{Prefix: keyAudit, Limit: page})
-		if err != nil {
-			return err
-		}
-		tx, old := new(store.Tx), 0
-		for _, item := range items {
-			if strings.TrimPrefix(item.Key, keyAudit) < limit {
-				tx.Delete(item.Key)
-				old++
-			}
-		}
-		if old == 0 {
-			return nil
-		}
-		if _, err := r.store.Commit(ctx, tx); err != nil {
-			return err
-		}
-		if old < page {
-			return nil
-		}
-	}
-}
-
 // pruneCRLs keeps of each authority the lists from the oldest that a policy names.
 func (r *Registry) pruneCRLs(ctx context.Context, databases []Database) error {
 	named := make(map[string]int64)
@@ -75,7 +47,7 @@ func (r *Registry) pruneCRLs(ctx context.Context, databases []Database) error {
 		}
 	}
 	for ca, oldest := range named {
-		items, err := r.store.ListRange(ctx, store.Range{Prefix: keyCRLs + ca + "/", Limit: 100})
+		items, err := r.docs.ListRange(ctx, store.Range{Prefix: keyCRLs + ca + "/", Limit: 100})
 		if err != nil {
 			return err
 		}
@@ -89,7 +61,7 @@ func (r *Registry) pruneCRLs(ctx context.Context, databases []Database) error {
 		if old == 0 {
 			continue
 		}
-		if _, err := r.store.Commit(ctx, tx); err != nil {
+		if _, err := r.docs.Commit(ctx, tx); err != nil {
 			return err
 		}
 	}

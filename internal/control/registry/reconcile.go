@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -52,7 +54,7 @@ func (r *Registry) Reconcile(ctx context.Context) (next time.Time, err error) {
 func (r *Registry) catchUp(ctx context.Context, id string) (Database, error) {
 	for {
 		more := false
-		changed, err := r.change(ctx, System, id, func(c *change) (err error) {
+		changed, err := r.change(ctx, audit.System, id, func(c *change) (err error) {
 			more, err = c.catchUp()
 			return err
 		})
@@ -104,7 +106,7 @@ func (r *Registry) dueAuthority(ctx context.Context, now time.Time, a *Authority
 	tx := new(store.Tx)
 	if warn {
 		a.Warned = true
-		if err := r.putNotice(tx, Notice{Kind: CAExpiring, At: now, Space: a.Space, Authority: a.Subject, ExpiresAt: a.NotAfter}); err != nil {
+		if err := r.outbox.Add(tx, outbox.Notice{Kind: outbox.CAExpiring, At: now, Space: a.Space, Authority: a.Subject, ExpiresAt: a.NotAfter}); err != nil {
 			return err
 		}
 	}
@@ -115,12 +117,16 @@ func (r *Registry) dueAuthority(ctx context.Context, now time.Time, a *Authority
 	if err := r.putCRL(tx, ca, a, now); err != nil {
 		return err
 	}
-	if err := r.record(tx, System, now, Record{Action: "crl.sign", Space: a.Space, Object: a.ID, Detail: map[string]string{"number": fmt.Sprint(a.CRL)}}); err != nil {
+	if err := r.trail.Add(tx, audit.System, now, audit.Record{Action: "crl.sign", Space: a.Space, Object: a.ID, Detail: map[string]string{"number": fmt.Sprint(a.CRL)}}); err != nil {
 		return err
 	}
-	a.revision, err = r.store.Commit(ctx, tx)
+	a.revision, err = r.docs.Commit(ctx, tx)
 	return err
 }
+
+// NextDue returns when something of a database is next due, as far as its document tells; zero: never, as things are. What
+// its space's authorities bring about, [Registry.Reconcile] finds.
+func (r *Registry) NextDue(db *Database) time.Time { return r.dueAt(db, nil) }
 
 // dueAt gives when a database next needs [change.catchUp]; zero: never, as things are.
 func (r *Registry) dueAt(db *Database, authorities []Authority) (at time.Time) {
@@ -305,11 +311,16 @@ func (c *change) makeSuccessor(id string) error {
 	successor := *made
 	replaced := c.db.certificate(id)
 	replaced.Successor, replaced.UpdatedAt = successor.ID, c.now
-	notice := Notice{Kind: CertificateSuccessor, At: c.now, Space: c.db.Space, DatabaseID: c.db.ID, Database: c.db.Name,
-		Certificate: &old, Successor: &successor, ExpiresAt: old.ExpiresAt}
+	notice := outbox.Notice{Kind: outbox.CertificateSuccessor, At: c.now, Space: c.db.Space, DatabaseID: c.db.ID, Database: c.db.Name,
+		Certificate: ofNotice(old), Successor: ofNotice(successor), ExpiresAt: old.ExpiresAt}
 	return errors.Join(
 		c.audit("certificate.renew", successor.ID, map[string]string{"predecessor": id, "serial": successor.Serial}),
-		c.putNotice(c.tx, notice))
+		c.outbox.Add(c.tx, notice))
+}
+
+// ofNotice is what people are told of a certificate.
+func ofNotice(c Certificate) *outbox.Certificate {
+	return &outbox.Certificate{ID: c.ID, Name: c.Name, Serial: c.Serial, ExpiresAt: c.ExpiresAt, OwnKey: c.OwnKey}
 }
 
 // publicKey gives the key that a certificate is for.

@@ -2,26 +2,26 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 
+	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/authority"
-	"pgmtls-proxy/internal/control/seal"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/outbox"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
 
 // Keys of the store, each with its "/" at the end.
 const (
-	keyDatabases   = "databases/"   // <id>: Database
+	KeyDatabases   = "databases/"   // <id>: [Database]
 	keyNames       = "names/"       // <name of a database>: its id
 	keySpaces      = "spaces/"      // <name>: spaceRecord
 	keyAuthorities = "authorities/" // <space>/<id>: Authority
@@ -29,16 +29,13 @@ const (
 	keyCRLs        = "crls/"        // <id of an authority>/<number>: PEM; never changed
 	keyLeaves      = "leaves/"      // <id of a certificate>: leafRecord; never changed
 	keyUsage       = "usage/"       // <database>/<proxy>: which certificates it saw
-	keyAudit       = "audit/"       // <time>-<random>: Record
-	keyNotices     = "notices/"     // <id>: pending Notice
-	keyQuestions   = "questions/"   // <id>: Asked
-	keyAnswers     = "answers/"     // <id>: Answer
 )
 
 // Options make a [Registry].
 type Options struct {
-	Store     *store.Store
-	Ring      *seal.Ring
+	Docs      *docstore.Docs
+	Audit     *audit.Trail     // of the same store
+	Outbox    *outbox.Outbox   // likewise: where notices go
 	Now       func() time.Time // nil: the clock
 	Log       zerolog.Logger
 	Lifetimes Lifetimes
@@ -89,8 +86,9 @@ func (l Lifetimes) orDefaults() Lifetimes {
 // Registry is the one that changes databases, rules and certificates. Its methods may be called at any time from any
 // goroutine, and several registries, in one process or in several, may share a store.
 type Registry struct {
-	store     *store.Store
-	ring      *seal.Ring
+	docs      *docstore.Docs
+	trail     *audit.Trail
+	outbox    *outbox.Outbox
 	clock     func() time.Time
 	log       zerolog.Logger
 	lifetimes Lifetimes
@@ -100,8 +98,6 @@ type Registry struct {
 	turns [64]chan struct{}
 	seed  maphash.Seed
 
-	audited atomic.Int64 // time of the last record, in nanoseconds
-
 	pruneMu sync.Mutex
 	pruned  time.Time // when old things were last dropped
 }
@@ -109,7 +105,7 @@ type Registry struct {
 // New makes a registry. It does nothing by itself: see [Registry.Reconcile] for what must be called.
 func New(o Options) *Registry {
 	r := &Registry{
-		store: o.Store, ring: o.Ring, clock: o.Now, log: o.Log,
+		docs: o.Docs, trail: o.Audit, outbox: o.Outbox, clock: o.Now, log: o.Log,
 		lifetimes: o.Lifetimes.orDefaults(), auditKeep: o.AuditKeep,
 		seed: maphash.MakeSeed(),
 	}
@@ -133,7 +129,7 @@ func (r *Registry) now() time.Time { return r.clock().UTC().Truncate(time.Micros
 type change struct {
 	*Registry
 	ctx context.Context
-	by  Actor
+	by  audit.Actor
 	now time.Time
 	db  *Database
 	tx  *store.Tx
@@ -150,7 +146,7 @@ type change struct {
 const maxAttempts = 24
 
 // change changes a database's document by one transaction, and settles what that already makes true.
-func (r *Registry) change(ctx context.Context, by Actor, nameOrID string, f func(*change) error) (Database, error) {
+func (r *Registry) change(ctx context.Context, by audit.Actor, nameOrID string, f func(*change) error) (Database, error) {
 	id, err := r.databaseID(ctx, nameOrID)
 	if err != nil {
 		return Database{}, err
@@ -176,13 +172,13 @@ func (r *Registry) change(ctx context.Context, by Actor, nameOrID string, f func
 			return err
 		}
 		c.db.UpdatedAt = c.now
-		c.tx.If(keyDatabases+id, db.revision)
-		if err := c.put(keyDatabases+id, db); err != nil {
+		c.tx.If(KeyDatabases+id, db.revision)
+		if err := docstore.Put(c.tx, KeyDatabases+id, db); err != nil {
 			return err
 		}
-		db.revision, err = r.store.Commit(ctx, c.tx)
+		db.revision, err = r.docs.Commit(ctx, c.tx)
 		if errors.Is(err, store.ErrTooLarge) {
-			return newError(Conflict, "this is more than one change can hold; the authorities of space %s have too many revoked certificates: rotate and retire them, and it goes on with an empty list", db.Space)
+			return problem.New(problem.Conflict, "this is more than one change can hold; the authorities of space %s have too many revoked certificates: rotate and retire them, and it goes on with an empty list", db.Space)
 		}
 		if err != nil {
 			return err
@@ -223,7 +219,7 @@ func (r *Registry) attempt(ctx context.Context, f func() error) error {
 			return ctx.Err()
 		}
 	}
-	return newError(Unavailable, "too many changes at the same time; try again")
+	return problem.New(problem.Unavailable, "too many changes at the same time; try again")
 }
 
 // newPolicy counts the policy that this change makes, once, and gives its generation.
@@ -232,61 +228,9 @@ func (c *change) newPolicy() int64 {
 	return c.db.Generation
 }
 
-// put adds a document to the transaction.
-func (c *change) put(key string, document any) error {
-	return putDocument(c.tx, key, document)
-}
-
-func putDocument(tx *store.Tx, key string, document any) error {
-	text, err := json.Marshal(document)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", key, err)
-	}
-	tx.Put(key, text)
-	return nil
-}
-
-// get reads a document.
-func get[T any](ctx context.Context, r *Registry, key string) (document T, revision int64, err error) {
-	item, err := r.store.Get(ctx, key)
-	if err != nil {
-		return document, 0, err
-	}
-	document, err = decode[T](item)
-	return document, item.Revision, err
-}
-
-func decode[T any](item store.Item) (document T, err error) {
-	if err := json.Unmarshal(item.Value, &document); err != nil {
-		return document, fmt.Errorf("read %s from the store: %w", item.Key, err)
-	}
-	return document, nil
-}
-
-// sealDocument writes a document that holds secrets.
-func (r *Registry) sealDocument(key string, document any) ([]byte, error) {
-	text, err := json.Marshal(document)
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", key, err)
-	}
-	return r.ring.Seal(key, text), nil
-}
-
-// openDocument reads what sealDocument wrote.
-func (r *Registry) openDocument(item store.Item, document any) error {
-	text, err := r.ring.Open(item.Key, item.Value)
-	if err == nil {
-		err = json.Unmarshal(text, document)
-	}
-	if err != nil {
-		return fmt.Errorf("read %s from the store: %w", item.Key, err)
-	}
-	return nil
-}
-
 // load reads a database's document.
 func (r *Registry) load(ctx context.Context, id string) (Database, error) {
-	db, revision, err := get[Database](ctx, r, keyDatabases+id)
+	db, revision, err := docstore.Get[Database](ctx, r.docs.Store, KeyDatabases+id)
 	if errors.Is(err, store.ErrNotFound) {
 		return Database{}, noDatabase(id)
 	}
@@ -295,7 +239,7 @@ func (r *Registry) load(ctx context.Context, id string) (Database, error) {
 }
 
 func noDatabase(nameOrID string) error {
-	return newError(NotFound, "there is no database %s", shown(nameOrID))
+	return problem.New(problem.NotFound, "there is no database %s", problem.Quote(nameOrID))
 }
 
 // databaseID finds a database by its name or its id.
@@ -306,7 +250,7 @@ func (r *Registry) databaseID(ctx context.Context, nameOrID string) (string, err
 	if !namePattern.MatchString(nameOrID) {
 		return "", noDatabase(nameOrID)
 	}
-	item, err := r.store.Get(ctx, keyNames+nameOrID)
+	item, err := r.docs.Get(ctx, keyNames+nameOrID)
 	if errors.Is(err, store.ErrNotFound) {
 		return "", noDatabase(nameOrID)
 	}
@@ -320,3 +264,14 @@ func isID(text string) bool {
 }
 
 func newID() string { return uuid.NewString() }
+
+// audit records what this change does to an object of its database.
+func (c *change) audit(action, object string, detail map[string]string) error {
+	return c.auditAs(c.by, action, object, detail)
+}
+
+// auditAs is audit for what somebody else did.
+func (c *change) auditAs(by audit.Actor, action, object string, detail map[string]string) error {
+	c.records++
+	return c.trail.Add(c.tx, by, c.now, audit.Record{Action: action, Database: c.db.ID, Space: c.db.Space, Object: object, Detail: detail})
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -31,7 +32,7 @@ func (r *Registry) Reseal(ctx context.Context) (sealed int, err error) {
 func (r *Registry) resealAll(ctx context.Context, prefix string, again func(store.Item) ([]byte, bool, error)) (sealed int, err error) {
 	const page = 100
 	for after := ""; ; {
-		items, err := r.store.ListRange(ctx, store.Range{Prefix: prefix, After: after, Limit: page})
+		items, err := r.docs.ListRange(ctx, store.Range{Prefix: prefix, After: after, Limit: page})
 		if err != nil {
 			return sealed, err
 		}
@@ -47,7 +48,7 @@ func (r *Registry) resealAll(ctx context.Context, prefix string, again func(stor
 			tx := new(store.Tx)
 			tx.If(item.Key, item.Revision)
 			tx.Put(item.Key, value)
-			_, err = r.store.Commit(ctx, tx)
+			_, err = r.docs.Commit(ctx, tx)
 			if errors.Is(err, store.ErrConflict) {
 				continue // it was deleted, or another leader did it
 			}
@@ -63,19 +64,19 @@ func (r *Registry) resealAll(ctx context.Context, prefix string, again func(stor
 }
 
 func (r *Registry) resealed(item store.Item) (value []byte, stale bool, err error) {
-	if !r.ring.Stale(item.Value) {
+	if !r.docs.Ring.Stale(item.Value) {
 		return nil, false, nil
 	}
-	plain, err := r.ring.Open(item.Key, item.Value)
+	plain, err := r.docs.Ring.Open(item.Key, item.Value)
 	if err != nil {
 		return nil, false, fmt.Errorf("%s: %w", item.Key, err)
 	}
 	defer clear(plain)
-	return r.ring.Seal(item.Key, plain), true, nil
+	return r.docs.Ring.Seal(item.Key, plain), true, nil
 }
 
 func (r *Registry) resealedLeaf(item store.Item) (value []byte, stale bool, err error) {
-	record, err := decode[leafRecord](item)
+	record, err := docstore.Decode[leafRecord](item)
 	if err != nil || record.Key == nil {
 		return nil, false, err
 	}

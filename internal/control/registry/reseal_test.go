@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/docstore/docstoretest"
 	"pgmtls-proxy/internal/control/seal"
 )
 
@@ -14,9 +16,7 @@ func TestOldMasterKeyIsNeededUntilEverythingIsSealedAnew(t *testing.T) {
 	first := seal.Generate()
 	ring := func(keys ...[]byte) {
 		t.Helper()
-		parsed, err := seal.ParseRing(slices.Concat(keys...))
-		w.done(parsed, err)
-		w.Registry = New(Options{Store: w.store, Ring: parsed, Now: w.clock, Log: w.log})
+		w.Registry = w.another(&docstore.Docs{Store: w.docs.Store, Ring: docstoretest.Ring(t, slices.Concat(keys...))})
 	}
 	ring(first)
 	w.operational("orders")

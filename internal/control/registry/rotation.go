@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/authority"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -35,7 +38,7 @@ type CAUser struct {
 // RotateCA makes a new authority for a space, which signs from now on. The old one stays trusted until it is retired;
 // every client certificate of it gets a successor, and server certificates stay with it, so that clients that only
 // know the old one can still verify their server.
-func (r *Registry) RotateCA(ctx context.Context, by Actor, space string) (Authority, error) {
+func (r *Registry) RotateCA(ctx context.Context, by audit.Actor, space string) (Authority, error) {
 	ca, err := r.makeCA(space)
 	if err != nil {
 		return Authority{}, err
@@ -47,7 +50,7 @@ func (r *Registry) RotateCA(ctx context.Context, by Actor, space string) (Author
 }
 
 // ImportCA makes an authority from outside the one that signs, like [Registry.RotateCA]. The space need not have one.
-func (r *Registry) ImportCA(ctx context.Context, by Actor, space string, imported ImportedCA) (Authority, error) {
+func (r *Registry) ImportCA(ctx context.Context, by audit.Actor, space string, imported ImportedCA) (Authority, error) {
 	if err := checkName("space", space); err != nil {
 		return Authority{}, err
 	}
@@ -56,7 +59,7 @@ func (r *Registry) ImportCA(ctx context.Context, by Actor, space string, importe
 		err = ca.CheckValid(r.now())
 	}
 	if err != nil {
-		return Authority{}, newError(InvalidParams, "%s", err)
+		return Authority{}, problem.New(problem.InvalidParams, "%s", err)
 	}
 	return r.replaceCA(ctx, by, space, replacement{ca: ca, external: true, action: "ca.import"})
 }
@@ -67,11 +70,11 @@ type replacement struct {
 	action   string
 }
 
-func (r *Registry) replaceCA(ctx context.Context, by Actor, space string, with replacement) (Authority, error) {
+func (r *Registry) replaceCA(ctx context.Context, by audit.Actor, space string, with replacement) (Authority, error) {
 	var active Authority
 	err := r.attempt(ctx, func() error {
 		list, err := r.Authorities(ctx, space)
-		var none *Error
+		var none *problem.Error
 		if err != nil && !errors.As(err, &none) {
 			return err
 		}
@@ -79,12 +82,12 @@ func (r *Registry) replaceCA(ctx context.Context, by Actor, space string, with r
 		for i := range list {
 			old := &list[i]
 			if old.State != RetiredCA && old.CertificatePEM == string(with.ca.CertificatePEM()) {
-				return newError(Conflict, "space %s has this authority already: %s", space, old.ID)
+				return problem.New(problem.Conflict, "space %s has this authority already: %s", space, old.ID)
 			}
 			if old.State == ActiveCA {
 				old.State, old.UpdatedAt = RetiringCA, now
 				tx.If(authorityKey(space, old.ID), old.revision)
-				if err := putDocument(tx, authorityKey(space, old.ID), old); err != nil {
+				if err := docstore.Put(tx, authorityKey(space, old.ID), old); err != nil {
 					return err
 				}
 			}
@@ -93,10 +96,10 @@ func (r *Registry) replaceCA(ctx context.Context, by Actor, space string, with r
 		if err != nil {
 			return err
 		}
-		if err := r.record(tx, by, now, Record{Action: with.action, Space: space, Object: a.ID, Detail: map[string]string{"subject": a.Subject}}); err != nil {
+		if err := r.trail.Add(tx, by, now, audit.Record{Action: with.action, Space: space, Object: a.ID, Detail: map[string]string{"subject": a.Subject}}); err != nil {
 			return err
 		}
-		_, err = r.store.Commit(ctx, tx)
+		_, err = r.docs.Commit(ctx, tx)
 		active = *a
 		return err
 	})
@@ -126,13 +129,13 @@ func (r *Registry) followSpace(ctx context.Context, space string) error {
 
 // gone says whether an error means that the object was deleted meanwhile.
 func gone(err error) bool {
-	var refusal *Error
-	return errors.As(err, &refusal) && refusal.ID == NotFound
+	var refusal *problem.Error
+	return errors.As(err, &refusal) && refusal.ID == problem.NotFound
 }
 
 // RetireCA takes an authority out of every policy: the certificates that it issued are let in no more. Unless forced,
 // that is refused as long as the successor of one was not seen in its place.
-func (r *Registry) RetireCA(ctx context.Context, by Actor, space, id string, force bool) (Authority, error) {
+func (r *Registry) RetireCA(ctx context.Context, by audit.Actor, space, id string, force bool) (Authority, error) {
 	var retired Authority
 	err := r.attempt(ctx, func() error {
 		list, err := r.Authorities(ctx, space)
@@ -141,14 +144,14 @@ func (r *Registry) RetireCA(ctx context.Context, by Actor, space, id string, for
 		}
 		i := slices.IndexFunc(list, func(a Authority) bool { return a.ID == id })
 		if i < 0 {
-			return newError(NotFound, "space %s has no authority %s", space, shown(id))
+			return problem.New(problem.NotFound, "space %s has no authority %s", space, problem.Quote(id))
 		}
 		retired = list[i]
 		switch retired.State {
 		case RetiredCA:
 			return nil
 		case ActiveCA:
-			return newError(Conflict, "authority %s signs for space %s; rotate first, then retire it", id, space)
+			return problem.New(problem.Conflict, "authority %s signs for space %s; rotate first, then retire it", id, space)
 		}
 		if !force {
 			if err := r.refuseUsed(ctx, space, id); err != nil {
@@ -159,14 +162,14 @@ func (r *Registry) RetireCA(ctx context.Context, by Actor, space, id string, for
 		retired.State, retired.UpdatedAt, retired.Revoked = RetiredCA, now, nil
 		tx.If(authorityKey(space, id), retired.revision)
 		tx.Delete(keySigners + id)
-		if err := putDocument(tx, authorityKey(space, id), retired); err != nil {
+		if err := docstore.Put(tx, authorityKey(space, id), retired); err != nil {
 			return err
 		}
 		detail := map[string]string{"subject": retired.Subject, "force": fmt.Sprint(force)}
-		if err := r.record(tx, by, now, Record{Action: "ca.retire", Space: space, Object: id, Detail: detail}); err != nil {
+		if err := r.trail.Add(tx, by, now, audit.Record{Action: "ca.retire", Space: space, Object: id, Detail: detail}); err != nil {
 			return err
 		}
-		_, err = r.store.Commit(ctx, tx)
+		_, err = r.docs.Commit(ctx, tx)
 		return err
 	})
 	if err != nil {
@@ -194,7 +197,7 @@ func (r *Registry) refuseUsed(ctx context.Context, space, id string) error {
 	if len(used) > 5 {
 		used, rest = used[:5], fmt.Sprintf(" and %d more", len(used)-5)
 	}
-	return newError(Conflict, "authority %s is still used, as far as the proxies have seen, by %s%s; let their owners change to the successors, delete what nobody uses, or force it", id, strings.Join(used, ", "), rest)
+	return problem.New(problem.Conflict, "authority %s is still used, as far as the proxies have seen, by %s%s; let their owners change to the successors, delete what nobody uses, or force it", id, strings.Join(used, ", "), rest)
 }
 
 // CAUsers gives every certificate that hangs on an authority, by database.
@@ -236,7 +239,7 @@ func (r *Registry) CAUsers(ctx context.Context, space, id string) ([]CAUser, err
 
 // usage gives which client certificates the proxies of a database have seen, by serial.
 func (r *Registry) usage(ctx context.Context, databaseID string) (map[string]api.Usage, error) {
-	items, _, err := r.store.List(ctx, keyUsage+databaseID+"/")
+	items, _, err := r.docs.List(ctx, keyUsage+databaseID+"/")
 	all := make(map[string]api.Usage)
 	for _, item := range items {
 		var seen map[string]api.Usage

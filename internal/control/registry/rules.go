@@ -8,6 +8,8 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/problem"
 )
 
 // MaxRules is how many IP rules a database has at most, those that are being deleted not counted.
@@ -20,10 +22,10 @@ type NewRule struct {
 }
 
 // CreateRule lets a network in. The rule is Authorizing until every proxy follows it.
-func (r *Registry) CreateRule(ctx context.Context, by Actor, db string, n NewRule) (Rule, error) {
+func (r *Registry) CreateRule(ctx context.Context, by audit.Actor, db string, n NewRule) (Rule, error) {
 	prefix, err := config.ParseCIDR(n.CIDR)
 	if err != nil {
-		return Rule{}, newError(InvalidParams, "cidr: %s", err)
+		return Rule{}, problem.New(problem.InvalidParams, "cidr: %s", err)
 	}
 	if err := checkText("description", n.Description, maxDescription); err != nil {
 		return Rule{}, err
@@ -34,7 +36,7 @@ func (r *Registry) CreateRule(ctx context.Context, by Actor, db string, n NewRul
 			return err
 		}
 		if !n.ExpiresAt.IsZero() && !n.ExpiresAt.After(c.now) {
-			return newError(InvalidParams, "expires_at %s has passed; give a time to come, or none", n.ExpiresAt.Format(time.RFC3339))
+			return problem.New(problem.InvalidParams, "expires_at %s has passed; give a time to come, or none", n.ExpiresAt.Format(time.RFC3339))
 		}
 		live := 0
 		for _, rule := range c.db.Rules {
@@ -42,11 +44,11 @@ func (r *Registry) CreateRule(ctx context.Context, by Actor, db string, n NewRul
 				continue
 			}
 			if live++; rule.CIDR == prefix.String() {
-				return newError(InvalidParams, "cidr: %s has a rule already: %s", rule.CIDR, rule.ID)
+				return problem.New(problem.InvalidParams, "cidr: %s has a rule already: %s", rule.CIDR, rule.ID)
 			}
 		}
 		if live >= MaxRules {
-			return newError(InvalidParams, "database %s has %d IP rules, and %d is the most; delete one, or join neighbouring networks into one", c.db.Name, live, MaxRules)
+			return problem.New(problem.InvalidParams, "database %s has %d IP rules, and %d is the most; delete one, or join neighbouring networks into one", c.db.Name, live, MaxRules)
 		}
 		rule := Rule{ID: newID(), CIDR: prefix.String(), Description: n.Description, Status: Authorizing, Generation: c.newPolicy(),
 			CreatedAt: c.now, UpdatedAt: c.now, ExpiresAt: n.ExpiresAt.UTC().Truncate(time.Second)}
@@ -65,7 +67,7 @@ func (r *Registry) CreateRule(ctx context.Context, by Actor, db string, n NewRul
 
 // DeleteRule takes a rule back. It stays listed as Deauthorizing until every proxy has ended the sessions that only it
 // allowed.
-func (r *Registry) DeleteRule(ctx context.Context, by Actor, db, id string) (Rule, error) {
+func (r *Registry) DeleteRule(ctx context.Context, by audit.Actor, db, id string) (Rule, error) {
 	var deleted Rule
 	_, err := r.change(ctx, by, db, func(c *change) error {
 		rule := c.db.rule(id)
@@ -113,5 +115,5 @@ func (db *Database) rule(id string) *Rule {
 }
 
 func noRule(db, id string) error {
-	return newError(NotFound, "database %s has no IP rule %s", db, shown(id))
+	return problem.New(problem.NotFound, "database %s has no IP rule %s", db, problem.Quote(id))
 }

@@ -169,27 +169,3 @@ type Revoked struct {
 	At        time.Time `json:"at"`
 	ExpiresAt time.Time `json:"expires_at"`
 }
-
-// Actor is who asks for a change. It goes into the audit trail.
-type Actor struct {
-	Name      string // the token's name, "agent:…", or "system"
-	Address   string // empty: not from the network
-	RequestID string
-}
-
-// System is the daemon itself, when something is due.
-var System = Actor{Name: "system"}
-
-// Record is one line of the audit trail, and one event of the stream.
-type Record struct {
-	ID        string            `json:"id"` // sorts by time
-	At        time.Time         `json:"at"`
-	Actor     string            `json:"actor"`
-	Address   string            `json:"address,omitempty"`
-	RequestID string            `json:"request_id,omitempty"`
-	Action    string            `json:"action"` // such as ip_rule.create, certificate.disabled
-	Database  string            `json:"database,omitempty"`
-	Space     string            `json:"space,omitempty"`
-	Object    string            `json:"object,omitempty"` // id of what was changed
-	Detail    map[string]string `json:"detail,omitempty"` // never a secret
-}

@@ -1,13 +1,15 @@
 package registry
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -57,17 +59,17 @@ func TestTwoYearsGoByWithoutAnybodyDoingAnything(t *testing.T) {
 			t.Errorf("policy:\n%s", text)
 		}
 	}
-	if notices, err := w.Notices(w.ctx); err != nil || len(notices) != 2 || notices[0].Certificate.ID != first.ID || notices[0].Successor == nil {
+	if notices, err := w.outbox.Pending(w.ctx); err != nil || len(notices) != 2 || notices[0].Certificate.ID != first.ID || notices[0].Successor == nil {
 		t.Errorf("%d notices, %v: %+v", len(notices), err, notices)
 	}
-	lists, _, err := w.store.List(w.ctx, keyCRLs)
+	lists, _, err := w.docs.List(w.ctx, keyCRLs)
 	w.done(lists, err)
 	if len(lists) > 3 {
 		t.Errorf("%d revocation lists are kept", len(lists))
 	}
-	records, _, err := w.store.List(w.ctx, keyAudit)
+	records, _, err := w.docs.List(w.ctx, "audit/")
 	w.done(records, err)
-	oldest, err := decode[Record](records[0])
+	oldest, err := docstore.Decode[audit.Record](records[0])
 	if w.done(oldest, err); w.at.Sub(oldest.At) > 401*day {
 		t.Errorf("a record of %s is kept", oldest.At)
 	}
@@ -125,7 +127,7 @@ func TestCARotationOverlapsUntilTheOldOneIsRetired(t *testing.T) {
 	w.operational("other")
 	old, cert := w.authorities()[0], w.is("orders").Certificates[0]
 	_, err := w.RetireCA(w.ctx, admin, "acme", old.ID, false)
-	refused(t, err, Conflict, "rotate first")
+	refused(t, err, problem.Conflict, "rotate first")
 
 	w.at = w.at.Add(time.Hour)
 	fresh, err := w.RotateCA(w.ctx, admin, "acme")
@@ -155,12 +157,12 @@ func TestCARotationOverlapsUntilTheOldOneIsRetired(t *testing.T) {
 	seen := map[string]api.Usage{cert.Serial: {Sessions: 1, LastSeen: w.at.Add(time.Minute)}}
 	w.says(db, "edge", api.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation, Certificates: seen})
 	_, err = w.RetireCA(w.ctx, admin, "acme", old.ID, false)
-	refused(t, err, Conflict, cert.Name+" of orders")
+	refused(t, err, problem.Conflict, cert.Name+" of orders")
 	// The proxy starts again and forgets; nobody came since. That proves nothing.
 	w.says(db, "edge", api.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation,
 		Certificates: map[string]api.Usage{"00": {}}})
 	_, err = w.RetireCA(w.ctx, admin, "acme", old.ID, false)
-	refused(t, err, Conflict, cert.Name+" of orders")
+	refused(t, err, problem.Conflict, cert.Name+" of orders")
 	// Then somebody comes with its successor, for both databases.
 	other := w.is("other")
 	w.says(other, "edge", api.Report{Applied: other.Generation, InForce: other.Generation,
@@ -179,7 +181,7 @@ func TestCARotationOverlapsUntilTheOldOneIsRetired(t *testing.T) {
 	if text := w.policyText("orders"); strings.Count(text, "client-ca-") != 1 {
 		t.Errorf("policy:\n%s", text)
 	}
-	if _, err := w.store.Get(w.ctx, keySigners+old.ID); err == nil {
+	if _, err := w.docs.Get(w.ctx, keySigners+old.ID); err == nil {
 		t.Error("the key of the retired authority is still there")
 	}
 	if next := w.due(); !next.After(w.at) {
@@ -198,8 +200,8 @@ func TestDaemonThatDiesInARotationIsFollowedUp(t *testing.T) {
 	fresh, err := w.putActive(w.ctx, tx, "acme", ca, false)
 	w.done(fresh, err)
 	list[0].State = RetiringCA
-	w.done(nil, putDocument(tx.If(authorityKey("acme", list[0].ID), list[0].revision), authorityKey("acme", list[0].ID), list[0]))
-	w.done(w.store.Commit(w.ctx, tx))
+	w.done(nil, docstore.Put(tx.If(authorityKey("acme", list[0].ID), list[0].revision), authorityKey("acme", list[0].ID), list[0]))
+	w.done(w.docs.Commit(w.ctx, tx))
 
 	w.due()
 	if db := w.is("orders"); len(db.Trust) != 2 || len(db.Certificates) != 2 {
@@ -215,7 +217,7 @@ func TestAuthorityWhoseKeyIsLostHoldsUpNobodyElse(t *testing.T) {
 	w.done(w.EnableMTLS(w.ctx, admin, "far"))
 	far := w.acknowledged("far")
 	lost := w.authorities()[0]
-	w.done(w.store.Commit(w.ctx, new(store.Tx).Delete(keySigners+lost.ID)))
+	w.done(w.docs.Commit(w.ctx, new(store.Tx).Delete(keySigners+lost.ID)))
 
 	w.at = w.at.Add(16 * day) // both revocation lists are half over
 	next, err := w.Reconcile(w.ctx)
@@ -239,34 +241,9 @@ func TestImportedAuthoritySignsAndIsTrustedAlone(t *testing.T) {
 		t.Errorf("the certificate is of %s", db.Certificates[0].CA)
 	}
 	_, err = w.ImportCA(w.ctx, admin, "acme", ImportedCA{CertificatePEM: ca.ChainPEM(), KeyPEM: ca.KeyPEM()})
-	refused(t, err, Conflict, "already")
+	refused(t, err, problem.Conflict, "already")
 	_, err = w.ImportCA(w.ctx, admin, "acme", ImportedCA{CertificatePEM: []byte("x"), KeyPEM: ca.KeyPEM()})
-	refused(t, err, InvalidParams, "")
+	refused(t, err, problem.InvalidParams, "")
 	_, err = w.RotateCA(w.ctx, admin, "nowhere")
-	refused(t, err, NotFound, "nowhere")
-}
-
-func TestNoticeIsTriedAgainUntilItWasTold(t *testing.T) {
-	w := newWorld(t)
-	w.operational("orders")
-	w.at = w.is("orders").Certificates[0].ExpiresAt.Add(-75 * day)
-	w.due()
-	notices, err := w.Notices(w.ctx)
-	if err != nil || len(notices) != 1 {
-		t.Fatalf("got %+v, %v", notices, err)
-	}
-	w.done(nil, w.MarkSent(w.ctx, notices[0], context.DeadlineExceeded, false))
-	if again, err := w.Notices(w.ctx); err != nil || len(again) != 0 {
-		t.Errorf("a notice is tried again at once: %+v, %v", again, err)
-	}
-	w.at = w.at.Add(time.Minute)
-	notices, err = w.Notices(w.ctx)
-	if err != nil || len(notices) != 1 || notices[0].Attempts != 1 {
-		t.Fatalf("got %+v, %v", notices, err)
-	}
-	w.done(nil, w.MarkSent(w.ctx, notices[0], nil, false))
-	w.at = w.at.Add(day)
-	if again, err := w.Notices(w.ctx); err != nil || len(again) != 0 || !slices.Contains(w.actions(), "notice.sent") {
-		t.Errorf("told, and tried again: %+v, %v", again, err)
-	}
+	refused(t, err, problem.NotFound, "nowhere")
 }

@@ -2,7 +2,7 @@
 //
 // It is either an etcd inside this process, for the one daemon of a small site, or a client of a cluster, for several
 // daemons; whoever uses a Store does not see which. It does not know what the bytes mean, and encrypts nothing: what is
-// secret comes sealed. It stands below space and access, and nothing else of the control plane keeps state.
+// secret comes sealed. It stands below docstore, and nothing else of the control plane keeps state.
 //
 // What was acknowledged is on disk: on that of this host, or on those of most members of the cluster.
 package store

@@ -1,4 +1,8 @@
-package registry
+// Package informer watches all databases once in each daemon, and tells whoever follows what has changed: a thousand
+// agents cost one watch of the store.
+//
+// It reads and decides nothing: registry changes databases, and what a follower does with one is its own affair.
+package informer
 
 import (
 	"context"
@@ -9,20 +13,21 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/store"
 )
 
 // Hub watches all databases once for many followers: a thousand agents at one daemon cost one watch of the store.
 type Hub struct {
-	registry *Registry
-	log      zerolog.Logger
+	docs *docstore.Docs
+	log  zerolog.Logger
 
 	mu        sync.Mutex
 	listed    chan struct{} // closed when the first list is complete
 	complete  bool
-	databases map[string]Database
-	followers map[string]map[*follower]bool // by database
-	all       map[*follower]bool
+	databases map[string]registry.Database
+	followers map[*follower]bool
 }
 
 // follower is told which databases have changed since it last looked.
@@ -31,10 +36,9 @@ type follower struct {
 	changed map[string]bool // ids
 }
 
-// NewHub makes a hub. Nothing is known before [Hub.Run].
-func NewHub(r *Registry, log zerolog.Logger) *Hub {
-	return &Hub{registry: r, log: log, listed: make(chan struct{}), databases: make(map[string]Database),
-		followers: make(map[string]map[*follower]bool), all: make(map[*follower]bool)}
+// New returns a hub of a store. Nothing is known before [Hub.Run].
+func New(docs *docstore.Docs, log zerolog.Logger) *Hub {
+	return &Hub{docs: docs, log: log, listed: make(chan struct{}), databases: make(map[string]registry.Database), followers: make(map[*follower]bool)}
 }
 
 // Run watches until ctx ends. When the store is away, followers keep what they have until it is back.
@@ -59,11 +63,11 @@ func (h *Hub) Run(ctx context.Context) error {
 // watch takes the list of databases and what changes after it, until that ends.
 func (h *Hub) watch(ctx context.Context) error {
 	listed := make(map[string]bool)
-	for change, err := range h.registry.Watch(ctx) {
+	for change, err := range watch(ctx, h.docs) {
 		switch {
 		case err != nil:
 			return err
-		case change.Listed:
+		case change.listed:
 			h.dropUnlisted(listed)
 			listed = nil
 			continue
@@ -88,11 +92,9 @@ func (h *Hub) take(change Change) {
 	h.wake(id)
 }
 
+// wake tells every follower of a database. The caller holds the lock.
 func (h *Hub) wake(id string) {
-	for f := range h.followers[id] {
-		f.tell(id)
-	}
-	for f := range h.all {
+	for f := range h.followers {
 		f.tell(id)
 	}
 }
@@ -121,26 +123,19 @@ func (h *Hub) dropUnlisted(listed map[string]bool) {
 	}
 }
 
-// Follow gives one database as it is, and then each time that it has changed, until ctx ends or the caller stops. Of
-// several changes in a row only the last may be seen.
-func (h *Hub) Follow(ctx context.Context, databaseID string) iter.Seq[Change] {
-	return h.follow(ctx, databaseID)
-}
-
-// FollowAll does the same for all databases.
-func (h *Hub) FollowAll(ctx context.Context) iter.Seq[Change] { return h.follow(ctx, "") }
-
-func (h *Hub) follow(ctx context.Context, databaseID string) iter.Seq[Change] {
+// FollowAll yields every database as it is, and then each that has changed, until ctx ends or the caller stops. Of
+// several changes of one database in a row only the last may be seen.
+func (h *Hub) FollowAll(ctx context.Context) iter.Seq[Change] {
 	return func(yield func(Change) bool) {
 		select {
 		case <-h.listed:
 		case <-ctx.Done():
 			return
 		}
-		f := h.join(databaseID)
-		defer h.leave(f, databaseID)
+		f := h.join()
+		defer h.leave(f)
 		for {
-			for _, change := range h.news(f) {
+			for _, change := range h.changes(f) {
 				if !yield(change) {
 					return
 				}
@@ -155,44 +150,32 @@ func (h *Hub) follow(ctx context.Context, databaseID string) iter.Seq[Change] {
 }
 
 // join adds a follower that has seen nothing yet.
-func (h *Hub) join(databaseID string) *follower {
+func (h *Hub) join() *follower {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f := &follower{wake: make(chan struct{}, 1), changed: make(map[string]bool)}
-	if databaseID != "" {
-		if h.followers[databaseID] == nil {
-			h.followers[databaseID] = make(map[*follower]bool)
-		}
-		h.followers[databaseID][f] = true
-		f.changed[databaseID] = true
-		return f
-	}
-	h.all[f] = true
+	h.followers[f] = true
 	for id := range h.databases {
 		f.changed[id] = true
 	}
 	return f
 }
 
-func (h *Hub) leave(f *follower, databaseID string) {
+func (h *Hub) leave(f *follower) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.all, f)
-	delete(h.followers[databaseID], f)
-	if len(h.followers[databaseID]) == 0 {
-		delete(h.followers, databaseID)
-	}
+	delete(h.followers, f)
 }
 
-// news gives what has changed since the follower last asked.
-func (h *Hub) news(f *follower) []Change {
+// changes returns what has changed since the follower last asked.
+func (h *Hub) changes(f *follower) []Change {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	changes := make([]Change, 0, len(f.changed))
 	for id := range f.changed {
 		db, there := h.databases[id]
 		if !there {
-			db = Database{ID: id}
+			db = registry.Database{ID: id}
 		}
 		changes = append(changes, Change{Database: db, Deleted: !there})
 	}

@@ -1,26 +1,28 @@
-package registry
+package informer
 
 import (
 	"context"
 	"iter"
 	"strings"
 
+	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/store"
 )
 
 // Change is a database as it is now, or that it is gone; then only its ID is set.
 type Change struct {
-	Database Database
+	Database registry.Database
 	Deleted  bool
-	Listed   bool // no database: all that there are have been given
+	listed   bool // no database: all that there are have been given
 }
 
-// Watch gives every database, says that this was the list, and then gives each that changes, until ctx ends or the caller
+// watch yields every database, says that this was the list, and then yields each that changes, until ctx ends or the caller
 // stops. Of several changes of one database in a row only the last may be seen. It survives the store being away. An
 // error ends it, [store.ErrCompacted] among them: then the caller begins again with the list.
-func (r *Registry) Watch(ctx context.Context) iter.Seq2[Change, error] {
+func watch(ctx context.Context, docs *docstore.Docs) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
-		items, revision, err := r.store.List(ctx, keyDatabases)
+		items, revision, err := docs.List(ctx, registry.KeyDatabases)
 		if err != nil {
 			yield(Change{}, err)
 			return
@@ -30,10 +32,10 @@ func (r *Registry) Watch(ctx context.Context) iter.Seq2[Change, error] {
 				return
 			}
 		}
-		if !yield(Change{Listed: true}, nil) {
+		if !yield(Change{listed: true}, nil) {
 			return
 		}
-		for events, err := range r.store.Watch(ctx, keyDatabases, revision) {
+		for events, err := range docs.Watch(ctx, registry.KeyDatabases, revision) {
 			if err != nil {
 				yield(Change{}, err)
 				return
@@ -51,17 +53,11 @@ func (r *Registry) Watch(ctx context.Context) iter.Seq2[Change, error] {
 	}
 }
 
+// give yields a change of the store.
 func give(event store.Event, yield func(Change, error) bool) bool {
 	if event.Deleted {
-		return yield(Change{Database: Database{ID: strings.TrimPrefix(event.Key, keyDatabases)}, Deleted: true}, nil)
+		return yield(Change{Database: registry.Database{ID: strings.TrimPrefix(event.Key, registry.KeyDatabases)}, Deleted: true}, nil)
 	}
-	db, err := decode[Database](event.Item)
-	db.revision = event.Revision
+	db, err := docstore.Decode[registry.Database](event.Item)
 	return yield(Change{Database: db}, err) && err == nil
-}
-
-// revision gives one of the store from which a watch misses nothing that comes after this call.
-func (r *Registry) revision(ctx context.Context) (int64, error) {
-	_, revision, err := r.store.List(ctx, keySpaces)
-	return revision, err
 }
