@@ -25,7 +25,7 @@ var table = map[string]room{
 	"proxyproto": {nil, "it reads a balancer's header; whom to believe is session's to know"},
 	"pgwire":     {[]string{"refusal"}, "the protocol is known without knowing who may connect"},
 	"allowlist":  {nil, "a set of networks and one question; it knows no file and no connection"},
-	"tlsconf":    {[]string{"refusal"}, "certificates to TLS; where they came from is policy's to know"},
+	"tlsconf":    {[]string{"pemkey", "refusal"}, "certificates to TLS; where they came from is policy's to know"},
 	"backend":    {[]string{"pgwire", "sockopt"}, "it reaches PostgreSQL for whoever asks"},
 	"config":     {nil, "text to values: the control plane uses it too, and must not get the data plane with it"},
 	"policy":     {[]string{"config", "allowlist", "tlsconf", "backend", "refusal", "sockopt"}, "the snapshot does not know who reads it"},
@@ -39,10 +39,11 @@ var table = map[string]room{
 
 	// The floor that both programs stand on.
 	"atomicfile": {nil, "it writes files, whatever is in them"},
+	"pemkey":     {nil, "it reads keys; whose they are, and what they serve, is for its callers to know"},
 	"safetext":   {nil, "it makes texts fit to be shown, whosever they are"},
 
 	// The other program, which writes the files that the proxy reads. Its own order is in controlLayers.
-	"control": {[]string{"config", "atomicfile"}, "the two programs share files, not code: of the data plane only config may be used"},
+	"control": {[]string{"config", "atomicfile", "pemkey"}, "the two programs share files, not code: of the data plane only config may be used"},
 
 	// For tests, benchmarks and the demo.
 	"testkit":  {nil, "every package's tests may use it, so it must be below all of them"},
@@ -71,7 +72,7 @@ var commands = map[string]room{
 }
 
 // sharedFloor are the packages that both programs link.
-var sharedFloor = []string{"config", "safetext"}
+var sharedFloor = []string{"config", "pemkey", "safetext"}
 
 // ground are the rooms that every room and command may import. They import nothing of ours.
 var ground = []string{"safetext"}

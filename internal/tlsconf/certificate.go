@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"pgmtls-proxy/internal/pemkey"
 	"pgmtls-proxy/internal/safetext"
 )
 
@@ -122,8 +123,8 @@ func parseChain(text []byte) ([]*x509.Certificate, error) {
 		return nil, err
 	}
 	for i, cert := range chain {
-		if typeOf(cert).Equal(oidRSAPSS) && i == 0 {
-			return nil, errPSS
+		if pemkey.IsRSAPSS(typeOf(cert)) && i == 0 {
+			return nil, pemkey.ErrRSAPSS
 		}
 		if err := checkKey(cert.PublicKey); err != nil {
 			return nil, fmt.Errorf("certificate %d, %s: %w; issue it again for a new key", i+1, subject(cert), err)
@@ -153,7 +154,7 @@ func typeOf(cert *x509.Certificate) asn1.ObjectIdentifier {
 // matchKey requires that the key belongs to the first certificate.
 func matchKey(key crypto.Signer, chain []*x509.Certificate) error {
 	for i, cert := range chain {
-		if !belongs(key, cert) {
+		if !pemkey.Belongs(key, cert.PublicKey) {
 			continue
 		}
 		if i > 0 {

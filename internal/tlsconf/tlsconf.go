@@ -14,24 +14,15 @@
 package tlsconf
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"pgmtls-proxy/internal/pemkey"
 	"pgmtls-proxy/internal/safetext"
-)
-
-// Bounds of RSA keys, in bits. Below is breakable, above costs a verifier a multiple for nothing: a stranger must
-// not choose how long the proxy computes.
-const (
-	minRSA = 2048
-	maxRSA = 4096
 )
 
 // maxName bounds a name from a certificate in errors, refusals and logs, in bytes.
@@ -51,22 +42,20 @@ func (e *FileError) Unwrap() error { return e.Err }
 
 // checkKey refuses public keys that are too weak, too costly or of a kind that is not served here.
 func checkKey(public any) error {
-	switch key := public.(type) {
-	case *rsa.PublicKey:
-		if bits := key.N.BitLen(); bits < minRSA || bits > maxRSA {
-			return fmt.Errorf("its RSA key has %d bits, not %d to %d", bits, minRSA, maxRSA)
-		}
-		return nil
-	case *ecdsa.PublicKey:
-		switch key.Curve {
-		case elliptic.P256(), elliptic.P384(), elliptic.P521():
-			return nil
-		}
-		return fmt.Errorf("its ECDSA key is on the curve %s, not P-256, P-384 or P-521", key.Curve.Params().Name)
-	case ed25519.PublicKey:
-		return nil
+	if err := pemkey.CheckStrength(public); err != nil {
+		return fmt.Errorf("its %w", err)
 	}
-	return errors.New("its key is not of the kind ECDSA, Ed25519 or RSA")
+	return nil
+}
+
+// parseKey reads the one private key of a PEM file, of whatever strength: it has to match a certificate, which is
+// asked.
+func parseKey(text []byte) (crypto.Signer, error) {
+	blocks, err := readPEM(text)
+	if err != nil {
+		return nil, err
+	}
+	return pemkey.Parse(blocks)
 }
 
 // checkSignature refuses signatures over hashes that can be forged.

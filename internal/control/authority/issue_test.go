@@ -119,7 +119,7 @@ func TestRequestsThatCantBeMetAreRefused(t *testing.T) {
 		{func(r *Request) { r.URIs = make([]string, 101) }, "101 URIs"},
 		{func(r *Request) { r.Hosts = []string{"db.example"} }, "has no hosts"},
 		{func(r *Request) { r.PublicKey = weak.Public() }, "1024 bits"},
-		{func(r *Request) { r.PublicKey = nil }, "not an ECDSA, RSA or Ed25519 key"},
+		{func(r *Request) { r.PublicKey = nil }, "the key is not of the kind ECDSA, Ed25519 or RSA"},
 		{func(r *Request) { r.NotAfter = r.NotBefore }, "before it starts"},
 		{func(r *Request) { r.NotBefore, r.NotAfter = start.AddDate(11, 0, 0), start.AddDate(12, 0, 0) }, "rotate the CA first"},
 		{func(r *Request) { r.NotBefore, r.NotAfter = start.AddDate(-2, 0, 0), start.AddDate(-1, 0, 0) }, "outside the time"},

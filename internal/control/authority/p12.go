@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"pgmtls-proxy/internal/pemkey"
+
 	"software.sslmate.com/src/go-pkcs12"
 )
 
@@ -39,7 +41,7 @@ func EncodeP12(p P12) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the key: %w", err)
 	}
-	if !belongs(key, certs[0]) {
+	if !pemkey.Belongs(key, certs[0].PublicKey) {
 		return nil, fmt.Errorf("the key does not belong to the certificate %s; give the key that the certificate was issued for", subject(certs[0]))
 	}
 	above := certs[1:]

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"pgmtls-proxy/internal/pemkey"
 )
 
 // maxChain bounds how many certificates a CA from outside may come with. Real ones have two or three.
@@ -60,7 +62,7 @@ func ParseCA(certPEM, keyPEM []byte) (*CA, error) {
 
 // matchCA requires that the key is that of the first certificate.
 func matchCA(key crypto.Signer, chain []*x509.Certificate) error {
-	at := slices.IndexFunc(chain, func(cert *x509.Certificate) bool { return belongs(key, cert) })
+	at := slices.IndexFunc(chain, func(cert *x509.Certificate) bool { return pemkey.Belongs(key, cert.PublicKey) })
 	switch {
 	case at < 0:
 		return fmt.Errorf("the key does not belong to the CA certificate %s; give the key that the certificate was issued for", subject(chain[0]))

@@ -99,7 +99,7 @@ func TestBadCAsAreRefusedWithTheirFix(t *testing.T) {
 		{"no cRLSign", edited(func(template *testpki.Template) { template.KeyUsage = x509.KeyUsageCertSign }), "may not sign revocation lists"},
 		{"no key usage", edited(func(template *testpki.Template) { template.KeyUsage = 0 }), "keyUsage=critical,keyCertSign,cRLSign"},
 		{"RSA of 1024 bits", edited(func(template *testpki.Template) { template.Key = testpki.RSA1024 }), "1024 bits"},
-		{"P-224", edited(func(template *testpki.Template) { template.Key = testpki.P224 }), "curve other than"},
+		{"P-224", edited(func(template *testpki.Template) { template.Key = testpki.P224 }), "the ECDSA key is on the curve P-224, not P-256, P-384 or P-521"},
 		{"for servers only", edited(func(template *testpki.Template) {
 			template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 		}), "both clientAuth and serverAuth"},
@@ -175,7 +175,7 @@ func TestRSAPSSKeyIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = ParseCA(pair.CertPEM, pair.KeyPEM)
-	wantError(t, err, "of a kind other than")
+	wantError(t, err, "the key is of the type RSA-PSS, which TLS here can't use; make one with openssl genpkey")
 }
 
 func TestLimitsOfACAFromOutsideAreToldWhenItIssues(t *testing.T) {

@@ -68,7 +68,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"no PEM", []byte("hello"), "is not PEM"},
 		{"huge", []byte(strings.Repeat("x", maxRequest+1)), "more than"},
 		{"weak RSA", weak, "1024 bits"},
-		{"weak curve", curve, "curve other than"},
+		{"weak curve", curve, "the curve P-224, not P-256, P-384 or P-521"},
 		{"signed by another key", forged, "not signed with its own key"},
 		{"a cut DER", der[:len(der)-5], "can't be read"},
 		{"bytes behind DER", append(append([]byte(nil), der...), 0), "can't be read"},
