@@ -1,5 +1,10 @@
 # The commands of this repository. `make` alone lists them.
 
+# Everything is built by the toolchain that go.mod pins, whichever Go is installed: an older or newer one fetches it. This
+# is the one place that says so; scripts/check-go.sh explains what to do where that can't work. A distributor who must
+# build with another Go says so on the command line: make build GOTOOLCHAIN=local.
+export GOTOOLCHAIN := $(shell sed -n 's/^toolchain //p' go.mod)
+
 VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS   := -s -w -X main.version=$(VERSION)
 FUZZTIME  ?= 20s
@@ -10,7 +15,7 @@ TIMEOUT   ?= 15m
 ENGINE    ?= $(shell command -v docker || command -v podman)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint fuzz bench bench-control microbench soak image clean
+.PHONY: help check-go setup build demo test lint fuzz bench bench-control microbench soak image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +23,10 @@ help: ## this list
 setup: ## install PostgreSQL, openssl, BIND and a C compiler from the distribution, if they are missing
 	@scripts/setup.sh
 
-build: ## bin/pgmtls-proxy and bin/pgmtls, static
+check-go:
+	@scripts/check-go.sh
+
+build: check-go ## bin/pgmtls-proxy and bin/pgmtls, static
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/pgmtls-proxy ./cmd/pgmtls
 
 demo: setup ## a tour of both programs with real psql and PostgreSQL; ONCE=1 ends by itself
@@ -29,16 +37,16 @@ test: setup ## every test, with the race detector
 	@scripts/fetch-postgres.sh
 	go test -race -timeout $(TIMEOUT) ./...
 
-lint: ## gofmt, go vet, staticcheck, go.mod
+lint: check-go ## gofmt, go vet, staticcheck, go.mod
 	@scripts/lint.sh
 
-fuzz: ## every fuzz target for FUZZTIME (20s) each
+fuzz: check-go ## every fuzz target for FUZZTIME (20s) each
 	@scripts/fuzz.sh $(FUZZTIME)
 
 bench: setup ## the proxy beside its peers, into bench/results; QUICK=1 takes three minutes
 	@QUICK='$(QUICK)' scripts/bench.sh
 
-bench-control: ## the control plane with a thousand databases, into bench/results; QUICK=1 takes half a minute
+bench-control: check-go ## the control plane with a thousand databases, into bench/results; QUICK=1 takes half a minute
 	@QUICK='$(QUICK)' scripts/bench-control.sh
 
 microbench: setup ## the Go benchmarks, COUNT (5) times

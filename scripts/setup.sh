@@ -22,19 +22,6 @@ has_program() {
 	return 1
 }
 
-check_go() {
-	wanted=$(sed -n 's/^go \([0-9][0-9.]*\)$/\1/p' go.mod)
-	command -v go >/dev/null 2>&1 ||
-		fail "go is not in PATH: install Go $wanted or newer (https://go.dev/doc/install)"
-	# GOTOOLCHAIN=local: the version that is installed, not one that go would fetch for this module. An older
-	# one may still do, by fetching; that it can, go itself says when it does not.
-	installed=$(cd / && GOTOOLCHAIN=local go env GOVERSION | sed 's/^go//; s/[^0-9.].*//')
-	oldest=$(printf '%s\n%s\n' "$wanted" "$installed" | sort -V | head -n 1)
-	[ "$oldest" = "$wanted" ] && return 0
-	go version >/dev/null 2>&1 && [ "$(go env GOTOOLCHAIN)" != local ] && return 0
-	fail "go $installed is older than the $wanted that go.mod asks for: install a newer Go (https://go.dev/doc/install)"
-}
-
 as_root() {
 	if [ "$(id -u)" -eq 0 ]; then
 		"$@"
@@ -68,7 +55,7 @@ without_bind_service() {
 	return "$status"
 }
 
-check_go
+scripts/check-go.sh
 
 missing=
 { has_program initdb && has_program postgres; } || missing="$missing postgresql"
