@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/logqueue"
 	"pgmtls-proxy/internal/tlsconf"
 )
 
@@ -54,12 +55,14 @@ func run(ctx context.Context, env environment) int {
 	if errors.As(err, &known) {
 		code = known.code
 	}
-	if known == nil || !known.silent {
-		fmt.Fprintln(env.stderr, err)
+	text := err.Error()
+	switch {
+	case known == nil:
+		text += "\nSee pgmtls-proxy --help."
+	case known.silent:
+		return code
 	}
-	if known == nil {
-		fmt.Fprintln(env.stderr, "See pgmtls-proxy --help.")
-	}
+	logqueue.Say(env.stderr, flushLimit, text) // it may be nobody's any more
 	return code
 }
 

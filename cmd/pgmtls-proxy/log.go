@@ -7,10 +7,28 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/logqueue"
 	"pgmtls-proxy/internal/sockopt"
 )
 
-// newLogger makes the one logger. It is handed on as a value.
+// lossMessage is logged when lines were lost and the log can be written again.
+const lossMessage = "lines of the log were lost: its reader did not keep up or was gone, or its disk was full"
+
+// flushLimit is how long the last lines of the log, and the last words to the supervisor, have at the end.
+const flushLimit = time.Second
+
+// openLog makes the one logger, which is handed on as a value, and the queue beneath it, which its owner closes last. Nothing that
+// logs waits for the reader of w.
+func openLog(cfg config.Log, w io.Writer) (zerolog.Logger, *logqueue.Writer) {
+	var log zerolog.Logger
+	lines := logqueue.New(w, logqueue.Options{OnLoss: func(lines uint64) {
+		log.Warn().Uint64("lines", lines).Msg(lossMessage)
+	}})
+	log = newLogger(cfg, lines)
+	return log, lines
+}
+
+// newLogger makes a logger that writes to w.
 func newLogger(cfg config.Log, w io.Writer) zerolog.Logger {
 	if cfg.Format == config.LogConsole {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -46,13 +47,18 @@ type proxy struct {
 
 // serve runs the proxy until a signal or a successor ends it. Door is the takeover socket's path; empty: none.
 func serve(ctx context.Context, cfg *config.Proxy, env environment, door string) error {
-	log := newLogger(cfg.Log, env.stderr)
+	signal.Ignore(syscall.SIGPIPE) // a reader of the log that is gone ends no session
+	log, lines := openLog(cfg.Log, env.stderr)
+	defer lines.Close(flushLimit)
 	target, err := policy.NewTarget(cfg.Backend, socketOptions(cfg.TCP))
 	if err != nil {
 		return &exit{code: exitUsage, err: err}
 	}
 	p := build(cfg, target, log)
+	p.metrics.ObserveLog(lines.Dropped)
+	p.admin.LogLinesDropped = lines.Dropped
 	p.supervisor = newSupervisor(env.getenv, p.statusLine, log)
+	defer p.supervisor.close()
 
 	sockets, err := openSockets(ctx, cfg, door)
 	if err != nil {
@@ -111,8 +117,8 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 		admin: &admin.Server{Policy: live, Metrics: registry, Version: version, Started: time.Now(), Log: log, AnyHost: cfg.AdminPublic},
 	}
 	p.keeper.OnApplied = func(previous, next *policy.Snapshot) {
+		p.sessions.PolicyChanged(previous, next) // first: the sweep waits for nothing that tells
 		m.PolicyApplied(policyInfo(next))
-		p.sessions.PolicyChanged(previous, next)
 		p.looked(metrics.ReloadApplied)
 	}
 	p.listener.Handle = p.sessions.Serve

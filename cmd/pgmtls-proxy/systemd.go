@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/safetext"
+	"pgmtls-proxy/internal/sdnotify"
 )
 
 // statusEvery is how often the supervisor is told a status that has changed. It bounds how stale what systemctl shows is.
@@ -28,7 +29,8 @@ const maxStatus = 300
 // supervisor tells systemd, or whoever started the process with NOTIFY_SOCKET, how the process is (sd_notify(3)). Where
 // there is nobody to tell, it is silent. Its methods are safe for concurrent use.
 type supervisor struct {
-	send     func(state string) // nil: there is nobody
+	notifier *sdnotify.Notifier // beneath send; nil: there is nobody, or a test
+	send     func(state string) // does not wait; nil: there is nobody
 	status   func() string      // one line; it takes the locks that a healthy process gives
 	watchdog time.Duration      // how often a sign of life is due; 0: never
 	looked   chan struct{}      // a look at the policy has ended
@@ -40,14 +42,13 @@ type supervisor struct {
 // newSupervisor finds out from the environment whom to tell.
 func newSupervisor(getenv func(string) string, status func() string, log zerolog.Logger) *supervisor {
 	s := &supervisor{status: status, looked: make(chan struct{}, 1)}
-	if getenv("NOTIFY_SOCKET") == "" {
+	s.notifier = sdnotify.New(getenv, func(err error) {
+		log.Warn().Err(err).Msg("the supervisor could not be told how the process is")
+	})
+	if s.notifier == nil {
 		return s
 	}
-	s.send = func(state string) {
-		if _, err := daemon.SdNotify(false, state); err != nil {
-			log.Warn().Err(err).Msg("the supervisor could not be told how the process is")
-		}
-	}
+	s.send = s.notifier.Send
 	watchdog, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		log.Warn().Err(err).Msg("the supervisor's watchdog gets no sign of life")
@@ -71,6 +72,9 @@ func (s *supervisor) tell(states ...string) {
 		s.send(strings.Join(states, "\n"))
 	}
 }
+
+// close waits a moment until the supervisor has been told everything.
+func (s *supervisor) close() { s.notifier.Close(flushLimit) }
 
 func (s *supervisor) ready()    { s.tell(daemon.SdNotifyReady) }
 func (s *supervisor) stopping() { s.tell(daemon.SdNotifyStopping) }

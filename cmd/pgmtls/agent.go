@@ -11,6 +11,7 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/agent"
+	"pgmtls-proxy/internal/sdnotify"
 )
 
 // enrolTokenVariable has the one-time token itself, for who does not want a file.
@@ -44,8 +45,13 @@ could not start, 2 usage.`,
 				return &exit{code: exitUsage, err: fmt.Errorf("--admin: %w", err)}
 			}
 			o.Admin, o.Token, o.UserAgent = address, env.getenv(enrolTokenVariable), "pgmtls-agent/"+version
-			o.Log = newLogger(config.Log{Level: config.LogLevel(level), Format: config.LogFormat(format)}, env.stderr)
-			if err := deliver(cmd.Context(), o); err != nil {
+			signal.Ignore(syscall.SIGPIPE) // a reader of the log that is gone does not end the agent
+			log, lines := openLog(config.Log{Level: config.LogLevel(level), Format: config.LogFormat(format)}, env.stderr)
+			defer lines.Close(flushLimit)
+			supervisor := newSupervisor(env.getenv, log)
+			defer supervisor.Close(flushLimit)
+			o.Log = log
+			if err := deliver(cmd.Context(), o, supervisor); err != nil {
 				return &exit{code: exitFailure, err: err}
 			}
 			return nil
@@ -71,17 +77,12 @@ could not start, 2 usage.`,
 }
 
 // deliver runs the agent until a signal ends it, and keeps the supervisor informed.
-func deliver(ctx context.Context, o agent.Options) error {
+func deliver(ctx context.Context, o agent.Options, supervisor *sdnotify.Notifier) error {
 	syscall.Umask(0o077)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	tell := func(state string) {
-		if _, err := systemd.SdNotify(false, state); err != nil {
-			o.Log.Warn().Err(err).Msg("the supervisor could not be told how the agent is")
-		}
-	}
-	o.Ready = func() { tell(systemd.SdNotifyReady) }
+	o.Ready = func() { supervisor.Send(systemd.SdNotifyReady) }
 	err := agent.Run(ctx, o)
-	tell(systemd.SdNotifyStopping)
+	supervisor.Send(systemd.SdNotifyStopping)
 	return err
 }

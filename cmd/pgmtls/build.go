@@ -56,8 +56,8 @@ const (
 	clientFile     = "client.yaml"
 )
 
-// build opens the store and puts the daemon together. It binds nothing.
-func build(ctx context.Context, cfg *config.Control, env environment, log zerolog.Logger) (d *daemon, err error) {
+// build opens the store and puts the daemon together. It binds nothing. LinesDropped counts what the log has lost.
+func build(ctx context.Context, cfg *config.Control, env environment, log zerolog.Logger, linesDropped func() uint64) (d *daemon, err error) {
 	for _, dir := range append([]string{cfg.DataDir}, cfg.PolicyRoots...) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make a directory: %w", err)
@@ -106,7 +106,7 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.server = apiserver.New(apiserver.Options{
 		Registry: d.registry, Hub: d.hub, Audit: d.trail, Queries: queries, Access: d.access, Store: d.store, Log: log.With().Str("part", "api").Logger(), Version: version,
-		Node: cfg.Node, PolicyRoots: cfg.PolicyRoots, Leading: d.leading.Load, Metrics: registry,
+		LogLinesDropped: linesDropped, Node: cfg.Node, PolicyRoots: cfg.PolicyRoots, Leading: d.leading.Load, Metrics: registry,
 		Rate: float64(cfg.Limits.RequestsPerSecond), Burst: cfg.Limits.Burst,
 	})
 	d.dispatcher = &dispatch.Dispatcher{Registry: d.registry, Hub: d.hub, Queries: queries, Node: cfg.Node, Roots: cfg.PolicyRoots,

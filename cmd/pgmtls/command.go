@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -16,6 +17,7 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/cli"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/logqueue"
 )
 
 // Exit codes, as the documentation promises them.
@@ -53,7 +55,7 @@ func run(ctx context.Context, env environment) int {
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintln(env.stderr, err)
+	logqueue.Say(env.stderr, flushLimit, err.Error()) // it may be nobody's any more
 	var known *exit
 	if errors.As(err, &known) {
 		return known.code
@@ -191,7 +193,24 @@ A cluster of your own is restored with etcdutl.`,
 	return command
 }
 
-// newLogger makes the one logger. It is handed on as a value.
+// lossMessage is logged when lines were lost and the log can be written again.
+const lossMessage = "lines of the log were lost: its reader did not keep up or was gone, or its disk was full"
+
+// flushLimit is how long the last lines of the log, and the last words to the supervisor, have at the end.
+const flushLimit = time.Second
+
+// openLog makes the one logger, which is handed on as a value, and the queue beneath it, which its owner closes last. Nothing that
+// logs waits for the reader of w.
+func openLog(cfg config.Log, w io.Writer) (zerolog.Logger, *logqueue.Writer) {
+	var log zerolog.Logger
+	lines := logqueue.New(w, logqueue.Options{OnLoss: func(lines uint64) {
+		log.Warn().Uint64("lines", lines).Msg(lossMessage)
+	}})
+	log = newLogger(cfg, lines)
+	return log, lines
+}
+
+// newLogger makes a logger that writes to w.
 func newLogger(cfg config.Log, w io.Writer) zerolog.Logger {
 	if cfg.Format == config.LogConsole {
 		w = zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05"}

@@ -12,11 +12,13 @@ import (
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/leader"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/sdnotify"
 )
 
 // stopWithin bounds how long the daemon waits for requests when it is told to stop.
@@ -30,8 +32,12 @@ func serve(ctx context.Context, cfg *config.Control, env environment, newToken b
 	syscall.Umask(0o077)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	log := newLogger(cfg.Log, env.stderr)
-	d, err := build(ctx, cfg, env, log)
+	signal.Ignore(syscall.SIGPIPE) // a reader of the log that is gone does not end the daemon
+	log, lines := openLog(cfg.Log, env.stderr)
+	defer lines.Close(flushLimit)
+	supervisor := newSupervisor(env.getenv, log)
+	defer supervisor.Close(flushLimit)
+	d, err := build(ctx, cfg, env, log, lines.Dropped)
 	if err != nil {
 		return err
 	}
@@ -40,7 +46,7 @@ func serve(ctx context.Context, cfg *config.Control, env environment, newToken b
 		err = d.prepare(ctx, sockets, newToken)
 	}
 	if err == nil {
-		err = d.run(ctx, sockets)
+		err = d.run(ctx, supervisor, sockets)
 	}
 	for _, socket := range sockets {
 		socket.Close() // what was served is closed already
@@ -62,7 +68,7 @@ func listen(ctx context.Context, cfg *config.Control) (sockets []net.Listener, e
 }
 
 // run serves on the sockets, delivers, and leads if it is elected, until ctx ends or a part fails.
-func (d *daemon) run(ctx context.Context, sockets []net.Listener) error {
+func (d *daemon) run(ctx context.Context, supervisor *sdnotify.Notifier, sockets []net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return ended(d.hub.Run(ctx)) })
 	group.Go(func() error { return ended(d.dispatcher.Run(ctx)) })
@@ -85,7 +91,7 @@ func (d *daemon) run(ctx context.Context, sockets []net.Listener) error {
 	}
 	group.Go(func() error {
 		<-ctx.Done()
-		d.tell(systemd.SdNotifyStopping)
+		supervisor.Send(systemd.SdNotifyStopping)
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWithin)
 		defer cancel()
 		if err := web.Shutdown(grace); err != nil {
@@ -93,7 +99,7 @@ func (d *daemon) run(ctx context.Context, sockets []net.Listener) error {
 		}
 		return nil
 	})
-	d.tell(systemd.SdNotifyReady)
+	supervisor.Send(systemd.SdNotifyReady)
 	err := group.Wait()
 	d.log.Info().Msg("stopped")
 	return err
@@ -143,9 +149,9 @@ func (d *daemon) sweep(ctx context.Context) error {
 	}
 }
 
-// tell tells the supervisor, if there is one, how the daemon is (sd_notify(3)).
-func (d *daemon) tell(state string) {
-	if _, err := systemd.SdNotify(false, state); err != nil {
-		d.log.Warn().Err(err).Msg("the supervisor could not be told how the daemon is")
-	}
+// newSupervisor tells the supervisor, if there is one, how the process is (sd_notify(3)).
+func newSupervisor(getenv func(string) string, log zerolog.Logger) *sdnotify.Notifier {
+	return sdnotify.New(getenv, func(err error) {
+		log.Warn().Err(err).Msg("the supervisor could not be told how the process is")
+	})
 }

@@ -36,7 +36,9 @@ type Server struct {
 	Version  string
 	Started  time.Time
 	Log      zerolog.Logger // of what goes wrong with requests
-	AnyHost  bool           // requests may name this server as they like: it is reached by a name of the network
+	// LogLinesDropped returns how many lines of the log were lost so far; nil: none can be.
+	LogLinesDropped func() uint64
+	AnyHost         bool // requests may name this server as they like: it is reached by a name of the network
 
 	phase  atomic.Pointer[Phase]
 	trying sync.Mutex // one dry run at a time

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"time"
@@ -60,19 +61,27 @@ func (s *Server) dryRun(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if !s.trying.TryLock() {
-		text(w, http.StatusTooManyRequests, "another dry run is under way; try again")
+	code, out := s.try(r.Context(), policy.Draft{Name: cmp.Or(r.URL.Query().Get("name"), "policy.yaml"), Text: content})
+	if code == http.StatusTooManyRequests {
+		text(w, code, "another dry run is under way; try again")
 		return
+	}
+	answerWith(w, code, out)
+}
+
+// try finds out what a draft would change, or what is wrong with it; one draft at a time. It writes no answer: a client that reads
+// none keeps nobody from the next.
+func (s *Server) try(ctx context.Context, draft policy.Draft) (code int, out any) {
+	if !s.trying.TryLock() {
+		return http.StatusTooManyRequests, nil
 	}
 	defer s.trying.Unlock()
-	name := cmp.Or(r.URL.Query().Get("name"), "policy.yaml")
-	next, err := s.Try(r.Context(), policy.Draft{Name: name, Text: content})
+	next, err := s.Try(ctx, draft)
 	if err != nil {
-		answerWith(w, http.StatusUnprocessableEntity, newRefusedDraft(err))
-		return
+		return http.StatusUnprocessableEntity, newRefusedDraft(err)
 	}
 	current := s.Policy.Current()
-	out := dryRun{
+	effect := dryRun{
 		OK:         true,
 		Generation: next.Generation,
 		Digest:     next.Digest,
@@ -80,8 +89,8 @@ func (s *Server) dryRun(w http.ResponseWriter, r *http.Request) {
 		Changes:    showChanges(policy.Diff(current, next)),
 		OnRemoval:  string(next.OnRemoval),
 	}
-	out.count(s.Sessions.Table().DryRun(next, time.Now()))
-	answer(w, out)
+	effect.count(s.Sessions.Table().DryRun(next, time.Now()))
+	return http.StatusOK, effect
 }
 
 func newRefusedDraft(err error) refusedDraft {

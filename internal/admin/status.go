@@ -19,6 +19,8 @@ type status struct {
 	Sessions  map[string]int `json:"sessions"` // by state
 	Receipts  []receipt      `json:"receipts"` // of the last changes of the policy, the oldest first
 
+	LogLinesDropped uint64 `json:"log_lines_dropped"` // since the start
+
 	ClientCertificates []clientCertificate `json:"client_certificates"` // that let a session in, the last seen first
 }
 
@@ -76,6 +78,10 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	snapshot, last, phase := s.Policy.Current(), s.Policy.Status(), s.currentPhase()
 	now := time.Now()
 	used := s.Sessions.Table().Usage(now)
+	var lost uint64
+	if s.LogLinesDropped != nil {
+		lost = s.LogLinesDropped()
+	}
 	sessions := make(map[string]int)
 	s.Sessions.Table().EachState(func(state string, n int) { sessions[state] = n })
 	answer(w, status{
@@ -87,6 +93,8 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 		Reload:    reloadStatus{CheckedAt: last.CheckedAt, Error: last.Error, FailedAt: optional(last.FailedAt)},
 		Sessions:  sessions,
 		Receipts:  s.receipts(),
+
+		LogLinesDropped: lost,
 
 		ClientCertificates: showCertificates(used, now),
 	})

@@ -41,6 +41,8 @@ var table = map[string]room{
 	"atomicfile": {nil, "it writes files, whatever is in them"},
 	"pemkey":     {nil, "it reads keys; whose they are, and what they serve, is for its callers to know"},
 	"safetext":   {nil, "it makes texts fit to be shown, whosever they are"},
+	"logqueue":   {nil, "it writes lines, whatever they say"},
+	"sdnotify":   {nil, "it sends messages, whoever they are about"},
 
 	// The other program, which writes the files that the proxy reads. Its own order is in controlLayers.
 	"control": {[]string{"config", "atomicfile", "pemkey"}, "the two programs share files, not code: of the data plane only config may be used"},
@@ -66,13 +68,13 @@ var forTests = []string{"testkit"}
 
 // commands are the programs, with the rooms that each puts together. Their tests are held to the same.
 var commands = map[string]room{
-	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "tlsconf", "backend", "config", "policy", "relay", "session", "drain", "listener", "takeover", "metrics", "admin"},
+	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "tlsconf", "backend", "config", "policy", "relay", "session", "drain", "listener", "takeover", "metrics", "admin", "logqueue", "sdnotify"},
 		"the proxy lives without the control plane"},
-	"cmd/pgmtls": {[]string{"config", "atomicfile", "control"}, "the control plane links nothing of the data plane"},
+	"cmd/pgmtls": {[]string{"config", "atomicfile", "control", "logqueue", "sdnotify"}, "the control plane links nothing of the data plane"},
 }
 
 // sharedFloor are the packages that both programs link.
-var sharedFloor = []string{"config", "pemkey", "safetext"}
+var sharedFloor = []string{"config", "logqueue", "pemkey", "safetext", "sdnotify"}
 
 // ground are the rooms that every room and command may import. They import nothing of ours.
 var ground = []string{"safetext"}

@@ -1,7 +1,7 @@
 // Package metrics defines every Prometheus series of the proxy, in this file, and counts what it is told.
 //
-// It decides nothing and asks for nothing but two numbers at a scrape: what the table of sessions holds, and how many
-// handshakes compute. Everybody who has something to count is given a *[Metrics]; package admin serves the registry.
+// It decides nothing and asks for nothing but three numbers at a scrape: what the table of sessions holds, how many
+// handshakes compute, and how many lines the log has lost. Everybody who has something to count is given a *[Metrics]; package admin serves the registry.
 //
 // Labels come from closed sets: reasons, states, results, directions, roles, and for certificates the serials of
 // those that the operator's own policy names. Never an address, a user, a database or anything else a client chose,
@@ -136,6 +136,8 @@ func New(registry *prometheus.Registry, process Process) *Metrics {
 			"When the certificate expires, in Unix time. role server: those that clients see; client_ca: those that client certificates are verified with, after which all of theirs are refused; backend: the proxy's own at PostgreSQL. Renew before.", "role", "serial"),
 		crls: define.described("crl_next_update_seconds",
 			"When the revocation list goes stale, in Unix time, by its place in client_crl from 0 on. After it, every client certificate that it covers is refused: publish a new one before.", "position"),
+		logLost: define.described("log_lines_dropped_total",
+			"Lines of the log that were lost, because its reader does not keep up or is gone, or its disk is full. Nothing waits for the log. What happened meanwhile is counted by the other series."),
 	}
 	registry.MustRegister(&m.scrape, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

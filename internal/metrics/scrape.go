@@ -19,9 +19,11 @@ type scrape struct {
 	handshakes                  *prometheus.Desc
 	generation, loaded, rules   *prometheus.Desc
 	certificates, crls          *prometheus.Desc
+	logLost                     *prometheus.Desc
 
 	table     atomic.Pointer[Sessions]
 	computing atomic.Pointer[func() int]
+	lost      atomic.Pointer[func() uint64]
 	policy    atomic.Pointer[[]prometheus.Metric] // nil: there is none
 }
 
@@ -39,6 +41,9 @@ func (m *Metrics) ObserveSessions(table Sessions) { m.scrape.table.Store(&table)
 
 // ObserveHandshakes makes each scrape ask how many handshakes compute.
 func (m *Metrics) ObserveHandshakes(computing func() int) { m.scrape.computing.Store(&computing) }
+
+// ObserveLog makes each scrape ask how many lines of the log were lost so far.
+func (m *Metrics) ObserveLog(lost func() uint64) { m.scrape.lost.Store(&lost) }
 
 // Role is what a certificate is for.
 type Role string
@@ -102,7 +107,7 @@ func (m *Metrics) PolicyApplied(info PolicyInfo) {
 
 // Describe is prometheus.Collector's.
 func (s *scrape) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{s.unfinished, s.sessions, s.bytes, s.handshakes, s.generation, s.loaded, s.rules, s.certificates, s.crls} {
+	for _, d := range []*prometheus.Desc{s.unfinished, s.sessions, s.bytes, s.handshakes, s.generation, s.loaded, s.rules, s.certificates, s.crls, s.logLost} {
 		to <- d
 	}
 }
@@ -128,6 +133,12 @@ func (s *scrape) Collect(to chan<- prometheus.Metric) {
 		computing = (*ask)()
 	}
 	to <- gauge(s.handshakes, float64(computing))
+
+	var lost uint64
+	if ask := s.lost.Load(); ask != nil {
+		lost = (*ask)()
+	}
+	to <- counter(s.logLost, float64(lost))
 
 	policy := s.policy.Load()
 	if policy == nil {

@@ -16,7 +16,8 @@ type Reloader struct {
 	Builder Builder
 	Log     zerolog.Logger
 
-	// OnApplied, OnUnchanged and OnRefused are told how each look at the directory ended. They may be nil.
+	// OnApplied, OnUnchanged and OnRefused are told how each look at the directory ended. They may be nil. OnApplied comes right
+	// behind the swap of the pointer, before anything is logged: what ends sessions stands behind nothing that tells.
 	OnApplied   func(previous, next *Snapshot)
 	OnUnchanged func()
 	OnRefused   func(error)
@@ -66,6 +67,9 @@ func (k *Reloader) take(ctx context.Context, files *Files, err error) {
 func (k *Reloader) apply(next, previous *Snapshot, now time.Time) {
 	k.Live.snapshot.Store(next)
 	k.Live.status.Store(&Status{CheckedAt: now})
+	if k.OnApplied != nil {
+		k.OnApplied(previous, next)
+	}
 	event := k.Log.Info().Str("generation", next.Generation).Str("digest", next.Digest).
 		Int("ip_rules", len(next.Rules.Rules())).Int("certificates", len(next.Certificates))
 	if previous != nil {
@@ -76,9 +80,6 @@ func (k *Reloader) apply(next, previous *Snapshot, now time.Time) {
 		k.Log.Warn().Msg("the policy has no IP rules: nobody can connect")
 	}
 	k.warned.check(next, now, k.Log)
-	if k.OnApplied != nil {
-		k.OnApplied(previous, next)
-	}
 }
 
 // keep is a look that found what is in force already. It ends a failure: the files are as they were.

@@ -28,7 +28,8 @@ const LastEventID = "Last-Event-ID"
 
 // Health answers whether the daemon can work, to anybody.
 type Health struct {
-	Status string `json:"status"` // "ok"; else the answer is an [Error]
+	Status          string `json:"status"`            // "ok"; else the answer is an [Error]
+	LogLinesDropped int64  `json:"log_lines_dropped"` // of this daemon's log, since its start
 }
 
 // Version is the daemon's.

@@ -41,7 +41,7 @@ func getHealth(c *call) error {
 		c.w.internalErr = err
 		return &api.Error{ID: api.Unavailable, Message: "the store of this daemon does not work; its log says why"}
 	}
-	return c.answer(http.StatusOK, api.Health{Status: "ok"})
+	return c.answer(http.StatusOK, api.Health{Status: "ok", LogLinesDropped: int64(c.server.lost())})
 }
 
 func getVersion(c *call) error {

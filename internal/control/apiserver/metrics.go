@@ -50,6 +50,7 @@ type controlState struct {
 	registry *registry.Registry
 	store    *store.Store
 	leading  func() bool
+	lost     func() uint64
 	now      func() time.Time
 }
 
@@ -63,6 +64,7 @@ var (
 	descLeader    = describe("leader", "Whether this daemon is the leader.")
 	descSize      = describe("store_bytes", "Size of the store on disk.")
 	descInUse     = describe("store_in_use_bytes", "What of it holds something.")
+	descLogLost   = describe("log_lines_dropped_total", "Lines of the log that were lost, because its reader does not keep up or is gone, or its disk is full.")
 	descQuota     = describe("store_quota_bytes", "Size from which on nothing can be written; 0: not known.")
 )
 
@@ -72,7 +74,7 @@ func describe(name, help string) *prometheus.Desc {
 
 // Describe tells which series there are.
 func (controlState) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descLeader, descSize, descInUse, descQuota} {
+	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descLeader, descSize, descInUse, descQuota, descLogLost} {
 		descs <- desc
 	}
 }
@@ -88,6 +90,7 @@ func (s controlState) Collect(series chan<- prometheus.Metric) {
 		series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
 	}
 	tell(descLeader, number(s.leading != nil && s.leading()))
+	series <- prometheus.MustNewConstMetric(descLogLost, prometheus.CounterValue, float64(s.lost()))
 	databases, err := s.registry.Databases(ctx)
 	if err == nil {
 		s.count(databases, tell)

@@ -30,6 +30,9 @@ type Options struct {
 	Log      zerolog.Logger
 	Version  string
 
+	// LogLinesDropped returns how many lines of the log were lost so far, for health and the metrics; nil: none can be.
+	LogLinesDropped func() uint64
+
 	Node        string   // name of this daemon: the proxies beside it carry it
 	PolicyRoots []string // directories under which their policy_dir must be; empty: there are none beside it
 
@@ -59,6 +62,7 @@ type Server struct {
 	databases *informer.Hub
 	hub       *hub
 	counts    *counts
+	lost      func() uint64 // lines of the log
 	callers   *limiters
 	anonymous *limiters
 	health    health
@@ -78,6 +82,9 @@ func New(o Options) *Server {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.LogLinesDropped == nil {
+		o.LogLinesDropped = func() uint64 { return 0 }
+	}
 	if o.Rate == 0 {
 		o.Rate = 50
 	}
@@ -95,8 +102,9 @@ func New(o Options) *Server {
 		anonymous: newLimiters(o.Rate, o.Burst, o.Now),
 		saving:    make(chan struct{}, 1),
 		events:    make(chan struct{}, maxEventStreams),
+		lost:      o.LogLinesDropped,
 	}
-	s.counts = newCounts(o.Metrics, controlState{registry: o.Registry, store: o.Store, leading: o.Leading, now: o.Now})
+	s.counts = newCounts(o.Metrics, controlState{registry: o.Registry, store: o.Store, leading: o.Leading, lost: o.LogLinesDropped, now: o.Now})
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.handler = s.build(o.Metrics)
 	return s
