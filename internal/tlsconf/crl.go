@@ -18,6 +18,8 @@ type revocations struct {
 	thisUpdate, nextUpdate time.Time
 	number                 *big.Int        // tells lists of the same second apart
 	serials                map[string]bool // by their bytes
+	raw                    []byte
+	place                  place
 }
 
 // newer reports whether the list replaces the other one.
@@ -48,7 +50,7 @@ func (t *ClientVerifier) addLists(file File) error {
 		if err != nil {
 			return fmt.Errorf("revocation list %d of %s: %w", i+1, quote(list.Issuer.String()), err)
 		}
-		known.add(list)
+		known.add(list, place{file.Name, i})
 	}
 	return nil
 }
@@ -139,17 +141,25 @@ func checkList(list *x509.RevocationList) error {
 	return nil
 }
 
-// add keeps a list, newest first.
-func (i *issuer) add(list *x509.RevocationList) {
-	added := &revocations{list.ThisUpdate, list.NextUpdate, list.Number, make(map[string]bool, len(list.RevokedCertificateEntries))}
+// add keeps a list, newest first. The same list again is kept where less can get lost before it.
+func (i *issuer) add(list *x509.RevocationList, at place) {
+	for _, known := range i.lists {
+		if bytes.Equal(known.raw, list.Raw) {
+			if at.index < known.place.index {
+				known.place = at
+			}
+			return
+		}
+	}
+	added := &revocations{list.ThisUpdate, list.NextUpdate, list.Number, make(map[string]bool, len(list.RevokedCertificateEntries)), list.Raw, at}
 	for _, entry := range list.RevokedCertificateEntries {
 		added.serials[string(entry.SerialNumber.Bytes())] = true
 	}
-	at := slices.IndexFunc(i.lists, func(known *revocations) bool { return added.newer(known) })
-	if at < 0 {
-		at = len(i.lists)
+	before := slices.IndexFunc(i.lists, func(known *revocations) bool { return added.newer(known) })
+	if before < 0 {
+		before = len(i.lists)
 	}
-	i.lists = slices.Insert(i.lists, at, added)
+	i.lists = slices.Insert(i.lists, before, added)
 }
 
 // current gives the newest list that is in force, stale or not: nil if there is none.

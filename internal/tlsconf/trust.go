@@ -76,10 +76,16 @@ func NewClientVerifier(files TrustFiles) (*ClientVerifier, error) {
 	if !t.anchor() {
 		return nil, errors.New("every CA of client_ca was issued by another one of them; add the root CA")
 	}
+	if err := t.checkBundles(files.CAs); err != nil {
+		return nil, err
+	}
 	for _, file := range files.CRLs {
 		if err := t.addLists(file); err != nil {
 			problems = append(problems, &FileError{file.Name, err})
 		}
+	}
+	if len(problems) == 0 {
+		problems = t.checkOlderLists()
 	}
 	if len(problems) == 0 && t.listsRequired {
 		for _, known := range t.issuers {

@@ -283,5 +283,5 @@ func TestCAsThatIssuedOneAnotherNeedARoot(t *testing.T) {
 	if _, err := NewClientVerifier(TrustFiles{CAs: []File{{"ca", bundle}}}); err == nil || !strings.Contains(err.Error(), "add the root CA") {
 		t.Errorf("got %v", err)
 	}
-	mustTrust(t, TrustFiles{CAs: []File{{"ca", append(bundle, a.PEM()...)}}})
+	mustTrust(t, TrustFiles{CAs: []File{{"ca", append(a.PEM(), bundle...)}}})
 }
