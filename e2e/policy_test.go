@@ -13,7 +13,7 @@ import (
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
-// policy is policy.yaml, written as JSON, as a control plane would.
+// policy is policy.yaml, written as JSON, as a program would.
 type policy struct {
 	Generation   string       `json:"generation,omitempty"`
 	ClientAuth   string       `json:"client_auth,omitempty"`
@@ -21,10 +21,10 @@ type policy struct {
 	ClientCRL    []string     `json:"client_crl,omitempty"`
 	Revoked      []string     `json:"revoked,omitempty"`
 	Certificates []servedPair `json:"certificates"`
-	IPRules      []ipRule     `json:"ip_rules"`
 	Identities   []identity   `json:"identities,omitempty"`
 	OnRemoval    string       `json:"on_removal,omitempty"`
 	EndGrace     string       `json:"end_grace,omitempty"`
+	IPRules      []ipRule     `json:"ip_rules"`
 }
 
 // servedPair is an element of certificates.

@@ -113,7 +113,7 @@ func configText(t testing.TB, o options) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return text
+	return append(text, '\n')
 }
 
 func (p *proxy) configFile() string { return filepath.Join(p.Dir, "proxy.yaml") }

@@ -39,7 +39,7 @@ func newFront(t testing.TB, policyDir string) *front {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, f.config, string(text))
+	writeFile(t, f.config, string(text)+"\n")
 	f.start(t)
 	t.Cleanup(func() { f.ascends(t) })
 	return f

@@ -46,7 +46,7 @@ func configured(t testing.TB, settings map[string]any) *plane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, p.args[1], string(text))
+	writeFile(t, p.args[1], string(text)+"\n")
 	p.start(t)
 	return p
 }

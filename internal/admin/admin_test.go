@@ -162,7 +162,7 @@ func TestStatusBeforeThereIsAPolicy(t *testing.T) {
 
 func TestStatusTellsWhatIsInForceAndWhatIsWrong(t *testing.T) {
 	p := newProgram(t)
-	p.apply(good + "client_crl: [list.pem]\n")
+	p.apply("client_crl: [list.pem]\n" + good)
 	p.apply("generation: [")
 	status := p.object("/status")
 	reload := status["reload"].(map[string]any)

@@ -57,7 +57,7 @@ func TestDryRunTellsWhatWouldChangeAndWhoWouldEnd(t *testing.T) {
 	}
 
 	serial := live[0].Grant.Identity.Serial
-	revoked := strings.Replace(good, `"42"`, `"43"`, 1) + "revoked: ['" + serial + "']\n"
+	revoked := "revoked: ['" + serial + "']\n" + strings.Replace(good, `"42"`, `"43"`, 1)
 	d := p.try(served + revoked)
 	if d.Unchanged || d.Ended != 2 || d.Kept != 1 || d.Generation != "43" || d.OnRemoval != "end" || !d.Changes.Trust || len(d.Changes.RulesRemoved) != 0 ||
 		len(d.ByReason) != 1 || d.ByReason["certificate_revoked"] != 2 || len(d.ByRule) != 1 || d.ByRule["loopback"] != 2 ||

@@ -59,7 +59,7 @@ func TestExplainAnswersWhatWouldBe(t *testing.T) {
 	if got := summary(p.ask(question{Address: "127.0.0.1"})); got != "refused as no_policy, policy refused" {
 		t.Errorf("without a policy: %s", got)
 	}
-	p.apply(good + "identities: [{subject_cn: app, users: [app]}]\n")
+	p.apply("identities: [{subject_cn: app, users: [app]}]\n" + good)
 	app := p.ca.MustIssue(t, testpki.Client("app"))
 	stranger := testpki.MustCA(t, "Strangers").MustIssue(t, testpki.Client("app"))
 	for _, row := range []struct {
@@ -90,7 +90,7 @@ func TestExplainAnswersWhatWouldBe(t *testing.T) {
 func TestExplainFindsConnections(t *testing.T) {
 	p := newProgram(t)
 	p.serve()
-	p.apply(good + "identities: [{subject_cn: app, users: [app]}]\n")
+	p.apply("identities: [{subject_cn: app, users: [app]}]\n" + good)
 	app := p.ca.MustIssue(t, testpki.Client("app"))
 	p.login(app, "app", "shop")
 	id := p.sessions.Table().Sessions()[0].ID

@@ -71,6 +71,11 @@ func (v value) is(want kind) bool {
 	return false
 }
 
+// entryOf is the place of a key in a mapping, or -1.
+func (v value) entryOf(name string) int {
+	return slices.IndexFunc(v.entries, func(e entry) bool { return e.key.text == name })
+}
+
 func quoteIfShown(text string) string {
 	if s := shown(text); s != "" {
 		return `"` + s + `"`

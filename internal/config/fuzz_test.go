@@ -13,9 +13,9 @@ import (
 // that fulfils what Policy promises.
 func FuzzParsePolicy(f *testing.F) {
 	for _, s := range []string{good, "", "{}", "a: [", "\"\\ud800\": 1", "? a\n: b", "client_auth: off\ncertificates: [{cert: a, key: b}]\nip_rules: []\n",
-		replaced(8, "identities:\n- {serial: 1f, users: [u]}\nrevoked: [12:34]\nclient_crl: [c]\non_removal: keep"),
-		replaced(8, "identities:\n- {uri: 'urn:pgmtls:database:1', any_user: true}\n- {dns: a, users: [u], any_user: false}"),
-		replaced(8, "identities:\n- {uri: 'urn:a', users: [u], any_user: true}\n- {dns: a, any_user: false}"), "a: |\n  b\n", "'", "{a: b: c}", "--- |\n", "generation: \"\\xff\"", "\xef\xbb\xbf", "%YAML 1.2\n---\n", "- - -\n"} {
+		inserted("identities:\n- {serial: 1f, users: [u]}\nrevoked: [12:34]\nclient_crl: [c]\non_removal: keep"),
+		inserted("identities:\n- {uri: 'urn:pgmtls:database:1', any_user: true}\n- {dns: a, users: [u], any_user: false}"),
+		inserted("identities:\n- {uri: 'urn:a', users: [u], any_user: true}\n- {dns: a, any_user: false}"), "a: |\n  b\n", "'", "{a: b: c}", "--- |\n", "generation: \"\\xff\"", "\xef\xbb\xbf", "%YAML 1.2\n---\n", "- - -\n"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -82,8 +82,15 @@ const (
 	maxUser = 63
 )
 
+// ControlHeader begins the first line of every policy.yaml that the control plane writes. Such a file is complete
+// only with "...", YAML's end of a document, as its last line.
+const ControlHeader = "# written by pgmtls for database "
+
 // ParsePolicy reads the text of a policy. File is the name that problems show. The error is Problems, with all that
 // is wrong.
+//
+// No beginning of a policy lets in anybody whom the whole text would refuse: what restricts stands before what lets
+// in, and the last line has an end.
 func ParsePolicy(file string, text []byte) (*Policy, error) {
 	d := &decoder{file: file, written: map[string]Position{}}
 	root, ok := parseYAML(file, text, &d.problems)
@@ -93,6 +100,8 @@ func ParsePolicy(file string, text []byte) (*Policy, error) {
 	p := &Policy{}
 	v := value{node: root, d: d}
 	decode(v, policyFields, p)
+	checkEnd(v, text)
+	checkOrder(v)
 	p.checkTrust(v)
 	p.checkDefault(v)
 	p.checkRules(v)

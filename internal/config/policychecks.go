@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -29,6 +30,26 @@ func (v value) faulty(path string) bool {
 		}
 	}
 	return false
+}
+
+// checkEnd refuses a text of the control plane that has lost its end, wherever it was cut.
+func checkEnd(v value, text []byte) {
+	if bytes.HasPrefix(withoutMark(text), []byte(ControlHeader)) && !v.ended {
+		v.d.problems.add(Problem{Position: Position{File: v.d.file, Line: 1 + bytes.Count(text, []byte("\n"))},
+			Message: `has the control plane's header and not the last line "...", so its end is missing`,
+			Fix:     "let the control plane write it again, or remove the header if the file is yours"})
+	}
+}
+
+// checkOrder keeps what lets in behind all that restricts.
+func checkOrder(v value) {
+	at := v.entryOf("ip_rules")
+	if at < 0 || at == len(v.entries)-1 {
+		return
+	}
+	last := v.entries[len(v.entries)-1].key
+	v.at("ip_rules").refuseHidden("is not the last key",
+		fmt.Sprintf("move it behind line %d (%s): if the file lost its end, what restricts must not be lost before what lets in", last.line, shown(last.text)))
 }
 
 // checkTrust refuses a policy that promises an identity and can't know one.

@@ -29,9 +29,6 @@ var policyFields = []field[Policy]{
 	groupListField(Key{Name: "certificates", Required: true,
 		Meaning: "The server certificates. The name that the client asks for (SNI) picks one: an exact name before a wildcard."},
 		listRule{1, maxFiles}, certificateFields, certificateAt, func(p *Policy) *[]Certificate { return &p.Certificates }),
-	groupListField(Key{Name: "ip_rules", Required: true,
-		Meaning: "The networks that may connect. An empty list lets nobody in."},
-		listRule{0, MaxIPRules}, ruleFields, ruleAt, func(p *Policy) *[]IPRule { return &p.IPRules }),
 	groupListField(Key{Name: "identities", Default: emptyList,
 		Meaning: "Which certificate may log in as which database user. None: any valid certificate as any user. Needs client_auth: required."},
 		listRule{0, maxIdentities}, identityFields, identityAt, func(p *Policy) *[]Identity { return &p.Identities }),
@@ -41,6 +38,9 @@ var policyFields = []field[Policy]{
 	durationField(Key{Name: "end_grace", Default: "5s",
 		Meaning: "How long a session in a query, which is cancelled, has to end before its connections are closed. With on_removal: end."},
 		durationBounds{max: 10 * time.Minute}, func(p *Policy) *time.Duration { return &p.EndGrace }),
+	groupListField(Key{Name: "ip_rules", Required: true,
+		Meaning: "The networks that may connect. An empty list lets nobody in. The last key: a file that lost its end lets nobody more in."},
+		listRule{0, MaxIPRules}, ruleFields, ruleAt, func(p *Policy) *[]IPRule { return &p.IPRules }),
 }
 
 var certificateFields = []field[Certificate]{
@@ -59,15 +59,15 @@ var ruleFields = []field[IPRule]{
 	textField(Key{Name: "id", Required: true,
 		Meaning: "The rule's name in status, logs and answers. No two rules share one."},
 		textRule{1, 128, true}, func(r *IPRule) *string { return &r.ID }),
-	{Key{Name: "cidr", Type: "network", Required: true, Bounds: "no host bits, not IPv4-mapped, no two alike",
-		Meaning: "An IPv4 or IPv6 network; /32 or /128 for one address. 0.0.0.0/0 does not cover IPv6, ::/0 does not cover IPv4."},
-		func(v value, r *IPRule) { r.CIDR, _ = v.asCIDR() }},
 	textField(Key{Name: "description",
 		Meaning: "For people."},
 		textRule{0, 256, false}, func(r *IPRule) *string { return &r.Description }),
 	{Key{Name: "expires_at", Type: "time (RFC 3339)", Absent: "never",
-		Meaning: "From this time on the rule lets nobody in. A time that has passed is no error."},
+		Meaning: "From this time on the rule lets nobody in. A time that has passed is no error. Stands before cidr, unless the rule is in braces."},
 		func(v value, r *IPRule) { r.ExpiresAt = v.asTime() }},
+	{Key{Name: "cidr", Type: "network", Required: true, Bounds: "no host bits, not IPv4-mapped, no two alike",
+		Meaning: "An IPv4 or IPv6 network; /32 or /128 for one address. 0.0.0.0/0 does not cover IPv6, ::/0 does not cover IPv4."},
+		func(v value, r *IPRule) { r.CIDR, _ = v.asCIDR() }},
 }
 
 var identityFields = []field[Identity]{
@@ -98,7 +98,16 @@ var identityFields = []field[Identity]{
 
 func certificateAt(v value, c *Certificate) { c.Position = v.position() }
 
-func ruleAt(v value, r *IPRule) { r.Position = v.position() }
+// ruleAt also keeps a rule's end before its network: a file that was cut between the two lines would have a rule
+// without an end. In braces nothing can get lost behind the network but the brace too.
+func ruleAt(v value, r *IPRule) {
+	r.Position = v.position()
+	network, end := v.entryOf("cidr"), v.entryOf("expires_at")
+	if !v.flow && network >= 0 && end > network {
+		v.at(v.path+".expires_at").refuseHidden("stands behind cidr",
+			"move it before cidr, or put the rule in braces: without its end the file would have a rule that never expires")
+	}
+}
 
 // identityAt also counts the names, since an entry with two would leave open whether one or both must fit, and requires
 // that the users are told in one way.

@@ -145,7 +145,7 @@ tcp_user_timeout: 0s
 
 func TestServerNameDefaultsToTheHost(t *testing.T) {
 	for address, want := range map[string]string{"db:5432": "db", "[::1]:5432": "::1", "127.0.0.1:5432": "127.0.0.1"} {
-		p, err := ParseProxy("p", []byte(`{"listen":["[::]:0"],"backend":{"address":"`+address+`","tls":"verify-full","ca":"x"}}`))
+		p, err := ParseProxy("p", []byte(`{"listen":["[::]:0"],"backend":{"address":"`+address+`","tls":"verify-full","ca":"x"}}`+"\n"))
 		if err != nil || p.Backend.ServerName != want {
 			t.Errorf("%s: %v, %v", address, p, err)
 		}

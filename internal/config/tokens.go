@@ -24,16 +24,16 @@ var refusedTokens = map[token.Type]complaint{
 }
 
 // plainTokens reports whether the text has only values, lists and mappings, in one document and not nested deeper
-// than maxDepth. It looks at tokens, before the parser does: the parser recurses, so 100,000 brackets would end the
-// process.
-func plainTokens(tokens token.Tokens, refuse func(line, column int, c complaint)) bool {
-	ok := true
+// than maxDepth, and whether it says where it ends ("..."). It looks at tokens, before the parser does: the parser
+// recurses, so 100,000 brackets would end the process.
+func plainTokens(tokens token.Tokens, refuse func(line, column int, c complaint)) (ok, ended bool) {
+	ok = true
 	no := func(tk *token.Token, message, fix string) {
 		ok = false
 		refuse(tk.Position.Line, tk.Position.Column, complaint{message, fix})
 	}
 	depth, keys := nesting{}, 0
-	content, ended := false, false
+	content := false
 	for _, tk := range tokens {
 		switch tk.Type {
 		case token.CommentType:
@@ -41,7 +41,7 @@ func plainTokens(tokens token.Tokens, refuse func(line, column int, c complaint)
 		case token.DocumentHeaderType:
 			if content || ended {
 				no(tk, "starts a second document (---)", "keep one document in the file")
-				return false
+				return false, false
 			}
 			ended = false
 			content = true
@@ -52,7 +52,7 @@ func plainTokens(tokens token.Tokens, refuse func(line, column int, c complaint)
 		}
 		if ended {
 			no(tk, "goes on after the end of the document (...)", "keep one document in the file")
-			return false
+			return false, false
 		}
 		content = true
 		if c, refused := refusedTokens[tk.Type]; refused {
@@ -63,14 +63,14 @@ func plainTokens(tokens token.Tokens, refuse func(line, column int, c complaint)
 		}
 		if keys > maxKeys {
 			no(tk, fmt.Sprintf("has more than %d keys", maxKeys), "write one policy per file")
-			return false
+			return false, false
 		}
 		if depth.push(tk) > maxDepth {
 			no(tk, fmt.Sprintf("is nested deeper than %d levels", maxDepth), "write the keys as the reference shows them")
-			return false
+			return false, false
 		}
 	}
-	return ok
+	return ok, ended
 }
 
 // nesting follows how deep the tokens are nested: brackets, and in block style the columns at which lines start and

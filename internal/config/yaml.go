@@ -37,6 +37,8 @@ type node struct {
 	column  int
 	items   []node // of a list
 	entries []entry
+	flow    bool // of a mapping: it stands in braces, so its end can't be lost unnoticed
+	ended   bool // of the root: the document says that it ends, with "..."
 }
 
 // entry is a key of a mapping. A key may come twice here: the decoder names both lines.
@@ -56,7 +58,7 @@ func parseYAML(file string, text []byte, problems *problemList) (node, bool) {
 		line := 1 + bytes.Count(text[:at], []byte("\n"))
 		return fail(line, fmt.Sprintf("has a byte 0x%02x that is no text", text[at]), "save the file as UTF-8, and write it whole before it is renamed into place")
 	}
-	text = bytes.TrimPrefix(text, []byte("\ufeff")) // the mark that Windows editors put in front of UTF-8
+	text = withoutMark(text)
 	before := len(problems.list)
 	root, syntax := readYAML(text, func(line, column int, c complaint) {
 		problems.add(Problem{Position: Position{File: file, Line: line, Column: column}, Message: c.message, Fix: c.fix})
@@ -69,8 +71,15 @@ func parseYAML(file string, text []byte, problems *problemList) (node, bool) {
 	case root.kind == null:
 		return fail(1, "is empty", "write the configuration; a file that is being replaced is written beside its place and then renamed")
 	}
+	if !bytes.HasSuffix(text, []byte("\n")) {
+		// Cut within its last line, the text could say 10.0.0.0/1 where 10.0.0.0/16 was meant.
+		fail(1+bytes.Count(text, []byte("\n")), "has no line end at its end, as if the file had been cut", "if it is whole, end its last line; if not, write it again")
+	}
 	return root, true
 }
+
+// withoutMark takes away the mark that Windows editors put in front of UTF-8.
+func withoutMark(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\ufeff")) }
 
 // firstNonText is the index of the first byte that no YAML or JSON text has, or -1. A NUL is what a file shows that
 // was extended and not yet written.
@@ -99,7 +108,8 @@ func readYAML(text []byte, refuse func(line, column int, c complaint)) (root nod
 		}
 	}()
 	tokens := lexer.Tokenize(string(text))
-	if !plainTokens(tokens, refuse) {
+	plain, ended := plainTokens(tokens, refuse)
+	if !plain {
 		return node{}, nil
 	}
 	file, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
@@ -108,7 +118,9 @@ func readYAML(text []byte, refuse func(line, column int, c complaint)) (root nod
 	}
 	for _, doc := range file.Docs {
 		if doc.Body != nil {
-			return convert(doc.Body, refuse), nil
+			root = convert(doc.Body, refuse)
+			root.ended = ended
+			return root, nil
 		}
 	}
 	return node{}, nil
@@ -149,7 +161,7 @@ func convert(n ast.Node, refuse func(line, column int, c complaint)) node {
 			out.items = append(out.items, convert(item, refuse))
 		}
 	case *ast.MappingNode:
-		out.kind = mapping
+		out.kind, out.flow = mapping, n.IsFlowStyle
 		for _, e := range n.Values {
 			out.entries = append(out.entries, entry{convert(e.Key, refuse), convert(e.Value, refuse)})
 		}

@@ -12,26 +12,29 @@ import (
 func TestTextThatIsNotOnePlainDocumentIsRefused(t *testing.T) {
 	deep := func(open string) string { return "generation: " + strings.Repeat(open, 100_000) }
 	for name, c := range map[string]struct{ text, want string }{
-		"empty":                {"", "policy.yaml:1: is empty; write the configuration; a file that is being replaced is written beside its place and then renamed"},
-		"only a comment":       {"# later\n", "policy.yaml:1: is empty; write the configuration; a file that is being replaced is written beside its place and then renamed"},
-		"a list":               {"- a\n", "policy.yaml:1: is a list, not a group of keys; see docs/configuration.md for the form"},
-		"NUL":                  {"a: 1\nb: \x00\x00", "policy.yaml:2: has a byte 0x00 that is no text; save the file as UTF-8, and write it whole before it is renamed into place"},
-		"Latin-1":              {"a: B\xfcro\n", "policy.yaml:1: has a byte 0xfc that is no text; save the file as UTF-8, and write it whole before it is renamed into place"},
-		"too large":            {strings.Repeat("#", maxText+1), "policy.yaml: is larger than 1024 KiB; shorten it"},
-		"anchor and alias":     {"a: &x 1\nb: *x\n", "policy.yaml:1: has an anchor (&); write the value out; quote a text that starts with &\npolicy.yaml:2: has an alias (*); write the value out; quote a text that starts with *"},
-		"merge key":            {"<<: {a: 1}\n", "policy.yaml:1: has a merge key (<<); write the keys out"},
-		"tag":                  {"a: !!str 1\n", "policy.yaml:1: has a tag (!); remove it; quote a text that starts with !"},
-		"complex key":          {"? a\n: b\n", "policy.yaml:1: has a complex key (?); write key: value"},
-		"two documents":        {"a: 1\n---\nb: 1\n", "policy.yaml:2: starts a second document (---); keep one document in the file"},
-		"text after the end":   {"a: 1\n...\nb: 1\n", "policy.yaml:3: goes on after the end of the document (...); keep one document in the file"},
-		"unclosed bracket":     {"a: 1\nb: [1,\n", "policy.yaml:2: is not valid YAML: sequence end token ']' not found; repair the syntax at or just above this line"},
-		"unclosed quote":       {"key: \"-----BEGIN PRIVATE KEY", "policy.yaml:1: is not valid YAML: could not find end character of double-quoted text; repair the syntax at or just above this line"},
-		"tab":                  {"a:\n\tb: 1\n", "policy.yaml:2: is not valid YAML: found character '\\t' that cannot start any token; repair the syntax at or just above this line"},
-		"100,000 brackets":     {deep("["), "policy.yaml:1: is nested deeper than 16 levels; write the keys as the reference shows them"},
-		"100,000 braces":       {deep("{a: "), "policy.yaml:1: is nested deeper than 16 levels; write the keys as the reference shows them"},
-		"100,000 dashes":       {strings.Repeat("- ", 100_000), "policy.yaml:1: is nested deeper than 16 levels; write the keys as the reference shows them"},
-		"too many keys":        {strings.Repeat("a:\n", 100_000), "policy.yaml:5001: has more than 5000 keys; write one policy per file"},
-		"1,000 nested columns": {staircase(1000), "policy.yaml:17: is nested deeper than 16 levels; write the keys as the reference shows them"},
+		"empty":              {"", "policy.yaml:1: is empty; write the configuration; a file that is being replaced is written beside its place and then renamed"},
+		"only a comment":     {"# later\n", "policy.yaml:1: is empty; write the configuration; a file that is being replaced is written beside its place and then renamed"},
+		"a list":             {"- a\n", "policy.yaml:1: is a list, not a group of keys; see docs/configuration.md for the form"},
+		"NUL":                {"a: 1\nb: \x00\x00", "policy.yaml:2: has a byte 0x00 that is no text; save the file as UTF-8, and write it whole before it is renamed into place"},
+		"Latin-1":            {"a: B\xfcro\n", "policy.yaml:1: has a byte 0xfc that is no text; save the file as UTF-8, and write it whole before it is renamed into place"},
+		"too large":          {strings.Repeat("#", maxText+1), "policy.yaml: is larger than 1024 KiB; shorten it"},
+		"anchor and alias":   {"a: &x 1\nb: *x\n", "policy.yaml:1: has an anchor (&); write the value out; quote a text that starts with &\npolicy.yaml:2: has an alias (*); write the value out; quote a text that starts with *"},
+		"merge key":          {"<<: {a: 1}\n", "policy.yaml:1: has a merge key (<<); write the keys out"},
+		"tag":                {"a: !!str 1\n", "policy.yaml:1: has a tag (!); remove it; quote a text that starts with !"},
+		"complex key":        {"? a\n: b\n", "policy.yaml:1: has a complex key (?); write key: value"},
+		"two documents":      {"a: 1\n---\nb: 1\n", "policy.yaml:2: starts a second document (---); keep one document in the file"},
+		"text after the end": {"a: 1\n...\nb: 1\n", "policy.yaml:3: goes on after the end of the document (...); keep one document in the file"},
+		"unclosed bracket":   {"a: 1\nb: [1,\n", "policy.yaml:2: is not valid YAML: sequence end token ']' not found; repair the syntax at or just above this line"},
+		"unclosed quote":     {"key: \"-----BEGIN PRIVATE KEY", "policy.yaml:1: is not valid YAML: could not find end character of double-quoted text; repair the syntax at or just above this line"},
+		"tab":                {"a:\n\tb: 1\n", "policy.yaml:2: is not valid YAML: found character '\\t' that cannot start any token; repair the syntax at or just above this line"},
+		"100,000 brackets":   {deep("["), "policy.yaml:1: is nested deeper than 16 levels; write the keys as the reference shows them"},
+		"100,000 braces":     {deep("{a: "), "policy.yaml:1: is nested deeper than 16 levels; write the keys as the reference shows them"},
+		"100,000 dashes":     {strings.Repeat("- ", 100_000), "policy.yaml:1: is nested deeper than 16 levels; write the keys as the reference shows them"},
+		"too many keys":      {strings.Repeat("a:\n", 100_000), "policy.yaml:5001: has more than 5000 keys; write one policy per file"},
+		"cut in the last line": {strings.TrimSuffix(good, "{id: office, cidr: 1.2.3.4/32}\n") + "id: office\n    cidr: 1.2.3.4/3", `policy.yaml:8: has no line end at its end, as if the file had been cut; if it is whole, end its last line; if not, write it again
+policy.yaml:8: ip_rules[0].cidr: "1.2.3.4/3" has host bits set; write 0.0.0.0/3 for the network or 1.2.3.4/32 for the one address`},
+		"the control plane's, cut": {ControlHeader + "orders; generation 1\n" + good, `policy.yaml:9: has the control plane's header and not the last line "...", so its end is missing; let the control plane write it again, or remove the header if the file is yours`},
+		"1,000 nested columns":     {staircase(1000), "policy.yaml:17: is nested deeper than 16 levels; write the keys as the reference shows them"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ParsePolicy("policy.yaml", []byte(c.text))
@@ -39,6 +42,18 @@ func TestTextThatIsNotOnePlainDocumentIsRefused(t *testing.T) {
 				t.Errorf("\n got %s\nwant %s", got, c.want)
 			}
 		})
+	}
+}
+
+func TestControlPlanesFileIsWholeWithItsEnd(t *testing.T) {
+	for _, end := range []string{"...\n", "...\n# checked\n", "...\r\n"} {
+		if _, err := ParsePolicy("policy.yaml", []byte(ControlHeader+"orders; generation 1\n"+good+end)); err != nil {
+			t.Errorf("%q: %v", end, err)
+		}
+	}
+	// Behind the mark that an editor puts in front, too.
+	if _, err := ParsePolicy("policy.yaml", []byte("\ufeff"+ControlHeader+"orders; generation 1\n"+good)); err == nil {
+		t.Error("the mark hides the header")
 	}
 }
 
@@ -121,7 +136,7 @@ func TestJSONDocumentIsReadAsItWasMeant(t *testing.T) {
 		}
 	}
 	for name, text := range layouts {
-		p, err := ParsePolicy("policy.json", text)
+		p, err := ParsePolicy("policy.json", append(text, '\n'))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -147,7 +162,8 @@ func TestJSONAndYAMLOfOnePolicyAreEqual(t *testing.T) {
 		{"cert": "public.crt", "key": "public.key"}
 	],
 	"ip_rules": [{"id": "office", "cidr": "1.2.3.4/32"}]
-}`))
+}
+`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -42,15 +43,28 @@ func newPKI(t testing.TB) *pkiFiles {
 // files are what was read of a policy with the lines, behind those that all of them have.
 func (p *pkiFiles) files(t testing.TB, lines string) *Files {
 	t.Helper()
-	text := "generation: test\ncertificates:\n  - {cert: server.crt, key: server.key, default: true}\n" + lines
-	if !strings.Contains(lines, "ip_rules") {
-		text += "ip_rules: []\n"
-	}
+	text := rulesLast("generation: test\ncertificates:\n  - {cert: server.crt, key: server.key, default: true}\n" + lines)
 	parsed, err := config.ParsePolicy("policy.yaml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &Files{Policy: parsed, Contents: p.contents, Digest: fmt.Sprintf("digest of %d bytes", len(text))}
+}
+
+// nextKey is the end of a line before a key of the policy.
+var nextKey = regexp.MustCompile(`\n\w`)
+
+// rulesLast moves the rules to the end of a policy, or adds an empty list of them there.
+func rulesLast(text string) string {
+	start := strings.Index(text, "ip_rules")
+	if start < 0 {
+		return text + "ip_rules: []\n"
+	}
+	end := len(text)
+	if next := nextKey.FindStringIndex(text[start:]); next != nil {
+		end = start + next[0] + 1
+	}
+	return text[:start] + text[end:] + text[start:end]
 }
 
 // build builds what must be good.

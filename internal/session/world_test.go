@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -137,13 +138,17 @@ func (w *world) apply(generation string, lines ...string) {
 	}
 }
 
+// policyText has the rules at its end, wherever they are among the lines.
 func policyText(generation string, lines ...string) string {
-	text := "generation: '" + generation + "'\n" + strings.Join(lines, "\n") +
-		"\ncertificates: [{cert: server.crt, key: server.key, default: true}]\n"
-	if !strings.Contains(text, "client_auth") {
-		text += "client_auth: required\nclient_ca: [ca.pem]\n"
+	lines = append([]string{"generation: '" + generation + "'", "certificates: [{cert: server.crt, key: server.key, default: true}]"}, lines...)
+	if !strings.Contains(strings.Join(lines, "\n"), "client_auth") {
+		lines = append(lines, "client_auth: required\nclient_ca: [ca.pem]")
 	}
-	return text
+	rules := slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "ip_rules") })
+	if rules >= 0 {
+		lines = append(slices.Delete(slices.Clone(lines), rules, rules+1), lines[rules])
+	}
+	return strings.Join(lines, "\n") + "\n"
 }
 
 // metric is the sum of the series of a name that have all the label values.

@@ -86,7 +86,7 @@ func startProxy(t *testing.T, dir string) config.Address {
 	})
 	must(t, err)
 	path := filepath.Join(t.TempDir(), "proxy.yaml")
-	must(t, os.WriteFile(path, text, 0o644))
+	must(t, os.WriteFile(path, append(text, '\n'), 0o644))
 	process, output := exec.Command(build(t, "pgmtls-proxy"), "--config", path), &logged{}
 	process.Stderr = output
 	must(t, process.Start())

@@ -78,7 +78,7 @@ func (s *press) policy(t testing.TB, generation int64) api.Policy {
 	})
 	must(t, err)
 	return api.Policy{Database: database, Generation: generation, Files: map[string][]byte{
-		api.PolicyFile: append([]byte(policysync.Header(database, generation)), text...),
+		api.PolicyFile: fmt.Appendf(nil, "%s%s\n...\n", policysync.Header(database, generation), text),
 		ca:             s.ca.PEM(), crt: s.server.CertPEM, key: s.server.KeyPEM,
 	}}
 }

@@ -7,10 +7,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"pgmtls-proxy/internal/config"
 )
 
 const (
-	headerStart = "# written by pgmtls for database "
+	headerStart = config.ControlHeader
 	headerMark  = "; generation "
 )
 

@@ -89,24 +89,19 @@ func (s *space) policy(t testing.TB, e edition) api.Policy {
 		server = e.Server
 	}
 	ca, crt, key := FileName("client-ca", "pem", s.ca.PEM()), FileName("server", "crt", server.CertPEM), FileName("server", "key", server.KeyPEM)
-	content := map[string]any{
-		"generation":   fmt.Sprint(e.Generation),
-		"client_ca":    []string{ca},
-		"certificates": []any{map[string]any{"cert": crt, "key": key}},
-	}
+	content := struct {
+		Generation   string              `json:"generation"`
+		ClientCA     []string            `json:"client_ca"`
+		Revoked      []string            `json:"revoked,omitempty"`
+		Certificates []map[string]string `json:"certificates"`
+		EndGrace     string              `json:"end_grace,omitempty"`
+		Rules        []map[string]string `json:"ip_rules"`
+	}{fmt.Sprint(e.Generation), []string{ca}, e.Revoked, []map[string]string{{"cert": crt, "key": key}}, e.EndGrace, []map[string]string{}}
 	if e.CIDRs == nil {
 		e.CIDRs = []string{"127.0.0.0/8"}
 	}
-	rules := []any{}
 	for i, cidr := range e.CIDRs {
-		rules = append(rules, map[string]any{"id": fmt.Sprintf("rule-%d", i), "cidr": cidr})
-	}
-	content["ip_rules"] = rules
-	if e.Revoked != nil {
-		content["revoked"] = e.Revoked
-	}
-	if e.EndGrace != "" {
-		content["end_grace"] = e.EndGrace
+		content.Rules = append(content.Rules, map[string]string{"id": fmt.Sprintf("rule-%d", i), "cidr": cidr})
 	}
 	text, err := json.Marshal(content)
 	must(t, err)
@@ -114,7 +109,7 @@ func (s *space) policy(t testing.TB, e edition) api.Policy {
 		text = []byte(e.Text)
 	}
 	return api.Policy{Database: database, Generation: e.Generation, Files: map[string][]byte{
-		api.PolicyFile: append([]byte(Header(database, e.Generation)), text...),
+		api.PolicyFile: fmt.Appendf(nil, "%s%s\n...\n", Header(database, e.Generation), text),
 		ca:             s.ca.PEM(), crt: server.CertPEM, key: server.KeyPEM,
 	}}
 }
@@ -205,7 +200,7 @@ func startProxyAs(t testing.TB, dir string, changes map[string]any, user *syscal
 	}
 	text, err := json.Marshal(content)
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(home, "proxy.yaml"), text, 0o644))
+	must(t, os.WriteFile(filepath.Join(home, "proxy.yaml"), append(text, '\n'), 0o644))
 	p := &proxy{Dir: dir, log: &logged{}, ended: make(chan struct{})}
 	p.command = exec.Command(path, "--config", filepath.Join(home, "proxy.yaml"))
 	p.command.Stderr = p.log

@@ -24,9 +24,9 @@ type policyFile struct {
 	ClientCA     []string            `yaml:"client_ca"`
 	ClientCRL    []string            `yaml:"client_crl"`
 	Certificates []policyCertificate `yaml:"certificates"`
-	Rules        []policyRule        `yaml:"ip_rules"`
 	Identities   []policyIdentity    `yaml:"identities"`
 	OnRemoval    string              `yaml:"on_removal"`
+	Rules        []policyRule        `yaml:"ip_rules"` // what lets in comes last
 }
 
 type policyCertificate struct {
@@ -37,9 +37,9 @@ type policyCertificate struct {
 
 type policyRule struct {
 	ID          string `yaml:"id"`
-	CIDR        string `yaml:"cidr"`
 	Description string `yaml:"description,omitempty"`
 	ExpiresAt   string `yaml:"expires_at,omitempty"`
+	CIDR        string `yaml:"cidr"`
 }
 
 type policyIdentity struct {
@@ -115,6 +115,7 @@ func (r *Registry) render(ctx context.Context, db Database) (api.Policy, error) 
 	if err := yaml.NewEncoder(&text).Encode(file); err != nil {
 		return api.Policy{}, fmt.Errorf("write the policy of %s: %w", db.Name, err)
 	}
+	text.WriteString("...\n") // without its end the proxy does not take it
 	files[api.PolicyFile] = text.Bytes()
 	return api.Policy{Database: db.ID, Generation: db.Generation, Files: files}, nil
 }

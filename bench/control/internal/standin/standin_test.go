@@ -108,7 +108,7 @@ func (p policies) of(generation int64) api.Policy {
 	ca := policysync.FileName("client-ca", "pem", p.ca.PEM())
 	crt, key := policysync.FileName("server", "crt", p.server.CertPEM), policysync.FileName("server", "key", p.server.KeyPEM)
 	text := policysync.Header("orders", generation) + fmt.Sprintf(
-		"generation: %q\nclient_ca: [%s]\ncertificates: [{cert: %s, key: %s}]\nip_rules: [{id: office, cidr: 192.0.2.%d/32}]\n", fmt.Sprint(generation), ca, crt, key, generation)
+		"generation: %q\nclient_ca: [%s]\ncertificates: [{cert: %s, key: %s}]\nip_rules: [{id: office, cidr: 192.0.2.%d/32}]\n...\n", fmt.Sprint(generation), ca, crt, key, generation)
 	return api.Policy{Database: "orders", Generation: generation, Files: map[string][]byte{
 		api.PolicyFile: []byte(text), ca: p.ca.PEM(), crt: p.server.CertPEM, key: p.server.KeyPEM}}
 }
