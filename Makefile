@@ -15,7 +15,7 @@ TIMEOUT   ?= 15m
 ENGINE    ?= $(shell command -v docker || command -v podman)
 
 .DEFAULT_GOAL := help
-.PHONY: help check-go setup build demo test lint fuzz bench bench-control microbench soak image clean
+.PHONY: help check-go setup build demo test lint vuln fuzz bench bench-control microbench soak image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: setup ## every test, with the race detector
 
 lint: check-go ## gofmt, go vet, staticcheck, go.mod
 	@scripts/lint.sh
+
+vuln: check-go ## govulncheck: fails on a known vulnerability that the code reaches; VULNDB=latest asks a newer database
+	@scripts/vuln.sh $(VULNDB)
 
 fuzz: check-go ## every fuzz target for FUZZTIME (20s) each
 	@scripts/fuzz.sh $(FUZZTIME)
