@@ -83,9 +83,6 @@ func (c *Certificate) Names() []string { return slices.Clone(c.names) }
 // Serial is the leaf's serial number, as [FormatSerial] writes it.
 func (c *Certificate) Serial() string { return FormatSerial(c.Leaf.SerialNumber) }
 
-// NotBefore is the first moment at which the certificate is valid.
-func (c *Certificate) NotBefore() time.Time { return c.Leaf.NotBefore }
-
 // NotAfter is the last moment at which the certificate is valid. Its chain may end earlier.
 func (c *Certificate) NotAfter() time.Time { return c.Leaf.NotAfter }
 

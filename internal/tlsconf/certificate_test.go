@@ -152,8 +152,8 @@ func TestExpiredServerCertificateIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.NotAfter().Equal(pair.Cert.NotAfter) || !c.NotBefore().Equal(pair.Cert.NotBefore) {
-		t.Errorf("valid from %v to %v", c.NotBefore(), c.NotAfter())
+	if !c.NotAfter().Equal(pair.Cert.NotAfter) || !c.Leaf.NotBefore.Equal(pair.Cert.NotBefore) {
+		t.Errorf("valid from %v to %v", c.Leaf.NotBefore, c.NotAfter())
 	}
 }
 

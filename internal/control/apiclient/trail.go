@@ -46,11 +46,6 @@ func (c *Client) Snapshot(ctx context.Context, w io.Writer) (int64, error) {
 	return n, nil
 }
 
-// Health asks whether the daemon can work. It needs no token.
-func (c *Client) Health(ctx context.Context) (api.Health, error) {
-	return ask[api.Health](ctx, c, call{method: http.MethodGet, path: path("v1", "health")})
-}
-
 // Version asks for the daemon's version.
 func (c *Client) Version(ctx context.Context) (api.Version, error) {
 	return ask[api.Version](ctx, c, call{method: http.MethodGet, path: path("v1", "version")})

@@ -67,7 +67,7 @@ func TestAProxyThatStartsAnewAcknowledgesWhatItFinds(t *testing.T) {
 	p = startProxy(t, dir, nil)
 	c.Admin = p.Admin
 	for name, courier := range map[string]*Publisher{"the same courier": c, "a fresh one, which reads the directory": p.courier()} {
-		if err := courier.Await(soon(t), 5, nil); err != nil {
+		if err := await(soon(t), courier, 5, func(api.Report) {}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -111,7 +111,7 @@ func TestWhatTheProxyRefusesIsReported(t *testing.T) {
 
 	reports := make(chan api.Report, 10)
 	awaited := make(chan error, 1)
-	go func() { awaited <- c.Await(soon(t), 3, func(r api.Report) { reports <- r }) }()
+	go func() { awaited <- await(soon(t), c, 3, func(r api.Report) { reports <- r }) }()
 	if r := <-reports; r.Error == "" || r.Applied != 1 {
 		t.Errorf("of the refusal: %+v", r)
 	}

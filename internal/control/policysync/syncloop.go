@@ -127,7 +127,7 @@ func (t *syncLoop) await(now time.Time) {
 	t.waiting, t.began, t.answered, t.lookAt = true, now, now, next
 }
 
-// look asks the proxy how far it is, as [Publisher.Await] does.
+// look asks the proxy how far it is.
 func (t *syncLoop) look(ctx context.Context) {
 	c := t.route.Publisher
 	s, err := c.askStatus(ctx)
@@ -157,6 +157,16 @@ func (t *syncLoop) look(ctx context.Context) {
 		t.route.Log.Debug().Int64("generation", r.InForce).Dur("after", now.Sub(t.began)).Msg("the policy is in force")
 	}
 }
+
+// When the proxy is asked. It lets 50 ms pass after a change, in case more follow, and reads its directory then.
+const (
+	firstPause  = 40 * time.Millisecond
+	shortPause  = 5 * time.Millisecond
+	shortFor    = 250 * time.Millisecond // after it the pauses grow with the time that has passed
+	growth      = 20                     // as its fraction
+	longPause   = time.Second
+	unreachable = time.Second // a proxy that does not answer is not reported before this: it may be starting
+)
 
 // awaitPause is how long to wait after a look.
 func awaitPause(elapsed time.Duration) time.Duration {

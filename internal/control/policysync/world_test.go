@@ -254,8 +254,31 @@ func deliver(t testing.TB, c *Publisher, p api.Policy) (reports []api.Report) {
 	t.Helper()
 	_, err := c.Publish(t.Context(), p)
 	must(t, err)
-	must(t, c.Await(soon(t), p.Generation, func(r api.Report) { reports = append(reports, r) }))
+	must(t, await(soon(t), c, p.Generation, func(r api.Report) { reports = append(reports, r) }))
 	return reports
+}
+
+// await asks the proxy until a generation is in force. It reports once that it is applied, that it is in force, and each
+// refusal of what was published last.
+func await(ctx context.Context, c *Publisher, generation int64, report func(api.Report)) error {
+	var told api.Report
+	for {
+		s, err := c.askStatus(ctx)
+		if err == nil {
+			r := c.understand(s)
+			news := r.Applied >= generation && (r.Applied != told.Applied || r.InForce != told.InForce)
+			if news || r.Error != "" && r.Error != told.Error && c.isNews(s) {
+				told = r
+				report(r)
+			}
+			if r.Applied >= generation && r.InForce >= generation {
+				return nil
+			}
+		}
+		if waited := wait(ctx, shortPause); waited != nil {
+			return fmt.Errorf("generation %d is not in force: %w; at last %+v, %v", generation, waited, told, err)
+		}
+	}
 }
 
 // readWhole reads a directory as a reader without locks would: it takes what it found when policy.yaml is still the same

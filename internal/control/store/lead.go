@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 )
 
@@ -85,21 +84,4 @@ func (s *Store) session(ctx context.Context) (*concurrency.Session, error) {
 		return nil, err
 	}
 	return concurrency.NewSession(s.client, concurrency.WithLease(lease.ID), concurrency.WithTTL(seconds))
-}
-
-// Leader gives the node that leads an election now, or ErrNotFound.
-func (s *Store) Leader(ctx context.Context, name string) (node string, err error) {
-	ctx, end, err := s.begin(ctx)
-	if err != nil {
-		return "", s.wrap(err, "ask for the leader of %s", name)
-	}
-	defer end()
-	answer, err := s.client.Get(ctx, Election{Name: name}.prefix()+"/", clientv3.WithFirstCreate()...)
-	if err == nil && len(answer.Kvs) == 0 {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return "", s.wrap(err, "ask for the leader of %s", name)
-	}
-	return string(answer.Kvs[0].Value), nil
 }
