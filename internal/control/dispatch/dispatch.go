@@ -30,8 +30,10 @@ type Dispatcher struct {
 	Roots    []string // directories under which policy directories must be
 	Log      zerolog.Logger
 
-	mu     sync.Mutex
+	mu     sync.Mutex // held for no longer than it takes to look into a map
 	routes map[place]*running
+	ending map[place]*running  // the route to a proxy that began last, until it has ended
+	dirs   map[string]*running // likewise, of a directory
 	group  sync.WaitGroup
 }
 
@@ -48,7 +50,7 @@ type running struct {
 
 // Run serves until ctx ends, and returns when every route has ended.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	d.routes = make(map[place]*running)
+	d.routes, d.ending, d.dirs = make(map[place]*running), make(map[place]*running), make(map[string]*running)
 	defer d.group.Wait()
 	d.group.Go(func() { d.answer(ctx) })
 	for change := range d.Hub.FollowAll(ctx) {
@@ -57,7 +59,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// follow brings the routes of a database up to date with its document.
+// follow brings the routes of a database up to date with its document. It waits for none of them.
 func (d *Dispatcher) follow(ctx context.Context, change informer.Change) {
 	db := change.Database
 	wanted := make(map[place]registry.Proxy)
@@ -66,37 +68,49 @@ func (d *Dispatcher) follow(ctx context.Context, change informer.Change) {
 			wanted[place{db.ID, p.Name}] = p
 		}
 	}
-	d.mu.Lock()
-	for at, r := range d.routes {
-		if at.database != db.ID {
-			continue
-		}
-		p, stays := wanted[at]
-		if !stays || p.PolicyDir != r.at.PolicyDir || p.Admin != r.at.Admin {
-			r.stop()
-			delete(d.routes, at)
-			d.mu.Unlock()
-			<-r.done // two routes on one directory would be in each other's way
-			d.mu.Lock()
-		}
-	}
+	d.stop(db.ID, wanted)
 	var behind []*running
 	for at, p := range wanted {
-		r := d.routes[at]
+		r := d.routeOf(at)
 		if r == nil {
-			if r = d.start(ctx, db, p); r == nil {
-				continue
-			}
-			d.routes[at] = r
+			r = d.start(ctx, db, p)
 		}
-		if r.offered < db.Generation {
+		if r != nil && d.lacks(r, db.Generation) {
 			behind = append(behind, r)
 		}
 	}
-	d.mu.Unlock()
 	if len(behind) > 0 {
 		d.offer(ctx, db, behind)
 	}
+}
+
+// stop ends the routes of a database that are not wanted any more, or not as they are. They end by themselves.
+func (d *Dispatcher) stop(database string, wanted map[place]registry.Proxy) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for at, r := range d.routes {
+		if at.database != database {
+			continue
+		}
+		if p, stays := wanted[at]; !stays || p.PolicyDir != r.at.PolicyDir || p.Admin != r.at.Admin {
+			r.stop()
+			delete(d.routes, at)
+		}
+	}
+}
+
+// lacks reports whether a route was not offered a generation yet.
+func (d *Dispatcher) lacks(r *running, generation int64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return r.offered < generation
+}
+
+// routeOf is the route to a proxy, nil if there is none.
+func (d *Dispatcher) routeOf(at place) *running {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.routes[at]
 }
 
 // offer gives the policy of a database to the routes that lack it: at once, or as soon as it can be made, for as long as
@@ -144,6 +158,9 @@ func (d *Dispatcher) offered(ctx context.Context, db registry.Database, behind [
 }
 
 // start begins a route. One that can't be is told to the registry, where its status shows it.
+//
+// Two routes on one directory would be in each other's way, and two that speak for one proxy would contradict each other: a
+// route waits for those before it to end.
 func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry.Proxy) *running {
 	log := d.Log.With().Str("database", db.Name).Str("proxy", p.Name).Logger()
 	report := func(ctx context.Context, r api.Report) error {
@@ -170,8 +187,18 @@ func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry
 		Report:    report,
 		Log:       log,
 	}}
+	d.mu.Lock()
+	at := place{db.ID, p.Name}
+	before := []*running{d.dirs[dir], d.ending[at]}
+	d.routes[at], d.ending[at], d.dirs[dir] = r, r, r
+	d.mu.Unlock()
 	d.group.Go(func() {
-		defer close(r.done)
+		defer d.ended(at, dir, r)
+		for _, b := range before {
+			if b != nil {
+				<-b.done
+			}
+		}
 		if err := r.route.Run(ctx); err != nil && ctx.Err() == nil {
 			log.Error().Err(err).Msg("delivery has ended")
 		}
@@ -179,7 +206,20 @@ func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry
 	return r
 }
 
-// maxAnswers bounds the questions that are answered at the same time.
+// ended is behind a route.
+func (d *Dispatcher) ended(at place, dir string, r *running) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ending[at] == r {
+		delete(d.ending, at)
+	}
+	if d.dirs[dir] == r {
+		delete(d.dirs, dir)
+	}
+	close(r.done)
+}
+
+// maxAnswers bounds the questions that are answered at the same time. Whoever asks one more is told so at once.
 const maxAnswers = 8
 
 // answer answers questions about the node's proxies.
@@ -191,27 +231,35 @@ func (d *Dispatcher) answer(ctx context.Context) {
 				d.Log.Warn().Err(err).Msg("a question can't be read")
 				continue
 			}
-			d.mu.Lock()
-			r := d.routes[place{asked.Database, asked.Proxy}]
-			d.mu.Unlock()
+			r := d.routeOf(place{asked.Database, asked.Proxy})
 			if r == nil {
 				continue // another node's, or an agent's
 			}
-			slots <- struct{}{}
+			select {
+			case slots <- struct{}{}:
+			default:
+				d.reply(ctx, asked, proxyquery.Answer{Error: "the daemon answers too many questions already; ask again"})
+				continue
+			}
 			d.group.Go(func() {
 				defer func() { <-slots }()
-				var answer proxyquery.Answer
-				if answer.Effect, err = r.route.Answer(ctx, asked.Policy); err != nil {
+				effect, err := r.route.Answer(ctx, asked.Policy)
+				answer := proxyquery.Answer{Effect: effect}
+				if err != nil {
 					answer.Error = err.Error()
 				}
-				if err := d.Queries.Reply(ctx, asked.ID, answer); err != nil && ctx.Err() == nil {
-					d.Log.Warn().Err(err).Msg("an answer got lost")
-				}
+				d.reply(ctx, asked, answer)
 			})
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
 		}
+	}
+}
+
+func (d *Dispatcher) reply(ctx context.Context, asked proxyquery.Asked, answer proxyquery.Answer) {
+	if err := d.Queries.Reply(ctx, asked.ID, answer); err != nil && ctx.Err() == nil {
+		d.Log.Warn().Err(err).Msg("an answer got lost")
 	}
 }

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,11 +24,12 @@ import (
 // directories, and what the registry is told.
 type node struct {
 	*registry.Registry
-	t       *testing.T
-	ctx     context.Context
-	hub     *informer.Hub
-	queries *proxyquery.Queries
-	roots   string
+	t          *testing.T
+	ctx        context.Context
+	hub        *informer.Hub
+	dispatcher *Dispatcher
+	queries    *proxyquery.Queries
+	roots      string
 }
 
 var admin = audit.Actor{Name: "admin"}
@@ -40,10 +42,10 @@ func newNode(t *testing.T) *node {
 	trail := audit.New(docs, nil)
 	n := &node{t: t, ctx: ctx, roots: t.TempDir(), hub: informer.New(docs, log), queries: proxyquery.New(proxyquery.Options{Docs: docs, Log: log})}
 	n.Registry = registry.New(registry.Options{Docs: docs, Audit: trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: trail, Log: log}), Log: log})
-	d := &Dispatcher{Registry: n.Registry, Hub: n.hub, Queries: n.queries, Node: "here", Roots: []string{n.roots}, Log: log}
+	n.dispatcher = &Dispatcher{Registry: n.Registry, Hub: n.hub, Queries: n.queries, Node: "here", Roots: []string{n.roots}, Log: log}
 	ended := make(chan error, 2)
 	go func() { ended <- n.hub.Run(ctx) }()
-	go func() { ended <- d.Run(ctx) }()
+	go func() { ended <- n.dispatcher.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		for range 2 {
@@ -122,6 +124,62 @@ func TestProxyOfThisNodeGetsEachPolicy(t *testing.T) {
 	if lies(dir) != 2 {
 		t.Error("what was delivered before is gone")
 	}
+}
+
+// A proxy whose answer never comes keeps its route busy for seconds. The routes of others must not wait for that, nor may
+// the one that takes its directory over begin before it has ended.
+func TestRouteThatIsSlowToEndHoldsUpNobodyElse(t *testing.T) {
+	n := newNode(t)
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	dir := filepath.Join(n.roots, "orders")
+	db := n.database(registry.NewProxy{Name: "edge", Node: "here", PolicyDir: dir, Admin: mute.Addr().String()})
+	n.eventually("a policy in the directory", func() bool { return lies(dir) == 1 })
+	n.dispatcher.mu.Lock()
+	slow := n.dispatcher.routes[place{db.ID, "edge"}]
+	n.dispatcher.mu.Unlock()
+	blocked, free := make(chan struct{}), make(chan struct{})
+	n.dispatcher.mu.Lock()
+	stop := slow.stop
+	slow.stop = func() { close(blocked); go func() { <-free; stop() }() } // it ends when the test says so
+	n.dispatcher.mu.Unlock()
+
+	if _, err := n.RemoveProxy(n.ctx, admin, "orders", "edge"); err != nil {
+		t.Fatal(err)
+	}
+	<-blocked
+	other := filepath.Join(n.roots, "other")
+	for name, at := range map[string]string{"taker": dir, "other": other} {
+		if _, err := n.CreateDatabase(n.ctx, admin, registry.NewDatabase{Name: name, Hosts: []string{"localhost"},
+			Proxies: []registry.NewProxy{{Name: "edge", Node: "here", PolicyDir: at, Admin: nobody}}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.EnableMTLS(n.ctx, admin, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.eventually("a policy of the other database", func() bool { return lies(other) == 1 })
+	owner := func() string {
+		text, err := os.ReadFile(filepath.Join(dir, api.PolicyFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, _, _ := policysync.ParseHeader(text)
+		return id
+	}
+	if got := owner(); got != db.ID {
+		t.Errorf("the directory is of %s while the route of %s goes on", got, db.ID)
+	}
+	close(free)
+	<-slow.done
+	taker, err := n.Database(n.ctx, "taker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.until(taker.ID, "told that the directory was another's", func(db registry.Database) bool { return told(db.Proxies[0], "somebody else's") })
 }
 
 // eventually waits for what is not in the store.
