@@ -144,6 +144,8 @@ func TestCommandLine(t *testing.T) {
 		stdout, stderr string // parts
 	}{
 		{[]string{"version"}, 0, "pgmtls-proxy ", ""},
+		{[]string{"version"}, 0, "\nbuilt with go1.", ""},
+		{[]string{"--version"}, 0, "pgmtls-proxy ", ""},
 		{[]string{"--help"}, 0, "pgmtls-proxy check --config proxy.yaml", ""},
 		{[]string{"--help"}, 0, "Exit codes:", ""},
 		{[]string{"help"}, 0, "policy.yaml", ""},

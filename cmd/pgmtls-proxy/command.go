@@ -91,6 +91,7 @@ Exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 sessions were cut
   pgmtls-proxy --config proxy.yaml --takeover /run/pgmtls-proxy/takeover.sock
                                             replace the process that runs`,
 		Args:          cobra.NoArgs,
+		Version:       built.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -101,6 +102,7 @@ Exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 sessions were cut
 			return serve(cmd.Context(), proxy, env, door)
 		},
 	}
+	root.SetVersionTemplate("pgmtls-proxy {{.Version}}\n")
 	root.PersistentFlags().StringVarP(&path, "config", "c", "", "the operator's file, proxy.yaml")
 	root.Flags().StringVar(&door, "takeover", "", "take the listening sockets over from the process at this unix socket, and wait there for the next one")
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -130,9 +132,11 @@ func load(path string, env environment) (*config.Proxy, error) {
 func newVersion(env environment) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version",
+		Short: "Print the version, the toolchain and the modules that it is built from",
 		Args:  cobra.NoArgs,
-		Run:   func(*cobra.Command, []string) { fmt.Fprintln(env.stdout, "pgmtls-proxy", version) },
+		Run: func(*cobra.Command, []string) {
+			fmt.Fprint(env.stdout, "pgmtls-proxy ", built.Version, "\n", built.Text())
+		},
 	}
 }
 

@@ -69,7 +69,7 @@ func serve(ctx context.Context, cfg *config.Proxy, env environment, door string)
 
 func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy {
 	registry := prometheus.NewRegistry()
-	m := metrics.New(registry, metrics.Process{Version: version, SessionsLimit: cfg.Limits.Sessions})
+	m := metrics.New(registry, metrics.Process{Version: built.Version, SessionsLimit: cfg.Limits.Sessions})
 	live := &policy.Live{}
 	var p *proxy
 	p = &proxy{
@@ -114,7 +114,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 				log.Error().Str("panic", fmt.Sprint(value)).Bytes("stack", stack).Msg("a connection's code broke; the connection was ended")
 			},
 		},
-		admin: &admin.Server{Policy: live, Metrics: registry, Version: version, Started: time.Now(), Log: log, AnyHost: cfg.AdminPublic},
+		admin: &admin.Server{Policy: live, Metrics: registry, Built: built, Started: time.Now(), Log: log, AnyHost: cfg.AdminPublic},
 	}
 	p.keeper.OnApplied = func(previous, next *policy.Snapshot) {
 		p.sessions.PolicyChanged(previous, next) // first: the sweep waits for nothing that tells
@@ -165,7 +165,7 @@ func (p *proxy) started(listeners []net.Listener, adminListener net.Listener) {
 		p.log.Warn().Uint64("open_files", files.Cur).Uint64("needed", need).
 			Msg("the limit on open files is too low for limits.sessions: raise it (LimitNOFILE, ulimit -n), or lower limits.sessions")
 	}
-	p.log.Info().Str("version", version).Str("host", hostname()).
+	p.log.Info().Str("version", built.Version).Str("host", hostname()).
 		Strs("listen", addresses).Stringer("admin", adminListener.Addr()).
 		Str("backend", p.config.Backend.Network+":"+p.config.Backend.Address).
 		Str("policy_dir", p.config.PolicyDir).

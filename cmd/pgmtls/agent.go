@@ -44,7 +44,7 @@ could not start, 2 usage.`,
 			if err != nil {
 				return &exit{code: exitUsage, err: fmt.Errorf("--admin: %w", err)}
 			}
-			o.Admin, o.Token, o.UserAgent = address, env.getenv(enrolTokenVariable), "pgmtls-agent/"+version
+			o.Admin, o.Token, o.UserAgent = address, env.getenv(enrolTokenVariable), "pgmtls-agent/"+built.Version
 			signal.Ignore(syscall.SIGPIPE) // a reader of the log that is gone does not end the agent
 			log, lines := openLog(config.Log{Level: config.LogLevel(level), Format: config.LogFormat(format)}, env.stderr)
 			defer lines.Close(flushLimit)

@@ -105,7 +105,7 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.server = apiserver.New(apiserver.Options{
-		Registry: d.registry, Hub: d.hub, Audit: d.trail, Queries: queries, Access: d.access, Store: d.store, Log: log.With().Str("part", "api").Logger(), Version: version,
+		Registry: d.registry, Hub: d.hub, Audit: d.trail, Queries: queries, Access: d.access, Store: d.store, Log: log.With().Str("part", "api").Logger(), Built: built,
 		LogLinesDropped: linesDropped, Node: cfg.Node, PolicyRoots: cfg.PolicyRoots, Leading: d.leading.Load, Metrics: registry,
 		Rate: float64(cfg.Limits.RequestsPerSecond), Burst: cfg.Limits.Burst,
 	})

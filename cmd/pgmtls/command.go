@@ -72,11 +72,13 @@ force on every proxy.
 
 pgmtls serve runs the control plane, pgmtls agent delivers to a proxy on another
 machine, and the other commands ask the control plane.`,
+		Version:       built.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("pgmtls {{.Version}}\n")
 	commands := cli.Commands(cli.Env{
-		Stdin: env.stdin, Stdout: env.stdout, Stderr: env.stderr, Getenv: env.getenv, Version: version,
+		Stdin: env.stdin, Stdout: env.stdout, Stderr: env.stderr, Getenv: env.getenv, Built: built,
 		StdinTerminal: terminal(env.stdin), StdoutTerminal: terminal(env.stdout), StderrTerminal: terminal(env.stderr),
 	})
 	root.AddCommand(commands...)

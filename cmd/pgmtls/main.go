@@ -8,10 +8,15 @@ package main
 import (
 	"context"
 	"os"
+
+	"pgmtls-proxy/internal/buildinfo"
 )
 
-// version is set when a release is built.
-var version = "devel"
+// version is set when a release is built (-ldflags "-X main.version=v1.2.3").
+var version string
+
+// built is what this program was built from.
+var built = buildinfo.Read(version)
 
 func main() {
 	os.Exit(run(context.Background(), environment{

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 
+	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/session"
 )
@@ -33,7 +34,7 @@ type Server struct {
 	Sessions *session.Server
 	Try      func(context.Context, policy.Draft) (*policy.Snapshot, error) // builds a policy that is not in force
 	Metrics  prometheus.Gatherer
-	Version  string
+	Built    buildinfo.Info // what the program was built from
 	Started  time.Time
 	Log      zerolog.Logger // of what goes wrong with requests
 	// LogLinesDropped returns how many lines of the log were lost so far; nil: none can be.
@@ -96,7 +97,7 @@ func Serve(server *http.Server, listener net.Listener) error {
 }
 
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
-	text(w, http.StatusOK, "pgmtls-proxy "+s.Version+"\n/livez /readyz /status /sessions /metrics\nPOST: explain dry-run")
+	text(w, http.StatusOK, "pgmtls-proxy "+s.Built.Version+"\n/livez /readyz /status /sessions /metrics\nPOST: explain dry-run")
 }
 
 // livez says that the process runs. A probe that restarts it should ask this and nothing more.

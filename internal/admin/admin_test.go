@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/metrics"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/session"
@@ -37,6 +39,9 @@ type program struct {
 
 var started = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
+// built is what the program says that it was built from.
+var built = buildinfo.Info{Version: "1.2.3", Revision: "0123", Go: "go1.26.11", Modules: map[string]string{"example.com/module": "v1.0.0"}}
+
 func newProgram(t testing.TB) *program {
 	t.Helper()
 	p := &program{t: t, dir: t.TempDir(), ca: testpki.MustCA(t, "Space CA")}
@@ -51,7 +56,7 @@ func newProgram(t testing.TB) *program {
 		Log:            zerolog.Nop(),
 		StartupTimeout: 10 * time.Second,
 	})
-	p.admin = &Server{Policy: live, Sessions: p.sessions, Try: p.keeper.Try, Metrics: registry, Version: "1.2.3", Started: started}
+	p.admin = &Server{Policy: live, Sessions: p.sessions, Try: p.keeper.Try, Metrics: registry, Built: built, Started: started}
 	p.handler = p.admin.HTTP().Handler
 	p.write("ca.pem", p.ca.PEM())
 	p.write("list.pem", p.ca.MustCRL(t, testpki.CRL{Revoked: nil, NextUpdate: time.Now().Add(-time.Minute)}))
@@ -145,7 +150,8 @@ func TestReadyIsWhoServesWithAPolicy(t *testing.T) {
 func TestStatusBeforeThereIsAPolicy(t *testing.T) {
 	p := newProgram(t)
 	status := p.object("/status")
-	if status["policy"] != nil || status["phase"] != "starting" || status["version"] != "1.2.3" || status["started_at"] != "2026-05-01T12:00:00Z" {
+	if status["policy"] != nil || status["phase"] != "starting" || status["version"] != "1.2.3" || status["go"] != "go1.26.11" || status["revision"] != "0123" ||
+		!reflect.DeepEqual(status["modules"], map[string]any{"example.com/module": "v1.0.0"}) || status["started_at"] != "2026-05-01T12:00:00Z" {
 		t.Errorf("status is %v", status)
 	}
 	reload := status["reload"].(map[string]any)

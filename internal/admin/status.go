@@ -4,13 +4,14 @@ import (
 	"net/http"
 	"time"
 
+	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/session"
 )
 
 // status is the body of GET /status.
 type status struct {
-	Version   string         `json:"version"`
+	buildinfo.Info
 	StartedAt time.Time      `json:"started_at"`
 	Phase     Phase          `json:"phase"`
 	Ready     bool           `json:"ready"`
@@ -85,7 +86,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	sessions := make(map[string]int)
 	s.Sessions.Table().EachState(func(state string, n int) { sessions[state] = n })
 	answer(w, status{
-		Version:   s.Version,
+		Info:      s.Built,
 		StartedAt: s.Started,
 		Phase:     phase,
 		Ready:     phase == Serving && snapshot != nil,

@@ -35,17 +35,18 @@ var table = map[string]room{
 	"listener":   {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
 	"takeover":   {nil, "it hands sockets on, whatever is served on them"},
 	"metrics":    {[]string{"refusal"}, "counts are told to it; it asks nobody"},
-	"admin":      {[]string{"refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
+	"admin":      {[]string{"buildinfo", "refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
 
 	// The floor that both programs stand on.
 	"atomicfile": {nil, "it writes files, whatever is in them"},
+	"buildinfo":  {nil, "it reads what the linker recorded"},
 	"pemkey":     {nil, "it reads keys; whose they are, and what they serve, is for its callers to know"},
 	"safetext":   {nil, "it makes texts fit to be shown, whosever they are"},
 	"logqueue":   {nil, "it writes lines, whatever they say"},
 	"sdnotify":   {nil, "it sends messages, whoever they are about"},
 
 	// The other program, which writes the files that the proxy reads. Its own order is in controlLayers.
-	"control": {[]string{"config", "atomicfile", "pemkey"}, "the two programs share files, not code: of the data plane only config may be used"},
+	"control": {[]string{"config", "atomicfile", "buildinfo", "pemkey"}, "the two programs share files, not code: of the data plane only config may be used"},
 
 	// For tests, benchmarks and the demo.
 	"testkit":  {nil, "every package's tests may use it, so it must be below all of them"},
@@ -68,13 +69,13 @@ var forTests = []string{"testkit"}
 
 // commands are the programs, with the rooms that each puts together. Their tests are held to the same.
 var commands = map[string]room{
-	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "tlsconf", "backend", "config", "policy", "relay", "session", "drain", "listener", "takeover", "metrics", "admin", "logqueue", "sdnotify"},
+	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "tlsconf", "backend", "config", "policy", "relay", "session", "drain", "listener", "takeover", "metrics", "admin", "buildinfo", "logqueue", "sdnotify"},
 		"the proxy lives without the control plane"},
-	"cmd/pgmtls": {[]string{"config", "atomicfile", "control", "logqueue", "sdnotify"}, "the control plane links nothing of the data plane"},
+	"cmd/pgmtls": {[]string{"config", "atomicfile", "buildinfo", "control", "logqueue", "sdnotify"}, "the control plane links nothing of the data plane"},
 }
 
 // sharedFloor are the packages that both programs link.
-var sharedFloor = []string{"config", "logqueue", "pemkey", "safetext", "sdnotify"}
+var sharedFloor = []string{"buildinfo", "config", "logqueue", "pemkey", "safetext", "sdnotify"}
 
 // ground are the rooms that every room and command may import. They import nothing of ours.
 var ground = []string{"safetext"}

@@ -32,7 +32,10 @@ type Health struct {
 	LogLinesDropped int64  `json:"log_lines_dropped"` // of this daemon's log, since its start
 }
 
-// Version is the daemon's.
+// Version is what the daemon was built from.
 type Version struct {
-	Version string `json:"version"`
+	Version  string            `json:"version"`
+	Revision string            `json:"revision,omitempty"` // the commit, with "-dirty" if files differed from it
+	Go       string            `json:"go"`                 // the toolchain, like "go1.26.11"
+	Modules  map[string]string `json:"modules,omitempty"`  // the version of each linked module, by its path
 }

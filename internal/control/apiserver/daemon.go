@@ -45,7 +45,7 @@ func getHealth(c *call) error {
 }
 
 func getVersion(c *call) error {
-	return c.answer(http.StatusOK, api.Version{Version: c.server.version})
+	return c.answer(http.StatusOK, api.Version(c.server.built))
 }
 
 func getOpenAPI(c *call) error {

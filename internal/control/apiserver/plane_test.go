@@ -21,6 +21,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/audit"
@@ -90,7 +91,7 @@ func newPlane(t *testing.T, change func(*Options)) *plane {
 	}
 	p.dirs = t.TempDir()
 	p.databases = informer.New(docs, logger)
-	options := Options{Registry: p.registry, Hub: p.databases, Audit: p.trail, Queries: p.queries, Access: p.access, Store: p.store, Log: logger, Version: "v1.2.3",
+	options := Options{Registry: p.registry, Hub: p.databases, Audit: p.trail, Queries: p.queries, Access: p.access, Store: p.store, Log: logger, Built: buildinfo.Info{Version: "v1.2.3", Go: "go1.26.11"},
 		Node: "here", PolicyRoots: []string{p.dirs}, Rate: 1e6, Burst: 1e6}
 	if change != nil {
 		change(&options)

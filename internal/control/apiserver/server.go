@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/audit"
@@ -28,7 +29,7 @@ type Options struct {
 	Access   *access.Access
 	Store    *store.Store // for snapshots and health
 	Log      zerolog.Logger
-	Version  string
+	Built    buildinfo.Info // what the daemon was built from
 
 	// LogLinesDropped returns how many lines of the log were lost so far, for health and the metrics; nil: none can be.
 	LogLinesDropped func() uint64
@@ -53,7 +54,7 @@ type Server struct {
 	access   *access.Access
 	store    *store.Store
 	log      zerolog.Logger
-	version  string
+	built    buildinfo.Info
 	node     string
 	roots    []string
 	now      func() time.Time
@@ -95,7 +96,7 @@ func New(o Options) *Server {
 		o.Metrics = prometheus.NewRegistry()
 	}
 	s := &Server{
-		registry: o.Registry, trail: o.Audit, queries: o.Queries, access: o.Access, store: o.Store, log: o.Log, version: o.Version,
+		registry: o.Registry, trail: o.Audit, queries: o.Queries, access: o.Access, store: o.Store, log: o.Log, built: o.Built,
 		node: o.Node, roots: o.PolicyRoots, now: o.Now, beat: api.HeartbeatEvery,
 		databases: o.Hub, hub: newHub(),
 		callers:   newLimiters(o.Rate, o.Burst, o.Now),

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/control/apiclient"
 )
 
@@ -27,7 +28,7 @@ type Env struct {
 
 	StdinTerminal, StdoutTerminal, StderrTerminal bool
 
-	Version string // of this program
+	Built buildinfo.Info // what this program was built from
 
 	ClientFiles []string                                           // client.yaml of the whole machine, the first that exists counts; nil: [ClientFiles]
 	Now         func() time.Time                                   // nil: time.Now
@@ -138,7 +139,7 @@ func (a *app) open(ctx context.Context) (*session, error) {
 		return nil, usage(err)
 	}
 	client, err := a.env.Connect(apiclient.Options{
-		URL: from.url, CA: from.ca, Token: from.token, UserAgent: "pgmtls/" + a.env.Version,
+		URL: from.url, CA: from.ca, Token: from.token, UserAgent: "pgmtls/" + a.env.Built.Version,
 	})
 	if err != nil {
 		return nil, usage(err)

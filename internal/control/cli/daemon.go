@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"pgmtls-proxy/internal/buildinfo"
+	"pgmtls-proxy/internal/control/api"
 )
 
 // snapshot has only save: restore works without a server, and is cmd/pgmtls's.
@@ -65,31 +69,37 @@ func saveSnapshot(s *session, path string, force bool) (err error) {
 
 // versions is what `pgmtls version` prints as JSON.
 type versions struct {
-	Client string `json:"client"`
-	Server string `json:"server,omitempty"`
+	Client      string         `json:"client"`
+	Server      string         `json:"server,omitempty"`
+	ClientBuild buildinfo.Info `json:"client_build"`
+	ServerBuild *api.Version   `json:"server_build,omitempty"`
 }
 
 func (a *app) version() *cobra.Command {
 	return a.client(&cobra.Command{
 		Use:   "version",
-		Short: "Print the version, and the control plane's if it can be asked",
+		Short: "Print the version, the toolchain and the modules, and the control plane's if it can be asked",
 		Args:  exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			found := versions{Client: a.env.Version}
+			found := versions{Client: a.env.Built.Version, ClientBuild: a.env.Built}
 			s, err := a.open(cmd.Context())
 			if err == nil {
 				defer s.CloseIdle()
 				server, askErr := s.Version(s)
-				found.Server, err = server.Version, askErr
-				if err != nil {
+				if err = askErr; err != nil {
 					err = s.explain(err)
+				} else {
+					found.Server, found.ServerBuild = server.Version, &server
 				}
 			}
 			out := a.printer()
 			if printErr := out.show(found, func() {
 				out.line("pgmtls %s", found.Client)
-				if found.Server != "" {
-					out.line("server %s", clean(found.Server))
+				if server := found.ServerBuild; server != nil {
+					out.line("server %s, built with %s", clean(server.Version), or(clean(server.Go), "an unknown Go"))
+				}
+				for line := range strings.Lines(found.ClientBuild.Text()) {
+					out.line("%s", strings.TrimSuffix(line, "\n"))
 				}
 			}); printErr != nil {
 				return printErr

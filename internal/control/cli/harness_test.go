@@ -23,6 +23,7 @@ import (
 	"github.com/getkin/kin-openapi/routers/legacy"
 	"github.com/spf13/cobra"
 
+	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/cli"
 )
@@ -231,7 +232,7 @@ func (w *world) root(stdout, stderr io.Writer) *cobra.Command {
 		Stdin: strings.NewReader(w.stdin), Stdout: stdout, Stderr: stderr,
 		Getenv:        func(name string) string { return w.env[name] },
 		StdinTerminal: w.tty, StdoutTerminal: w.tty, StderrTerminal: w.tty,
-		Version: "v1.2.3", ClientFiles: []string{"/nowhere/client.yaml"},
+		Built: buildinfo.Info{Version: "v1.2.3", Go: "go1.26.11"}, ClientFiles: []string{"/nowhere/client.yaml"},
 		Now: w.clock.Now, After: w.clock.After,
 	})...)
 	return root

@@ -204,7 +204,7 @@ func trailPages() map[string][]canned {
 		"GET /v1/audit?limit=1000":            {ok(api.Audit{Records: []api.Record{record}, Next: "1-1"})},
 		"GET /v1/audit?before=1-1&limit=1000": {ok(api.Audit{Records: []api.Record{second}})},
 		"GET /v1/audit?database=shop&limit=1": {ok(api.Audit{Records: []api.Record{record}, Next: "1-1"})},
-		"GET /v1/version":                     {ok(api.Version{Version: "v1.2.4"})},
+		"GET /v1/version":                     {ok(api.Version{Version: "v1.2.4", Go: "go1.26.11"})},
 		"GET /v1/snapshot":                    {ok("etcd's bytes")},
 	}
 }

@@ -144,11 +144,11 @@ func TestUnknownTokenSaysWhereItIsFrom(t *testing.T) {
 func TestVersionNeedsNoServerUnlessOneIsNamed(t *testing.T) {
 	w := versionWorld(t)
 	w.env = map[string]string{}
-	if got := w.run("version"); got.code != 0 || got.stdout != "pgmtls v1.2.3\n" {
+	if got := w.run("version"); got.code != 0 || got.stdout != "pgmtls v1.2.3\nbuilt with go1.26.11\n" {
 		t.Errorf("without a server: %+v", got)
 	}
 	w.env["PGMTLS_URL"] = "https://127.0.0.1:1"
-	if got := w.run("version"); got.code != 1 || got.stdout != "pgmtls v1.2.3\n" {
+	if got := w.run("version"); got.code != 1 || got.stdout != "pgmtls v1.2.3\nbuilt with go1.26.11\n" {
 		t.Errorf("with one that is away: %+v", got)
 	}
 }

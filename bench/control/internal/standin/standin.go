@@ -24,6 +24,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/admin"
+	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/metrics"
 	"pgmtls-proxy/internal/policy"
@@ -97,7 +98,7 @@ func newProxy(place Place) (*proxy, error) {
 	p.sessions = session.New(session.Config{Policy: live, Metrics: metrics.New(registry, metrics.Process{Version: "stand-in"}), Log: log, MaxSessions: 1})
 	p.keeper = &policy.Reloader{Dir: place.Dir, Live: live, Builder: policy.Builder{Backend: target, MinVersion: tls.VersionTLS12},
 		Log: log, OnApplied: p.sessions.PolicyChanged}
-	p.admin = &admin.Server{Policy: live, Sessions: p.sessions, Try: p.keeper.Try, Metrics: registry, Version: "stand-in", Started: time.Now(), Log: log}
+	p.admin = &admin.Server{Policy: live, Sessions: p.sessions, Try: p.keeper.Try, Metrics: registry, Built: buildinfo.Info{Version: "stand-in"}, Started: time.Now(), Log: log}
 	p.admin.SetPhase(admin.Serving)
 	return p, nil
 }
