@@ -7,11 +7,12 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"path/filepath"
 	"syscall"
+	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,6 +37,9 @@ const (
 	tickMillis     = 50
 	electionMillis = 250
 
+	// readyTimeout bounds the time from when everything was read until the member has elected itself.
+	readyTimeout = 10 * time.Second
+
 	// defragAt is how many MiB may be unused in the file before it is written anew at a start.
 	defragAt = 100
 )
@@ -52,17 +56,96 @@ func (s *Store) embed(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	server, err := start(ctx, options)
-	if err != nil {
+	if err := examine(options.DataDir); err != nil {
 		lock.Close()
-		return fmt.Errorf("start etcd in %s: %w", options.DataDir, err)
+		return &damage{options.DataDir, err}
 	}
+	fatals := make(chan error, 1)
+	log := &core{log: options.Log, held: &held{}}
+	server, err := start(ctx, options, zap.New(log, zap.WithFatalHook(fatal(fatals)), zap.WithPanicHook(fatal(fatals))), fatals)
+	if err != nil {
+		lock.Close() // what may still run of etcd ends with the process
+		return err
+	}
+	log.held.release()
 	s.embedded = &embedded{server: server, lock: lock}
 	s.client = v3client.New(server.Server)
+	go s.watchFatals(fatals)
 	return nil
 }
 
-func start(ctx context.Context, options Options) (*embed.Etcd, error) {
+// watchFatals ends the store when etcd could not keep what it was given: the disk is full or broken.
+func (s *Store) watchFatals(fatals <-chan error) {
+	select {
+	case cause := <-fatals:
+		s.fail(fmt.Errorf("%w: %w", ErrFailed, cause))
+	case <-s.ctx.Done():
+	}
+}
+
+// start starts etcd and waits until it answers. What it says before that is held by its logger: of a store that does not
+// start there is one thing to say, and that is the error.
+func start(ctx context.Context, options Options, log *zap.Logger, fatals <-chan error) (*embed.Etcd, error) {
+	config, err := configuration(options, log)
+	if err != nil {
+		return nil, err
+	}
+	type result struct {
+		server *embed.Etcd
+		err    error
+	}
+	started := make(chan result, 1)
+	go func() {
+		defer func() { // etcd runs into nil pointers behind a log that it can't read
+			if problem := recover(); problem != nil {
+				started <- result{nil, fmt.Errorf("etcd can't start from it (%v)", problem)}
+			}
+		}()
+		server, err := embed.StartEtcd(config)
+		started <- result{server, err}
+	}()
+	var server *embed.Etcd
+	select {
+	case result := <-started:
+		if result.err != nil {
+			return nil, startError(options.DataDir, result.err)
+		}
+		server = result.server
+	case cause := <-fatals:
+		return nil, startError(options.DataDir, cause)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	late := time.NewTimer(readyTimeout)
+	defer late.Stop()
+	select {
+	case <-server.Server.ReadyNotify():
+		return server, nil
+	case cause := <-fatals: // its goroutine stands still, and closing would wait for it
+		return nil, startError(options.DataDir, cause)
+	case <-server.Server.StopNotify():
+		err = &damage{options.DataDir, errors.New("etcd stopped by itself")}
+	case <-late.C:
+		return nil, &damage{options.DataDir, fmt.Errorf("etcd read it, and did not answer within %v", readyTimeout)}
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	server.Close()
+	return nil, err
+}
+
+// startError tells a disk that takes nothing from a store that can't be read.
+func startError(dataDir string, cause error) error {
+	if errors.Is(cause, syscall.ENOSPC) || errors.Is(cause, syscall.EDQUOT) {
+		return fmt.Errorf("start etcd in %s: %w; free some space there, the store is as it was", dataDir, cause)
+	}
+	if errors.Is(cause, fs.ErrPermission) {
+		return fmt.Errorf("start etcd in %s: %w; the directory and all in it must belong to the daemon's user", dataDir, cause)
+	}
+	return &damage{dataDir, cause}
+}
+
+func configuration(options Options, log *zap.Logger) (*embed.Config, error) {
 	peer, err := url.Parse(memberURL)
 	if err != nil {
 		return nil, err
@@ -80,29 +163,22 @@ func start(ctx context.Context, options Options) (*embed.Etcd, error) {
 	config.AutoCompactionMode = embed.CompactorModePeriodic
 	config.AutoCompactionRetention = history
 	config.QuotaBackendBytes = quota
+	if options.quota != 0 {
+		config.QuotaBackendBytes = options.quota
+	}
 	config.SnapshotCount = changesInMemory
 	config.SnapshotCatchUpEntries = changesForOther
 	config.BootstrapDefragThresholdMegabytes = defragAt
-	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(options.Log))
-
-	server, err := embed.StartEtcd(config)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case <-server.Server.ReadyNotify():
-		return server, nil
-	case <-server.Server.StopNotify():
-		err = errors.New("it stopped by itself; its log says why")
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	server.Close()
-	return nil, err
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
+	return config, nil
 }
 
-func (e *embedded) stop() {
-	e.server.Close()
+// stop stops etcd. One that has failed has goroutines that stand still, for which closing would wait: it ends with the
+// process.
+func (e *embedded) stop(failed bool) {
+	if !failed {
+		e.server.Close()
+	}
 	e.lock.Close()
 }
 
@@ -143,7 +219,7 @@ func checkDirectory(directory *os.File) error {
 		return err
 	}
 	// An etcd that is not ours does not lock the directory, and would keep us waiting at its database.
-	database, err := os.Open(filepath.Join(directory.Name(), "member", "snap", "db"))
+	database, err := os.Open(databasePath(directory.Name()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -145,5 +145,9 @@ func TestMain(m *testing.M) {
 		write(dir)
 		return
 	}
+	if dir := os.Getenv(openerVariable); dir != "" {
+		tryToOpen(dir)
+		return
+	}
 	m.Run()
 }

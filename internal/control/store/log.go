@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/rs/zerolog"
 	"go.uber.org/zap"
@@ -35,12 +36,50 @@ func zapLogger(log zerolog.Logger) *zap.Logger {
 type core struct {
 	log    zerolog.Logger
 	fields []zapcore.Field
+	held   *held // nil: nothing is held
+}
+
+// held are messages that wait until it is known whether they are worth telling.
+type held struct {
+	mu       sync.Mutex
+	released bool
+	messages []func()
+}
+
+// maxHeld bounds them; a start has a handful.
+const maxHeld = 100
+
+// hold keeps a message, and reports whether it does.
+func (h *held) hold(message func()) bool {
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.released {
+		return false
+	}
+	if len(h.messages) < maxHeld {
+		h.messages = append(h.messages, message)
+	}
+	return true
+}
+
+// release tells everything that was held, and holds nothing any more.
+func (h *held) release() {
+	h.mu.Lock()
+	messages := h.messages
+	h.released, h.messages = true, nil
+	h.mu.Unlock()
+	for _, message := range messages {
+		message()
+	}
 }
 
 func (c *core) Enabled(level zapcore.Level) bool { return level >= zapcore.WarnLevel }
 
 func (c *core) With(fields []zapcore.Field) zapcore.Core {
-	return &core{log: c.log, fields: slices.Concat(c.fields, fields)}
+	return &core{log: c.log, fields: slices.Concat(c.fields, fields), held: c.held}
 }
 
 func (c *core) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
@@ -50,8 +89,7 @@ func (c *core) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcor
 	return checked
 }
 
-// Write logs one entry. What etcd calls fatal or a panic is an error here: zap ends the program after it, which is
-// right where a disk does not keep what it was given, and no business of this logger.
+// Write logs one entry. What etcd calls fatal or a panic is an error here; [fatal] says what follows.
 func (c *core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	level := zerolog.ErrorLevel
 	if entry.Level == zapcore.WarnLevel {
@@ -68,7 +106,10 @@ func (c *core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	if slices.Contains(beside, remark{entry.Message, problem}) {
 		return nil
 	}
-	c.log.WithLevel(level).Fields(values.Fields).Msg("etcd: " + entry.Message)
+	tell := func() { c.log.WithLevel(level).Fields(values.Fields).Msg("etcd: " + entry.Message) }
+	if !c.held.hold(tell) {
+		tell()
+	}
 	return nil
 }
 

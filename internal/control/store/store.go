@@ -32,6 +32,11 @@ var (
 	ErrCompacted = errors.New("the changes since that revision are not kept any more")
 	// ErrTooLarge: a transaction has more than MaxOperations or MaxBytes, and nothing was changed.
 	ErrTooLarge = errors.New("transaction is too large")
+	// ErrFull: the store has reached its quota, or its disk is full, and nothing was changed.
+	ErrFull = errors.New("the store is full")
+	// ErrFailed: the etcd inside this process could not write to its disk and has stopped. What is on disk is whole; start
+	// the daemon again once the disk takes writes.
+	ErrFailed = errors.New("the store could not write to its disk")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("store is closed")
 )
@@ -66,6 +71,8 @@ type Options struct {
 	Prefix string
 	// Log gets what etcd warns of.
 	Log zerolog.Logger
+
+	quota int64 // bytes of the embedded etcd, for tests; 0: the constant
 }
 
 // Store is an open store. Its methods may be called from any goroutine, also while it is being closed. Each request
@@ -76,8 +83,11 @@ type Store struct {
 	told     atomic.Int64 // the last revision that a Watch has given
 	log      zerolog.Logger
 
-	ctx   context.Context // ends with Close
-	close context.CancelFunc
+	ctx   context.Context // ends with Close, and when the store fails; the cause says which
+	close context.CancelCauseFunc
+
+	failed  chan struct{}
+	failure error // before failed is closed
 
 	mu       sync.Mutex
 	closed   bool
@@ -92,8 +102,8 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if options.DialTimeout == 0 {
 		options.DialTimeout = defaultDialTimeout
 	}
-	s := &Store{log: options.Log}
-	s.ctx, s.close = context.WithCancel(context.Background())
+	s := &Store{log: options.Log, failed: make(chan struct{})}
+	s.ctx, s.close = context.WithCancelCause(context.Background())
 	var err error
 	switch {
 	case len(options.Endpoints) > 0:
@@ -104,7 +114,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 		err = errors.New("neither a data directory nor endpoints of an etcd are given; set one of the two")
 	}
 	if err != nil {
-		s.close()
+		s.close(ErrClosed)
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s.client.KV = namespace.NewKV(s.client.KV, options.Prefix)
@@ -157,19 +167,39 @@ func (s *Store) Close() error {
 	if closed {
 		return nil
 	}
-	s.close()
+	s.close(ErrClosed)
 	s.requests.Wait()
 	err := s.client.Close()
 	if errors.Is(err, context.Canceled) {
 		err = nil // a client without a connection gives the error of the context that it has just ended
 	}
 	if s.embedded != nil {
-		s.embedded.stop()
+		s.embedded.stop(s.Err() != nil)
 	}
 	if err != nil {
 		return fmt.Errorf("close store: %w", err)
 	}
 	return nil
+}
+
+// Failed is closed when the etcd inside this process has failed; Err says why. It is never closed by Close. Requests
+// end with ErrFailed from then on, and the program should end.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Err returns why the store failed, or nil.
+func (s *Store) Err() error {
+	select {
+	case <-s.failed:
+		return s.failure
+	default:
+		return nil
+	}
+}
+
+func (s *Store) fail(cause error) {
+	s.failure = cause
+	close(s.failed)
+	s.close(cause)
 }
 
 // enter holds up Close until leave is called: the server inside this process must not be stopped while it answers.
@@ -201,7 +231,7 @@ func (s *Store) begin(ctx context.Context) (bound context.Context, end func(), e
 // wrap says what was being done when a request failed.
 func (s *Store) wrap(err error, format string, args ...any) error {
 	if s.ctx.Err() != nil {
-		err = ErrClosed
+		err = context.Cause(s.ctx)
 	}
 	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), explain(err))
 }
@@ -214,7 +244,7 @@ func explain(err error) error {
 	case errors.Is(err, rpctypes.ErrRequestTooLarge), errors.Is(err, rpctypes.ErrTooManyOps):
 		return fmt.Errorf("%w (%w)", ErrTooLarge, err)
 	case errors.Is(err, rpctypes.ErrNoSpace):
-		return fmt.Errorf("%w; nothing can be written: see its quota and its NOSPACE alarm, compact and defragment it", err)
+		return fmt.Errorf("%w: it has reached its quota; give it space with pgmtls store compact and then pgmtls store disarm (a cluster of your own: etcdctl)", ErrFull)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer from etcd in time: %w", err)
 	}
