@@ -32,7 +32,7 @@ func (s *Store) Health(ctx context.Context) error {
 	for _, alarm := range alarms.Alarms {
 		switch alarm.Alarm {
 		case etcdserverpb.AlarmType_NOSPACE:
-			raised = append(raised, fmt.Errorf("member %x of etcd is full; compact and defragment it, or raise its quota, then disarm the alarm", alarm.MemberID))
+			raised = append(raised, fmt.Errorf("%w: member %x has reached its quota; run pgmtls store compact and then pgmtls store disarm (a cluster of your own: etcdctl)", ErrFull, alarm.MemberID))
 		case etcdserverpb.AlarmType_CORRUPT:
 			raised = append(raised, fmt.Errorf("member %x of etcd has other data than the others; replace it", alarm.MemberID))
 		}
@@ -46,6 +46,7 @@ type Stats struct {
 	Size     int64  // bytes of the database on disk
 	InUse    int64  // bytes of them that hold something
 	Quota    int64  // bytes from which on nothing can be written; 0: not told
+	Free     int64  // bytes free on the disk of the embedded etcd; -1: not known, as of a cluster
 	Version  string // of etcd
 	Member   string // who was asked: an endpoint, or embedded
 }
@@ -96,7 +97,12 @@ func (s *Store) ask(ctx context.Context, member string) (Stats, error) {
 	if err != nil {
 		return Stats{}, fmt.Errorf("%s: %w", member, err)
 	}
+	left := int64(-1)
+	if s.embedded != nil {
+		left = free(s.embedded.lock.Name())
+	}
 	return Stats{
+		Free:     left,
 		Revision: answer.Header.Revision,
 		Size:     answer.DbSize,
 		InUse:    answer.DbSizeInUse,
