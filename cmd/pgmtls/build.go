@@ -114,6 +114,9 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 	return d, nil
 }
 
+// storeDir is where the store inside the daemon is.
+func storeDir(cfg *config.Control) string { return filepath.Join(cfg.DataDir, "etcd") }
+
 // storeOptions says which etcd it is.
 func storeOptions(cfg *config.Control, log zerolog.Logger) (store.Options, error) {
 	options := store.Options{
@@ -121,7 +124,7 @@ func storeOptions(cfg *config.Control, log zerolog.Logger) (store.Options, error
 		Log: log.With().Str("part", "etcd").Logger(),
 	}
 	if len(options.Endpoints) == 0 {
-		options.DataDir = filepath.Join(cfg.DataDir, "etcd")
+		options.DataDir = storeDir(cfg)
 		return options, nil
 	}
 	var err error

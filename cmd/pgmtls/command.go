@@ -99,7 +99,7 @@ func terminal(stream any) bool {
 
 func newServe(env environment) *cobra.Command {
 	var path, dataDir, listen string
-	var newToken bool
+	var start startOptions
 	command := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the control plane",
@@ -118,7 +118,7 @@ master key may stand in PGMTLS_MASTER_KEY instead of in a file.`,
 			if err != nil {
 				return &exit{code: exitUsage, err: err}
 			}
-			if err := serve(cmd.Context(), cfg, env, newToken); err != nil {
+			if err := serve(cmd.Context(), cfg, env, start); err != nil {
 				return &exit{code: exitFailure, err: err}
 			}
 			return nil
@@ -127,7 +127,8 @@ master key may stand in PGMTLS_MASTER_KEY instead of in a file.`,
 	command.Flags().StringVarP(&path, "config", "c", "", "the operator's file, pgmtls.yaml")
 	command.Flags().StringVar(&dataDir, "data-dir", "", "where the state is kept, instead of a file")
 	command.Flags().StringVar(&listen, "listen", "", "where the API listens, with --data-dir (127.0.0.1:9816)")
-	command.Flags().BoolVar(&newToken, "new-admin-token", false, "make another token for everything, into admin.token, when every one is lost")
+	command.Flags().BoolVar(&start.newToken, "new-admin-token", false, "make another token for everything, into admin.token, when every one is lost")
+	command.Flags().BoolVar(&start.newStore, "new-store", false, "begin with an empty store although the master key of an earlier one is there")
 	command.MarkFlagsMutuallyExclusive("config", "data-dir")
 	command.MarkFlagsMutuallyExclusive("config", "listen")
 	command.MarkFlagsOneRequired("config", "data-dir")

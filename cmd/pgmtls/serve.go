@@ -27,11 +27,22 @@ const stopWithin = 10 * time.Second
 // sweepEvery is how often tokens that ended long ago are forgotten.
 const sweepEvery = time.Hour
 
-// serve runs the daemon until a signal ends it. With newToken it makes another token for everything before.
-func serve(ctx context.Context, cfg *config.Control, env environment, newToken bool) error {
+// startOptions are what the command line asks of one start.
+type startOptions struct {
+	newToken bool // make another token for everything
+	newStore bool // begin with an empty store where there was one
+}
+
+// serve runs the daemon until a signal ends it.
+func serve(ctx context.Context, cfg *config.Control, env environment, options startOptions) error {
 	syscall.Umask(0o077)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	if !options.newStore {
+		if err := checkStoreIsThere(cfg); err != nil {
+			return err
+		}
+	}
 	signal.Ignore(syscall.SIGPIPE) // a reader of the log that is gone does not end the daemon
 	log, lines := openLog(cfg.Log, env.stderr)
 	defer lines.Close(flushLimit)
@@ -43,7 +54,7 @@ func serve(ctx context.Context, cfg *config.Control, env environment, newToken b
 	}
 	sockets, err := listen(ctx, cfg)
 	if err == nil {
-		err = d.prepare(ctx, sockets, newToken)
+		err = d.prepare(ctx, sockets, options.newToken)
 	}
 	if err == nil {
 		err = d.run(ctx, supervisor, sockets)
@@ -73,6 +84,14 @@ func (d *daemon) run(ctx context.Context, supervisor *sdnotify.Notifier, sockets
 	group.Go(func() error { return ended(d.hub.Run(ctx)) })
 	group.Go(func() error { return ended(d.dispatcher.Run(ctx)) })
 	group.Go(func() error { d.server.Run(ctx); return nil })
+	group.Go(func() error {
+		select {
+		case <-d.store.Failed():
+			return d.store.Err()
+		case <-ctx.Done():
+			return nil
+		}
+	})
 	group.Go(func() error {
 		return ended(d.store.Lead(ctx, store.Election{Name: "renewals", Node: d.config.Node}, d.lead))
 	})

@@ -48,6 +48,7 @@ const (
 	ManageAccess    Action = "manage access"    // create and revoke them
 	ReadMetrics     Action = "read metrics"
 	TakeSnapshot    Action = "take snapshot" // the whole store
+	ManageStore     Action = "manage store"  // compact it, let it write again
 	Enrol           Action = "enrol"         // as the agent of one database's proxy
 	Deliver         Action = "deliver"       // of one database: get its policy, acknowledge it, renew the certificate
 )
@@ -72,6 +73,7 @@ var grants = map[Action]grant{
 	ManageAccess:    {kinds: []Kind{All}},
 	ReadMetrics:     {kinds: []Kind{All, Read}},
 	TakeSnapshot:    {kinds: []Kind{All}},
+	ManageStore:     {kinds: []Kind{All}},
 	Enrol:           {kinds: []Kind{Enrolment}, bound: true},
 	Deliver:         {kinds: []Kind{Agent}, bound: true},
 }

@@ -26,6 +26,7 @@ read access        yyy  yyy   nnn       nnn           nnn
 manage access      yyy  nnn   nnn       nnn           nnn
 read metrics       yyy  yyy   nnn       nnn           nnn
 take snapshot      yyy  nnn   nnn       nnn           nnn
+manage store       yyy  nnn   nnn       nnn           nnn
 enrol              nnn  nnn   nnn       yhh           nnn
 deliver            nnn  nnn   nnn       nnn           yhh
 `

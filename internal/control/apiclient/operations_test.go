@@ -80,6 +80,8 @@ var calls = map[string]func(context.Context, *apiclient.Client) error{
 		return nil
 	},
 	"saveSnapshot": func(ctx context.Context, c *apiclient.Client) error { return second(c.Snapshot(ctx, io.Discard)) },
+	"compactStore": func(ctx context.Context, c *apiclient.Client) error { return c.CompactStore(ctx) },
+	"disarmStore":  func(ctx context.Context, c *apiclient.Client) error { return c.DisarmStore(ctx) },
 	"getVersion":   func(ctx context.Context, c *apiclient.Client) error { return second(c.Version(ctx)) },
 	"enrollAgent": func(ctx context.Context, c *apiclient.Client) error {
 		return second(c.Enroll(ctx, api.Certify{CSR: "c"}))

@@ -46,6 +46,16 @@ func (c *Client) Snapshot(ctx context.Context, w io.Writer) (int64, error) {
 	return n, nil
 }
 
+// CompactStore gives the unused space of the daemon's own store back to its disk. Requests wait meanwhile.
+func (c *Client) CompactStore(ctx context.Context) error {
+	return c.do(ctx, call{method: http.MethodPost, path: path("v1", "store", "compact")})
+}
+
+// DisarmStore lets a store that has reached its quota take writes again.
+func (c *Client) DisarmStore(ctx context.Context) error {
+	return c.do(ctx, call{method: http.MethodPost, path: path("v1", "store", "disarm")})
+}
+
 // Version asks for the daemon's version.
 func (c *Client) Version(ctx context.Context) (api.Version, error) {
 	return ask[api.Version](ctx, c, call{method: http.MethodGet, path: path("v1", "version")})

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -9,13 +10,15 @@ import (
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/store"
 )
 
 // health remembers the last look at the store. Anybody may ask, and asking often must cost nothing.
 type health struct {
-	mu  sync.Mutex
-	at  time.Time
-	err error
+	mu   sync.Mutex
+	at   time.Time
+	err  error
+	room error // why nothing new is taken in
 }
 
 const (
@@ -23,7 +26,14 @@ const (
 	healthTime = 3 * time.Second // for one
 )
 
+// healthy returns why the store can't be read or written, or nil.
 func (s *Server) healthy(ctx context.Context) error {
+	err, _ := s.look(ctx)
+	return err
+}
+
+// look returns why the store can't be read or written, and why it takes in nothing new.
+func (s *Server) look(ctx context.Context) (err, room error) {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
 	if now := s.now(); now.Sub(s.health.at) >= healthFor || s.health.at.IsZero() {
@@ -31,17 +41,26 @@ func (s *Server) healthy(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTime)
 		defer cancel()
 		s.health.err = s.store.Health(ctx)
+		s.health.room = s.store.Room(ctx)
 		s.health.at = now
 	}
-	return s.health.err
+	return s.health.err, s.health.room
 }
 
 func getHealth(c *call) error {
 	if err := c.server.healthy(c.ctx()); err != nil {
-		c.w.internalErr = err
-		return &api.Error{ID: api.Unavailable, Message: "the store of this daemon does not work; its log says why"}
+		return c.unhealthy(err)
 	}
 	return c.answer(http.StatusOK, api.Health{Status: "ok", LogLinesDropped: int64(c.server.lost())})
+}
+
+// unhealthy says that the store does not work. That it is full is no secret; the rest is for the log.
+func (c *call) unhealthy(err error) error {
+	c.w.internalErr = err
+	if errors.Is(err, store.ErrFull) {
+		return failure(err)
+	}
+	return &api.Error{ID: api.Unavailable, Message: "the store of this daemon does not work; its log says why"}
 }
 
 func getVersion(c *call) error {
@@ -72,8 +91,7 @@ func saveSnapshot(c *call) error {
 		return &api.Error{ID: api.RateLimit, Message: "another snapshot is being taken; try again when it is done"}
 	}
 	if err := c.server.healthy(c.ctx()); err != nil {
-		c.w.internalErr = err
-		return &api.Error{ID: api.Unavailable, Message: "the store of this daemon does not work; its log says why"}
+		return c.unhealthy(err)
 	}
 	c.audit(audit.Record{Action: "snapshot.save"})
 	ctx, release := c.server.access.Hold(c.ctx(), c.caller)
@@ -87,4 +105,28 @@ func saveSnapshot(c *call) error {
 		return fmt.Errorf("send the snapshot: %w", err)
 	}
 	return out.flush()
+}
+
+// compactStore gives the store's unused space back. It works while nothing else can be written.
+func compactStore(c *call) error {
+	if err := c.server.store.Compact(c.ctx()); err != nil {
+		return notEmbedded(err)
+	}
+	return c.done()
+}
+
+// disarmStore lets a store that has reached its quota take writes again.
+func disarmStore(c *call) error {
+	if err := c.server.store.Disarm(c.ctx()); err != nil {
+		return notEmbedded(err)
+	}
+	c.audit(audit.Record{Action: "store.disarm"})
+	return c.done()
+}
+
+func notEmbedded(err error) error {
+	if errors.Is(err, store.ErrNotEmbedded) {
+		return &api.Error{ID: api.Conflict, Message: store.ErrNotEmbedded.Error()}
+	}
+	return err
 }

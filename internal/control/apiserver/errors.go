@@ -39,6 +39,10 @@ func failure(err error) *api.Error {
 	switch {
 	case errors.Is(err, access.ErrUnknown), errors.Is(err, access.ErrExpired):
 		return &api.Error{ID: api.Unauthorized, Message: err.Error()}
+	case errors.Is(err, store.ErrFull):
+		return &api.Error{ID: api.Unavailable, Message: "nothing was changed: " + store.FullText(err)}
+	case errors.Is(err, store.ErrFailed):
+		return &api.Error{ID: api.Unavailable, Message: "the control plane could not write to its disk, and stops; whether it is done can be seen when it is back"}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrConflict):
 		return &api.Error{ID: api.Unavailable, Message: "the control plane can't do it right now, or does not know whether it is done; look, and try again"}

@@ -349,6 +349,10 @@ func (p *plane) lifeOfDaemon(t *testing.T) {
 		t.Errorf("the snapshot has %d bytes, or a key", len(got.body))
 	}
 	p.refused(403, api.Forbidden, ask{method: "GET", path: "/v1/snapshot", token: p.reader})
+	for _, path := range []string{"/v1/store/compact", "/v1/store/disarm"} {
+		p.must(204, ask{method: "POST", path: path, token: p.admin}, nil)
+		p.refused(403, api.Forbidden, ask{method: "POST", path: path, token: p.reader})
+	}
 	if err := p.store.Close(); err != nil {
 		t.Error(err)
 	}

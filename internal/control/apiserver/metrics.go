@@ -55,7 +55,7 @@ type controlState struct {
 }
 
 var (
-	descUp        = describe("up", "Whether the store answers.")
+	descUp        = describe("up", "Whether the store can be read and written.")
 	descDatabases = describe("databases", "Databases.")
 	descProxies   = describe("proxies", "Proxies of all databases.")
 	descBehind    = describe("proxies_behind", "Proxies that do not have the newest policy of their database in force.")
@@ -66,6 +66,7 @@ var (
 	descInUse     = describe("store_in_use_bytes", "What of it holds something.")
 	descLogLost   = describe("log_lines_dropped_total", "Lines of the log that were lost, because its reader does not keep up or is gone, or its disk is full.")
 	descQuota     = describe("store_quota_bytes", "Size from which on nothing can be written; 0: not known.")
+	descFree      = describe("store_free_bytes", "Bytes free on the disk of the daemon's own store; below 192 MiB nothing new is taken in. There is no such series for a cluster.")
 )
 
 func describe(name, help string) *prometheus.Desc {
@@ -74,7 +75,7 @@ func describe(name, help string) *prometheus.Desc {
 
 // Describe tells which series there are.
 func (controlState) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descLeader, descSize, descInUse, descQuota, descLogLost} {
+	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descLeader, descSize, descInUse, descQuota, descLogLost, descFree} {
 		descs <- desc
 	}
 }
@@ -100,8 +101,11 @@ func (s controlState) Collect(series chan<- prometheus.Metric) {
 		tell(descSize, float64(stats.Size))
 		tell(descInUse, float64(stats.InUse))
 		tell(descQuota, float64(stats.Quota))
+		if stats.Free >= 0 {
+			tell(descFree, float64(stats.Free))
+		}
 	}
-	tell(descUp, number(err == nil && statsErr == nil))
+	tell(descUp, number(err == nil && statsErr == nil && s.store.Health(ctx) == nil))
 }
 
 func (s controlState) count(databases []registry.Database, tell func(*prometheus.Desc, float64)) {

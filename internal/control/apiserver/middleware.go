@@ -16,6 +16,7 @@ import (
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/store"
 )
 
 // requestTime bounds a request whose answer does not go on: reading, doing and writing.
@@ -104,6 +105,12 @@ func (c *call) admit() error {
 	err = caller.May(c.route.action, database)
 	if refused, ok := errors.AsType[*access.Refusal](err); ok && refused.Hidden {
 		return noDatabase(c.asked())
+	}
+	if err == nil && c.route.gives {
+		// A store that does not answer says so when it is asked.
+		if _, room := c.server.look(c.ctx()); errors.Is(room, store.ErrFull) {
+			return room
+		}
 	}
 	return err
 }

@@ -59,6 +59,8 @@ GET    /v1/audit?database={database}                 yyn  yyn  ynn      fff     
 GET    /v1/events                                    y    y    y        f         f     u
 GET    /v1/events?database={database}                yyn  yyn  ynn      fff       fff   uuu
 GET    /v1/snapshot                                  y    f    f        f         f     u
+POST   /v1/store/compact                             y    f    f        f         f     u
+POST   /v1/store/disarm                              y    f    f        f         f     u
 GET    /v1/health                                    y    y    y        y         y     y
 GET    /v1/version                                   y    y    y        y         y     u
 GET    /v1/openapi.yaml                              y    y    y        y         y     y

@@ -22,6 +22,7 @@ type route struct {
 	do     func(*call) error
 
 	open       bool  // to anybody
+	gives      bool  // it adds something; refused while the store keeps its room for what takes away
 	stream     bool  // the answer goes on without end
 	body       int64 // bound of the body, for those that read one
 	mayBeEmpty bool  // an empty body is good
@@ -39,51 +40,53 @@ func (s *Server) table(metrics *prometheus.Registry) []route {
 	const get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
 	return []route{
 		{method: get, path: endpointPath, action: access.ReadDatabase, about: aboutPath, do: getEndpoint},
-		{method: post, path: endpointPath, action: access.ChangeDatabase, about: aboutPath, do: createEndpoint},
+		{method: post, path: endpointPath, action: access.ChangeDatabase, about: aboutPath, do: createEndpoint, gives: true},
 		{method: del, path: endpointPath, action: access.ChangeDatabase, about: aboutPath, do: deleteEndpoint},
 		{method: get, path: endpointPath + "/ip-rules", action: access.ReadDatabase, about: aboutPath, do: listRules},
-		{method: post, path: endpointPath + "/ip-rules", action: access.ChangeDatabase, about: aboutPath, do: createRule, body: api.MaxBody, lenient: true},
+		{method: post, path: endpointPath + "/ip-rules", action: access.ChangeDatabase, about: aboutPath, do: createRule, gives: true, body: api.MaxBody, lenient: true},
 		{method: get, path: endpointPath + "/ip-rules/{rule}", action: access.ReadDatabase, about: aboutPath, do: getRule},
 		{method: del, path: endpointPath + "/ip-rules/{rule}", action: access.ChangeDatabase, about: aboutPath, do: deleteRule},
 		{method: get, path: endpointPath + "/certificates", action: access.ReadDatabase, about: aboutPath, do: listCertificates},
-		{method: post, path: endpointPath + "/certificates", action: access.ChangeDatabase, about: aboutPath, do: createCertificate, body: api.MaxBody, lenient: true, mayBeEmpty: true},
+		{method: post, path: endpointPath + "/certificates", action: access.ChangeDatabase, about: aboutPath, do: createCertificate, gives: true, body: api.MaxBody, lenient: true, mayBeEmpty: true},
 		{method: get, path: endpointPath + "/certificates/{certificate}", action: access.ReadDatabase, about: aboutPath, do: getCertificate},
 		{method: del, path: endpointPath + "/certificates/{certificate}", action: access.ChangeDatabase, about: aboutPath, do: deleteCertificate},
 		{method: post, path: endpointPath + "/certificates/{certificate}/keep", action: access.ChangeDatabase, about: aboutPath, do: keepCertificate},
 		{method: get, path: endpointPath + "/certificates/{certificate}/files", action: access.ReadKeys, about: aboutPath, do: getCertificateFiles},
 
 		{method: get, path: "/v1/databases", action: access.ListDatabases, do: listDatabases},
-		{method: post, path: "/v1/databases", action: access.ManageDatabases, do: createDatabase, body: api.MaxBody},
+		{method: post, path: "/v1/databases", action: access.ManageDatabases, do: createDatabase, gives: true, body: api.MaxBody},
 		{method: get, path: databasePath, action: access.ReadDatabase, about: aboutPath, do: getDatabase},
 		{method: del, path: databasePath, action: access.ManageDatabases, about: aboutPath, do: deleteDatabase},
-		{method: post, path: databasePath + "/proxies", action: access.ManageDatabases, about: aboutPath, do: addProxy, body: api.MaxBody},
+		{method: post, path: databasePath + "/proxies", action: access.ManageDatabases, about: aboutPath, do: addProxy, gives: true, body: api.MaxBody},
 		{method: del, path: databasePath + "/proxies/{proxy}", action: access.ManageDatabases, about: aboutPath, do: removeProxy},
 		{method: get, path: databasePath + "/acknowledgements", action: access.ReadDatabase, about: aboutPath, do: getAcknowledgements},
 		{method: get, path: databasePath + "/url", action: access.ReadDatabase, about: aboutPath, do: getConnection},
 
 		{method: get, path: "/v1/spaces", action: access.ReadSpaces, do: listSpaces},
 		{method: get, path: "/v1/spaces/{space}/ca", action: access.ReadSpaces, do: listAuthorities},
-		{method: post, path: "/v1/spaces/{space}/ca/rotate", action: access.ManageSpaces, do: rotateCA},
-		{method: post, path: "/v1/spaces/{space}/ca/import", action: access.ManageSpaces, do: importCA, body: api.MaxImport},
+		{method: post, path: "/v1/spaces/{space}/ca/rotate", action: access.ManageSpaces, do: rotateCA, gives: true},
+		{method: post, path: "/v1/spaces/{space}/ca/import", action: access.ManageSpaces, do: importCA, gives: true, body: api.MaxImport},
 		{method: post, path: "/v1/spaces/{space}/ca/{authority}/retire", action: access.ManageSpaces, do: retireCA},
 
 		{method: get, path: "/v1/tokens", action: access.ReadAccess, do: listTokens},
-		{method: post, path: "/v1/tokens", action: access.ManageAccess, do: createToken, body: api.MaxBody},
+		{method: post, path: "/v1/tokens", action: access.ManageAccess, do: createToken, gives: true, body: api.MaxBody},
 		{method: del, path: "/v1/tokens/{token}", action: access.ManageAccess, do: revokeToken},
 		{method: get, path: "/v1/agents", action: access.ReadAccess, do: listAgents},
-		{method: post, path: "/v1/agents", action: access.ManageAccess, do: createEnrolment, body: api.MaxBody},
+		{method: post, path: "/v1/agents", action: access.ManageAccess, do: createEnrolment, gives: true, body: api.MaxBody},
 		{method: del, path: "/v1/agents/{agent}", action: access.ManageAccess, do: revokeAgent},
 
 		{method: get, path: "/v1/audit", action: access.ReadTrail, about: aboutQuery, do: listAudit},
 		{method: get, path: "/v1/events", action: access.ReadTrail, about: aboutQuery, do: streamEvents, stream: true},
 
 		{method: get, path: "/v1/snapshot", action: access.TakeSnapshot, do: saveSnapshot, stream: true},
+		{method: post, path: "/v1/store/compact", action: access.ManageStore, do: compactStore},
+		{method: post, path: "/v1/store/disarm", action: access.ManageStore, do: disarmStore},
 		{method: get, path: "/v1/health", open: true, do: getHealth},
 		{method: get, path: "/v1/version", action: access.Greet, do: getVersion},
 		{method: get, path: "/v1/openapi.yaml", open: true, do: getOpenAPI},
 		{method: get, path: "/metrics", action: access.ReadMetrics, do: showMetrics(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{DisableCompression: true}))},
 
-		{method: post, path: "/v1/agent/enroll", action: access.Enrol, about: scopeOwn, do: enrollAgent, body: api.MaxBody, lenient: true},
+		{method: post, path: "/v1/agent/enroll", action: access.Enrol, about: scopeOwn, do: enrollAgent, gives: true, body: api.MaxBody, lenient: true},
 		{method: post, path: "/v1/agent/renew", action: access.Deliver, about: scopeOwn, do: renewAgent, body: api.MaxBody, lenient: true},
 		{method: get, path: "/v1/agent/stream", action: access.Deliver, about: scopeOwn, do: streamAgent, stream: true},
 		{method: post, path: "/v1/agent/reports", action: access.Deliver, about: scopeOwn, do: takeReport, body: api.MaxReport, lenient: true},

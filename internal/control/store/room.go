@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -34,6 +35,12 @@ func (s *Store) Room(ctx context.Context) error {
 	return stats.room()
 }
 
+// FullText is what an error that wraps ErrFull says of the store, without what was being done.
+func FullText(err error) string {
+	text := err.Error()
+	return text[strings.Index(text, ErrFull.Error()):]
+}
+
 func (s Stats) room() error {
 	switch {
 	case s.Free >= 0 && s.Free < diskReserve:
@@ -58,8 +65,8 @@ func free(dir string) int64 {
 	return int64(stat.Bavail) * int64(stat.Bsize)
 }
 
-// errNotEmbedded: maintenance of a cluster is its operators'.
-var errNotEmbedded = errors.New("the store is a cluster of your own; use etcdctl compact, defrag and alarm disarm there")
+// ErrNotEmbedded: maintenance of a cluster is its operators'.
+var ErrNotEmbedded = errors.New("the store is a cluster of your own; use etcdctl compact, defrag and alarm disarm there")
 
 // Compact forgets the history of all keys and gives unused space back to the disk. Requests wait meanwhile, for the time
 // that it takes to write what is in use. It is for the etcd inside this process only. It works while the store is full.
@@ -98,7 +105,7 @@ func (s *Store) Disarm(ctx context.Context) error {
 
 func (s *Store) maintain(ctx context.Context, what string, work func(context.Context) error) error {
 	if s.embedded == nil {
-		return fmt.Errorf("%s: %w", what, errNotEmbedded)
+		return fmt.Errorf("%s: %w", what, ErrNotEmbedded)
 	}
 	leave, err := s.enter()
 	if err != nil {

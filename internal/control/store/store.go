@@ -119,6 +119,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	}
 	s.client.KV = namespace.NewKV(s.client.KV, options.Prefix)
 	if s.embedded != nil {
+		s.client.KV = &guard{s.client.KV, s}
 		s.client.Watcher = &ownEvents{Watcher: s.client.Watcher}
 	}
 	s.client.Watcher = namespace.NewWatcher(s.client.Watcher, options.Prefix)
@@ -208,6 +209,9 @@ func (s *Store) enter() (leave func(), err error) {
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, ErrClosed
+	}
+	if err := s.Err(); err != nil {
+		return nil, err
 	}
 	s.requests.Add(1)
 	return s.requests.Done, nil
