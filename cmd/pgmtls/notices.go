@@ -7,14 +7,14 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/notify"
 	"pgmtls-proxy/internal/control/outbox"
-	"pgmtls-proxy/internal/control/seal"
+	"pgmtls-proxy/internal/secretfile"
 )
 
 // newSender puts together who is told.
 func newSender(cfg config.Notify) (notify.Sender, error) {
 	var all notify.Fan
 	if cfg.Webhook.URL != "" {
-		text, err := seal.ReadSecret(cfg.Webhook.SecretFile)
+		text, err := secretfile.Read(cfg.Webhook.SecretFile, maxSecret)
 		if err != nil {
 			return nil, err
 		}

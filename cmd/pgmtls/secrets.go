@@ -16,10 +16,14 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/seal"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/secretfile"
 )
 
 // masterKeyVariable has the master keys themselves, for who keeps them in a secret store and not in a file.
 const masterKeyVariable = "PGMTLS_MASTER_KEY"
+
+// maxSecret bounds a file with a password, a webhook's secrets or a private key, in bytes.
+const maxSecret = 64 << 10
 
 // masterKeys gives the keys that seal the store's secrets: from the environment, or from their file. A store that is
 // still empty gets a new file; one that is not can't be read without the old keys, so none are made for it.
@@ -67,7 +71,7 @@ func line(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	text, err := seal.ReadSecret(path)
+	text, err := secretfile.Read(path, maxSecret)
 	if err != nil {
 		return "", err
 	}
@@ -87,7 +91,7 @@ func keyPair(cert, key config.File) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyPEM, err := seal.ReadSecret(key.Path)
+	keyPEM, err := secretfile.Read(key.Path, maxSecret)
 	if err != nil {
 		return nil, err
 	}

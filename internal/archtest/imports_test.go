@@ -28,7 +28,7 @@ var table = map[string]room{
 	"tlsconf":    {[]string{"pemkey", "refusal"}, "certificates to TLS; where they came from is policy's to know"},
 	"backend":    {[]string{"pgwire", "sockopt"}, "it reaches PostgreSQL for whoever asks"},
 	"config":     {nil, "text to values: the control plane uses it too, and must not get the data plane with it"},
-	"policy":     {[]string{"config", "allowlist", "tlsconf", "backend", "refusal", "sockopt"}, "the snapshot does not know who reads it"},
+	"policy":     {[]string{"config", "secretfile", "allowlist", "tlsconf", "backend", "refusal", "sockopt"}, "the snapshot does not know who reads it"},
 	"relay":      {[]string{"pgwire"}, "the hot path moves bytes; who and why was decided before"},
 	"session":    {[]string{"pgwire", "proxyproto", "policy", "tlsconf", "relay", "metrics", "refusal"}, "the script of one connection; it is started by the listener's owner and watched by admin"},
 	"drain":      {[]string{"relay"}, "it decides what comes when; what is ended and how is its target's to know"},
@@ -41,12 +41,13 @@ var table = map[string]room{
 	"atomicfile": {nil, "it writes files, whatever is in them"},
 	"buildinfo":  {nil, "it reads what the linker recorded"},
 	"pemkey":     {nil, "it reads keys; whose they are, and what they serve, is for its callers to know"},
+	"secretfile": {nil, "it says who may read a file, whatever the secret is for"},
 	"safetext":   {nil, "it makes texts fit to be shown, whosever they are"},
 	"logqueue":   {nil, "it writes lines, whatever they say"},
 	"sdnotify":   {nil, "it sends messages, whoever they are about"},
 
 	// The other program, which writes the files that the proxy reads. Its own order is in controlLayers.
-	"control": {[]string{"config", "atomicfile", "buildinfo", "pemkey"}, "the two programs share files, not code: of the data plane only config may be used"},
+	"control": {[]string{"config", "atomicfile", "buildinfo", "pemkey", "secretfile"}, "the two programs share files, not code: of the data plane only config may be used"},
 
 	// For tests, benchmarks and the demo.
 	"testkit":  {nil, "every package's tests may use it, so it must be below all of them"},
@@ -71,11 +72,11 @@ var forTests = []string{"testkit"}
 var commands = map[string]room{
 	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "tlsconf", "backend", "config", "policy", "relay", "session", "drain", "listener", "takeover", "metrics", "admin", "buildinfo", "logqueue", "sdnotify"},
 		"the proxy lives without the control plane"},
-	"cmd/pgmtls": {[]string{"config", "atomicfile", "buildinfo", "control", "logqueue", "sdnotify"}, "the control plane links nothing of the data plane"},
+	"cmd/pgmtls": {[]string{"config", "atomicfile", "buildinfo", "secretfile", "control", "logqueue", "sdnotify"}, "the control plane links nothing of the data plane"},
 }
 
 // sharedFloor are the packages that both programs link.
-var sharedFloor = []string{"buildinfo", "config", "logqueue", "pemkey", "safetext", "sdnotify"}
+var sharedFloor = []string{"buildinfo", "config", "logqueue", "pemkey", "safetext", "sdnotify", "secretfile"}
 
 // ground are the rooms that every room and command may import. They import nothing of ours.
 var ground = []string{"safetext"}

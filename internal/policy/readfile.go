@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"pgmtls-proxy/internal/tlsconf"
+	"pgmtls-proxy/internal/secretfile"
 )
 
 // maxFile bounds a PEM file, in bytes. A revocation list of a megabyte has some 25,000 entries.
@@ -47,8 +47,8 @@ func openAndRead(path string, key bool) (openedFile, error) {
 	case !info.Mode().IsRegular():
 		return openedFile{}, fmt.Errorf("it is not a regular file (%v)", info.Mode().Type())
 	case key:
-		if err := tlsconf.CheckKeyMode(info, os.Geteuid()); err != nil {
-			return openedFile{}, err
+		if err := secretfile.Check(info, os.Geteuid()); err != nil {
+			return openedFile{}, fmt.Errorf("private key file %w", err)
 		}
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))

@@ -1,7 +1,7 @@
 // Package tlsconf turns certificates, keys, CA bundles and revocation lists into TLS configurations, and judges the
 // certificates that clients present.
 //
-// It works on bytes, not on files: policy reads the files (and has [CheckKeyMode] for the modes of keys), builds
+// It works on bytes, not on files: policy reads the files, builds
 // everything here once per generation, and session uses the results for every connection. What is built is
 // immutable. It knows no database, no user and no address: whether an [Identity] may log in as somebody is the
 // policy's question.

@@ -14,7 +14,11 @@ import (
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/apiclient"
+	"pgmtls-proxy/internal/secretfile"
 )
+
+// maxTokenFile bounds the file with the token, in bytes.
+const maxTokenFile = 4 << 10
 
 // admitted gives who the agent is: whom it was before, or whom a token makes it.
 func admitted(ctx context.Context, o Options, kept *state) (identity, error) {
@@ -64,17 +68,10 @@ func (o Options) token(enrolled bool) (string, error) {
 	if o.Token != "" || o.TokenFile == "" {
 		return strings.TrimSpace(o.Token), nil
 	}
-	info, err := os.Stat(o.TokenFile)
+	text, err := secretfile.Read(o.TokenFile, maxTokenFile)
 	if errors.Is(err, fs.ErrNotExist) && enrolled {
 		return "", nil
 	}
-	if err != nil {
-		return "", fmt.Errorf("the token's file: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("%s may be read by others (mode %04o), who could enrol in this agent's place: chmod 0600 it", o.TokenFile, info.Mode().Perm())
-	}
-	text, err := os.ReadFile(o.TokenFile)
 	if err != nil {
 		return "", fmt.Errorf("the token's file: %w", err)
 	}

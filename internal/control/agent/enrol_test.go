@@ -19,17 +19,17 @@ func TestWhatCanNotEnrolSaysWhy(t *testing.T) {
 		return path
 	}
 	for want, change := range map[string]func(*site){
-		"there is no token":               func(s *site) { s.Token = "" },
-		"a token works once":              func(s *site) { s.Token = "pgmtls_00000000_another" },
-		"the token's file":                func(s *site) { s.Token, s.TokenFile = "", "/does/not/exist" },
-		"who could enrol in this agent's": func(s *site) { s.Token, s.TokenFile = "", file(theToken, 0o644) },
-		"can't be trusted":                func(s *site) { s.CAFile = other },
-		"the control plane's CA":          func(s *site) { s.CAFile = "/does/not/exist" },
-		"an agent shows a certificate":    func(s *site) { s.Control = strings.Replace(s.Control, "https", "http", 1) },
-		"the token is for an agent of":    func(s *site) { s.Database = "0a1b2c3d-0000-4000-8000-000000000002" },
-		"named by its name or id":         func(s *site) { s.Database = "../x" },
-		"no policy directory":             func(s *site) { s.PolicyDir = "" },
-		"is not on this machine alone":    func(s *site) { s.Admin.Network, s.Admin.Address = "tcp", "192.0.2.1:9815" },
+		"there is no token":  func(s *site) { s.Token = "" },
+		"a token works once": func(s *site) { s.Token = "pgmtls_00000000_another" },
+		"the token's file":   func(s *site) { s.Token, s.TokenFile = "", "/does/not/exist" },
+		"has group or world access (mode 0644); chmod 0600 it": func(s *site) { s.Token, s.TokenFile = "", file(theToken, 0o644) },
+		"can't be trusted":             func(s *site) { s.CAFile = other },
+		"the control plane's CA":       func(s *site) { s.CAFile = "/does/not/exist" },
+		"an agent shows a certificate": func(s *site) { s.Control = strings.Replace(s.Control, "https", "http", 1) },
+		"the token is for an agent of": func(s *site) { s.Database = "0a1b2c3d-0000-4000-8000-000000000002" },
+		"named by its name or id":      func(s *site) { s.Database = "../x" },
+		"no policy directory":          func(s *site) { s.PolicyDir = "" },
+		"is not on this machine alone": func(s *site) { s.Admin.Network, s.Admin.Address = "tcp", "192.0.2.1:9815" },
 	} {
 		s := newSite(t, newControl(t))
 		change(s)

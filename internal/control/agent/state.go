@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pgmtls-proxy/internal/atomicfile"
+	"pgmtls-proxy/internal/secretfile"
 )
 
 // The files of a state directory. They are replaced as a whole: a process that is killed leaves the old one or the new.
@@ -70,22 +70,10 @@ func (s *state) close() { s.dir.Close() }
 // load reads a file into a value. It is not there before it was saved.
 func (s *state) load(name string, into any) (there bool, err error) {
 	path := filepath.Join(s.path, name)
-	f, err := os.Open(path)
+	text, err := secretfile.Read(path, maxStateFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("read the agent's state: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return false, fmt.Errorf("read the agent's state: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return false, fmt.Errorf("%s may be read or written by others (mode %04o): chmod 0600 it", path, info.Mode().Perm())
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxStateFile))
 	if err != nil {
 		return false, fmt.Errorf("read the agent's state: %w", err)
 	}

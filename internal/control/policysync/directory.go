@@ -69,7 +69,7 @@ func (d *directory) judge() error {
 
 // newOwner judges a directory's owner and mode for a process that runs as uid. The error is the rest of a sentence.
 //
-// The proxy takes a private key from its own user with mode 0600, or from root with at most 0640 (tlsconf.CheckKeyMode).
+// The proxy takes a private key from its own user with mode 0600, or from root with at most 0640 (secretfile.Check).
 // So the directory's owner is the proxy's user, and the keys are that user's; or it is root, with the proxy's
 // group, which may then read them.
 func newOwner(info fs.FileInfo, uid int) (owner, error) {

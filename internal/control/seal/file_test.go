@@ -8,59 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
-
-// keyInfo is the info of a file that need not exist.
-type keyInfo struct {
-	mode fs.FileMode
-	sys  any
-}
-
-func (i keyInfo) Name() string       { return "master.key" }
-func (i keyInfo) Size() int64        { return 1 }
-func (i keyInfo) Mode() fs.FileMode  { return i.mode }
-func (i keyInfo) ModTime() time.Time { return time.Time{} }
-func (i keyInfo) IsDir() bool        { return i.mode.IsDir() }
-func (i keyInfo) Sys() any           { return i.sys }
-
-func TestKeyModesAreThoseOfPostgreSQL(t *testing.T) {
-	const us, root, other = 1000, 0, 1001
-	for mode := range fs.FileMode(0o1000) {
-		for _, row := range []struct {
-			owner, uid int
-			want       bool
-		}{
-			{us, us, mode&0o077 == 0},
-			{root, us, mode&^0o740 == 0},
-			{root, root, mode&0o077 == 0},
-			{other, us, false},
-			{us, root, false},
-		} {
-			err := checkMode(keyInfo{mode, &syscall.Stat_t{Uid: uint32(row.owner)}}, row.uid)
-			if (err == nil) != row.want {
-				t.Errorf("mode %04o, owner %d, read by %d: %v", mode, row.owner, row.uid, err)
-			}
-		}
-	}
-}
-
-func TestKeyModeSaysWhatToDo(t *testing.T) {
-	for _, row := range []struct {
-		info keyInfo
-		want string
-	}{
-		{keyInfo{0o644, &syscall.Stat_t{Uid: 7}}, "has group or world access (mode 0644); chmod 0600 it"},
-		{keyInfo{0o644, &syscall.Stat_t{Uid: 0}}, "owned by root, may be read by its group and no more (mode 0644); chmod 0640 it"},
-		{keyInfo{0o600, &syscall.Stat_t{Uid: 8}}, "must be owned by the daemon's user (uid 7) or root, not by uid 8; chown it"},
-		{keyInfo{fs.ModeNamedPipe | 0o600, &syscall.Stat_t{Uid: 7}}, "not a regular file"},
-		{keyInfo{0o600, nil}, "the owner of the file is unknown on this system"},
-	} {
-		if err := checkMode(row.info, 7); err == nil || err.Error() != row.want && !strings.HasPrefix(err.Error(), row.want+" (") {
-			t.Errorf("got %v, want %s", err, row.want)
-		}
-	}
-}
 
 func TestKeyFileThatOthersCanReadIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "master.key")
