@@ -58,7 +58,7 @@ var table = map[string]room{
 var controlLayers = [][]string{
 	{"seal", "store", "authority", "notify", "problem", "api"},
 	{"docstore", "policysync", "apiclient"},
-	{"audit", "proxyquery"},
+	{"acme", "audit", "proxyquery"},
 	{"access", "outbox"},
 	{"registry"},
 	{"informer"},

@@ -28,7 +28,7 @@ type DNS struct {
 	t       testing.TB
 }
 
-// The server's configuration. It answers for its zone only, and asks nobody.
+// The server's configuration. It asks nobody; of all names outside of its zone it says that there are none.
 const namedConf = `options {
 	directory %[1]q;
 	listen-on port %[2]d { 127.0.0.1; };
@@ -47,6 +47,10 @@ zone %[5]q {
 	type primary;
 	file "zone.db";
 	update-policy { grant %[3]q zonesub TXT; };
+};
+zone "." {
+	type primary;
+	file "root.db";
 };
 `
 
@@ -93,6 +97,7 @@ func (d *DNS) try(program string, records []string) bool {
 		"named.conf": fmt.Sprintf(namedConf, dir, port, d.KeyName, d.KeySecret, strings.TrimSuffix(d.Zone, ".")),
 		"zone.db": "$TTL 1\n@ SOA ns hostmaster 1 3600 600 86400 1\n@ NS ns\nns A 127.0.0.1\n" +
 			strings.Join(records, "\n") + "\n",
+		"root.db": "$TTL 1\n@ SOA ns.invalid. hostmaster.invalid. 1 3600 600 86400 1\n@ NS ns.invalid.\nns.invalid. A 127.0.0.1\n",
 	}
 	who, err := unprivileged("bind", "nobody")
 	if err != nil {

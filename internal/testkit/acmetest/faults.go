@@ -13,6 +13,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // Faults is a proxy in front of Pebble. It passes everything on until it is told to fail, and remembers what was asked.
@@ -23,7 +26,8 @@ type Faults struct {
 
 	mu       sync.Mutex
 	rules    []*rule
-	requests []string // method and path, in their order
+	requests []string // paths, in their order
+	clock    func() time.Time
 }
 
 type rule struct {
@@ -48,6 +52,14 @@ func StartFaults(t testing.TB, ca *CA) *Faults {
 			r.SetURL(&url.URL{Scheme: "https", Host: ca.host})
 			r.Out.Host = r.In.Host // Pebble makes its URLs of it, so that they lead here
 		},
+		ModifyResponse: func(answer *http.Response) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.clock != nil {
+				answer.Header.Set("Date", f.clock().UTC().Format(http.TimeFormat))
+			}
+			return nil
+		},
 	}
 	f.server = httptest.NewUnstartedServer(http.HandlerFunc(f.serve))
 	f.server.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -62,11 +74,21 @@ func (f *Faults) Client() *http.Transport {
 	return f.server.Client().Transport.(*http.Transport)
 }
 
+// CertificatePEM is the proxy's certificate, for programs that must trust it.
+func (f *Faults) CertificatePEM() []byte { return testpki.CertPEM(f.server.Certificate()) }
+
 // Fail has the next so many requests whose path starts with the prefix answered by the fault; a negative number: all.
 func (f *Faults) Fail(prefix string, times int, do Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rules = append(f.rules, &rule{prefix, times, do})
+}
+
+// SetClock has the authority's answers be of the time that the clock tells.
+func (f *Faults) SetClock(clock func() time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.clock = clock
 }
 
 // Heal forgets all rules.

@@ -173,7 +173,7 @@ func (ca *CA) SetRenewalWindow(certificatePEM []byte, text string) {
 	if err != nil {
 		ca.t.Fatal(err)
 	}
-	answer, err := ca.client.Post("https://"+ca.host+"/set-renewal-info/", "application/json", strings.NewReader(string(body)))
+	answer, err := ca.client.Post(ca.management+"/set-renewal-info/", "application/json", strings.NewReader(string(body)))
 	if err != nil {
 		ca.t.Fatal(err)
 	}
