@@ -80,7 +80,7 @@ func BenchmarkJudge(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					if !known {
-						row.trust.cache.entries = nil
+						row.trust.cache.leaves = nil
 					}
 					if _, no := row.trust.Verify(row.chain, now); (no == nil) != row.want {
 						b.Fatal(no)

@@ -2,7 +2,6 @@ package tlsconf
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -43,27 +42,32 @@ func (t *ClientVerifier) Verify(chain []*x509.Certificate, now time.Time) (*Iden
 	return known.identity, nil
 }
 
-// verifiedChain is everything in a verdict but revocation. It is remembered: the search for a chain is most of its cost.
+// verified is everything in a verdict but revocation. The search for a chain is most of its cost, and is remembered.
 func (t *ClientVerifier) verified(chain []*x509.Certificate, now time.Time) (*verifiedChain, *refusal.Refusal) {
-	var key [sha256.Size]byte
-	if t != nil {
-		key = keyOf(chain)
-		if known := t.cache.at(key, now); known != nil {
-			return known, nil
-		}
-	}
-	if no := checkPurpose(chain[0]); no != nil {
+	leaf := chain[0]
+	if no := checkPurpose(leaf); no != nil {
 		return nil, no
 	}
 	if no := checkStrength(chain); no != nil {
 		return nil, no
 	}
-	chains, no := t.verify(chain, now)
+	if t == nil {
+		return nil, untrusted(leaf, leaf)
+	}
+	intermediates := t.candidates(chain[1:])
+	key := newCacheKey(leaf, intermediates)
+	if known := t.cache.at(key, now); known != nil {
+		return known, nil
+	}
+	chains, no := t.verify(leaf, intermediates, now)
 	if no != nil {
 		return nil, no
 	}
-	known := newVerifiedChain(newIdentity(chain[0]), chains)
-	t.cache.add(key, known)
+	remember := detach(chains, chain)
+	known := newVerifiedChain(newIdentity(chains[0][0]), chains)
+	if remember {
+		t.cache.add(key, known)
+	}
 	return known, nil
 }
 
@@ -118,16 +122,12 @@ func checkStrength(chain []*x509.Certificate) *refusal.Refusal {
 	return nil
 }
 
-// verify finds the chains from the leaf to the CAs.
-func (t *ClientVerifier) verify(chain []*x509.Certificate, now time.Time) ([][]*x509.Certificate, *refusal.Refusal) {
-	leaf := chain[0]
-	if t == nil {
-		return nil, untrusted(leaf, leaf)
-	}
+// verify finds the chains from the leaf to the CAs, by way of the intermediates.
+func (t *ClientVerifier) verify(leaf *x509.Certificate, sent []*x509.Certificate, now time.Time) ([][]*x509.Certificate, *refusal.Refusal) {
 	intermediates := t.intermediates
-	if len(chain) > 1 {
+	if len(sent) > 0 {
 		intermediates = t.intermediates.Clone()
-		for _, cert := range t.candidates(chain[1:]) {
+		for _, cert := range sent {
 			intermediates.AddCert(cert)
 		}
 	}
@@ -147,7 +147,10 @@ func (t *ClientVerifier) verify(chain []*x509.Certificate, now time.Time) ([][]*
 // known CA issued first, and of one subject and key a single one. Without these bounds ten certificates of one name that
 // all may have issued one another cost a stranger nothing and us dozens of signatures, 180 ms with P-521.
 func (t *ClientVerifier) candidates(sent []*x509.Certificate) []*x509.Certificate {
-	use := make([]*x509.Certificate, 0, len(sent))
+	if len(sent) == 0 {
+		return nil
+	}
+	use := make([]*x509.Certificate, 0, min(len(sent), maxIntermediates))
 	for _, wanted := range []bool{true, false} {
 		for _, cert := range sent {
 			if t.knows(cert.RawIssuer) != wanted {
