@@ -250,8 +250,9 @@ func TestSystemdGivesTimeToDrain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The first step is the delay or, behind a takeover, the letting in; the last ones take 6 seconds.
-	first := max(defaults.Drain.ReadyDelay, defaults.Limits.StartupTimeout)
+	// The first step is the delay or, behind a takeover, the startups, for which a drain waits 10 seconds at most; the last
+	// ones take 6 seconds.
+	first := max(defaults.Drain.ReadyDelay, min(defaults.Limits.StartupTimeout, 10*time.Second))
 	if drain := first + defaults.Drain.Grace + 6*time.Second; stop <= drain {
 		t.Errorf("systemd kills after %s what may drain for %s", stop, drain)
 	}

@@ -19,7 +19,7 @@ func (p *proxy) drain(ctx context.Context, signals <-chan os.Signal, handedOver 
 		Target:       drainTarget{p},
 		ReadyDelay:   p.config.Drain.ReadyDelay,
 		Grace:        p.config.Drain.Grace,
-		Startup:      p.config.Limits.StartupTimeout,
+		Startup:      p.startupsAtMost(),
 		HandedOver:   handedOver,
 		SecondSignal: signals,
 	}
@@ -61,7 +61,13 @@ func (p drainTarget) Entered(step drain.Step) {
 func (p drainTarget) CloseListeners() { p.listener.CloseListeners() }
 
 func (p drainTarget) StartingUp() bool {
-	return p.listener.Handling() > 0 || p.sessions.Table().StartingUp(time.Now().Add(-p.config.Limits.StartupTimeout)) > 0
+	return p.listener.Handling() > 0 || p.sessions.Table().StartingUp(time.Now().Add(-p.startupsAtMost())) > 0
+}
+
+// startupsAtMost is how long a process that has handed its sockets over waits for clients that are still on their way in. One
+// that takes longer is told to come again, and then meets the successor.
+func (p *proxy) startupsAtMost() time.Duration {
+	return min(p.config.Limits.StartupTimeout, 10*time.Second)
 }
 
 func (p drainTarget) RefuseNew() { p.sessions.Table().Drain() }

@@ -26,7 +26,7 @@ func hostile(mark string, size int) string {
 }
 
 func TestHostileNamesStayOneCleanLine(t *testing.T) {
-	for name, size := range map[string]int{"short": 200, "long": 60_000} {
+	for name, size := range map[string]int{"short": 200, "long": 40_000} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, nil)
@@ -35,7 +35,7 @@ func TestHostileNamesStayOneCleanLine(t *testing.T) {
 				certificate := pki().ca.MustIssue(t, template)
 				config := clientTLS(certificate)
 				config.InsecureSkipVerify = true
-				config.ServerName = hostile("server-name", min(size, 16_000))
+				config.ServerName = hostile("server-name", min(size, 6_000))
 				startup := startupPacket("user", hostile("user", min(size, 3000)), "database", hostile("database", min(size, 3000)),
 					"application_name", hostile("application", min(size, 3000)))
 

@@ -28,6 +28,7 @@ type connection struct {
 	unlisted   bool       // no rule has allowed the address when it came
 	silent     bool       // a refusal is told to nobody
 	unfinished bool       // it is counted among its address's
+	patient    bool       // it is counted among those that may take longer than unlistedTimeout
 	activity   activity
 	accepted   time.Time
 	deadline   time.Time

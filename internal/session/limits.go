@@ -3,6 +3,7 @@ package session
 import (
 	"net/netip"
 	"sync"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -48,6 +49,29 @@ type limitError string
 
 func (l limitError) Error() string { return string(l) }
 
+// How long a connection may take until its session begins is the configuration's to say, with two bounds.
+const (
+	// unlistedTimeout is for addresses that no rule allows, and for the time in which the address is not known yet.
+	unlistedTimeout = 10 * time.Second
+	// maxPatience is how many unfinished connections may take longer than that: half of the room that there is for them. When
+	// that many are slow, the other half still comes and goes in 10 s.
+	maxPatience = 512
+)
+
+// setDeadline bounds the time since the accept.
+func (c *connection) setDeadline(limit time.Duration) error {
+	c.deadline = c.accepted.Add(min(limit, c.server.config.StartupTimeout))
+	return c.conn.SetDeadline(c.deadline)
+}
+
+// extendDeadline gives a client that a rule allows the whole startup timeout, if not too many have that.
+func (c *connection) extendDeadline() error {
+	if c.unlisted || c.server.config.StartupTimeout <= unlistedTimeout || !c.server.admission.unfinished.bePatient(c) {
+		return nil
+	}
+	return c.setDeadline(c.server.config.StartupTimeout)
+}
+
 // unfinished counts the open connections of each address that are no session yet. An IPv6 client has a /64 to choose
 // addresses from, so that counts as one.
 type unfinished struct {
@@ -55,6 +79,7 @@ type unfinished struct {
 
 	mu        sync.Mutex
 	addresses map[netip.Addr]int
+	patience  int // connections that may take longer than unlistedTimeout
 }
 
 // enter counts a connection, unless there are as many as there may be.
@@ -73,15 +98,34 @@ func (u *unfinished) enter(c *connection) error {
 	return nil
 }
 
-// leave takes back what enter has counted. The connection is a session now, or over.
+// bePatient reports whether a connection may take its time.
+func (u *unfinished) bePatient(c *connection) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.patience >= maxPatience {
+		return false
+	}
+	u.patience++
+	c.patient = true
+	return true
+}
+
+// leave takes back what enter and bePatient have counted. The connection is a session now, or over.
 func (u *unfinished) leave(c *connection) {
+	if !c.unfinished && !c.patient {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if c.patient {
+		c.patient = false
+		u.patience--
+	}
 	if !c.unfinished {
 		return
 	}
 	c.unfinished = false
 	addr := network64(c.addr)
-	u.mu.Lock()
-	defer u.mu.Unlock()
 	if u.addresses[addr]--; u.addresses[addr] == 0 {
 		delete(u.addresses, addr)
 	}

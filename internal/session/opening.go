@@ -63,7 +63,9 @@ func (c *connection) open() error {
 			return err
 		}
 	}
-	return c.openInside()
+	err := c.openInside()
+	c.opening.transport.Conn = c.conn // what comes now is for the relay to bound
+	return err
 }
 
 // openInside reads the startup packet inside TLS. libpq may ask for encryption once more in a direct TLS
@@ -164,6 +166,8 @@ func (c *connection) handshake(read []byte) error {
 		return &refusal.Refusal{Reason: refusal.NoPolicy}
 	}
 	transport := relay.NewTransport(c.conn, read)
+	limited := newLimitedConn(c.conn, c.unlisted)
+	transport.Conn = limited
 	c.opening.transport = transport
 	conn := tls.Server(transport, c.snap.TLS)
 	start := time.Now()
@@ -174,6 +178,7 @@ func (c *connection) handshake(read []byte) error {
 		return handshakeError(err)
 	}
 	c.tls = conn
+	limited.handshaken()
 	if c.opening.direct && conn.ConnectionState().NegotiatedProtocol != alpn {
 		// Somebody who meant another protocol (ALPACA), and would not understand an answer in this one.
 		return &refusal.Refusal{Reason: refusal.ALPNMissing}

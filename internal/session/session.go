@@ -58,7 +58,8 @@ type Config struct {
 
 	// ProxyProtocol are the networks of load balancers: a connection from there must begin with a PROXY header.
 	ProxyProtocol []netip.Prefix
-	// StartupTimeout bounds a connection from its accept to the begin of its relay. Bytes don't renew it.
+	// StartupTimeout bounds a connection from its accept to the begin of its relay. Bytes don't renew it. Addresses that no rule
+	// allows have 10 s at most, and so has everybody while many are slow.
 	StartupTimeout time.Duration
 	// Handshakes is how many TLS handshakes may compute at once; 0 is two a processor. One that waits for its client
 	// doesn't count.
@@ -134,9 +135,9 @@ func (c *connection) recoverPanic() {
 
 // start is the script.
 func (c *connection) start(ctx context.Context) error {
-	// One deadline for all that comes before the relay. relay() clears it, and nothing else does.
-	c.deadline = c.accepted.Add(c.server.config.StartupTimeout)
-	if err := c.conn.SetDeadline(c.deadline); err != nil {
+	// One deadline for all that comes before the relay, counted from the accept. It is a short one until the client is known to
+	// be allowed. No byte renews it. relay() clears it, and nothing else does.
+	if err := c.setDeadline(unlistedTimeout); err != nil {
 		return err
 	}
 	if err := c.identifyClient(); err != nil {
@@ -146,6 +147,9 @@ func (c *connection) start(ctx context.Context) error {
 		return err
 	}
 	if err := c.shedUnlisted(); err != nil {
+		return err
+	}
+	if err := c.extendDeadline(); err != nil {
 		return err
 	}
 	if err := c.open(); err != nil {

@@ -65,6 +65,7 @@ func (s Server) Config() *tls.Config {
 	}
 	if s.ClientAuth != Off {
 		config.ClientAuth = tls.RequestClientCert
+		config.VerifyConnection = checkPresented
 		if s.ClientCAs != nil {
 			config.ClientCAs = s.ClientCAs.acceptable
 		}
