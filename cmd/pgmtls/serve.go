@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/connlimit"
 	"pgmtls-proxy/internal/control/leader"
 	"pgmtls-proxy/internal/control/store"
 	"pgmtls-proxy/internal/sdnotify"
@@ -23,6 +24,12 @@ import (
 
 // stopWithin bounds how long the daemon waits for requests when it is told to stop.
 const stopWithin = 10 * time.Second
+
+// Bounds of the open connections to each address of the API. An agent holds one; many may come from one address.
+const (
+	maxConns           = 4096
+	maxConnsPerAddress = 1024
+)
 
 // sweepEvery is how often tokens that ended long ago are forgotten.
 const sweepEvery = time.Hour
@@ -97,10 +104,12 @@ func (d *daemon) run(ctx context.Context, supervisor *sdnotify.Notifier, sockets
 	})
 	web := d.server.HTTP()
 	for _, socket := range sockets {
+		address := socket.Addr()
+		socket = connlimit.New(socket, maxConns, maxConnsPerAddress)
 		if !d.config.PlainHTTP {
 			socket = tls.NewListener(socket, d.access.Control.TLSConfig(d.ownCertificate()))
 		}
-		d.log.Info().Str("url", d.url(socket.Addr())).Str("node", d.config.Node).Msg("serving")
+		d.log.Info().Str("url", d.url(address)).Str("node", d.config.Node).Msg("serving")
 		group.Go(func() error {
 			if err := web.Serve(socket); !errors.Is(err, http.ErrServerClosed) {
 				return err

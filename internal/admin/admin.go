@@ -24,6 +24,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/buildinfo"
+	"pgmtls-proxy/internal/connlimit"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/session"
 )
@@ -42,7 +43,8 @@ type Server struct {
 	AnyHost         bool // requests may name this server as they like: it is reached by a name of the network
 
 	phase  atomic.Pointer[Phase]
-	trying sync.Mutex // one dry run at a time
+	trying sync.Mutex    // one dry run at a time
+	bodies chan struct{} // holds the bodies that are being read
 }
 
 // Phase is where the process stands in its life.
@@ -67,6 +69,7 @@ func (s *Server) currentPhase() Phase {
 
 // HTTP makes the HTTP server, with bounds on what a client can take.
 func (s *Server) HTTP() *http.Server {
+	s.bodies = make(chan struct{}, maxBodies)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", s.livez)
 	mux.HandleFunc("GET /readyz", s.readyz)
@@ -83,14 +86,20 @@ func (s *Server) HTTP() *http.Server {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 	}
 }
 
-// Serve answers on the listener until it is closed.
+// Bounds of the open connections to the admin address. Who asks there is a probe, Prometheus, the control plane and an operator.
+const (
+	maxConns           = 64
+	maxConnsPerAddress = 32
+)
+
+// Serve answers on the listener until it is closed. Connections beyond what a few programs need are closed at once.
 func Serve(server *http.Server, listener net.Listener) error {
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(connlimit.New(listener, maxConns, maxConnsPerAddress)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve admin address: %w", err)
 	}
 	return nil
@@ -135,11 +144,22 @@ func answerWith(w http.ResponseWriter, code int, value any) {
 	encoder.Encode(value)
 }
 
-// maxBody bounds what is asked with, in bytes: a policy with 60 rules has some 10 kB, a chain of certificates as much.
-const maxBody = 1 << 20
+// maxBody bounds what is asked with, in bytes. It is the bound of a policy; a chain of certificates has some 10 kB.
+const maxBody = 128 << 10
 
-// body reads what is asked with, or answers that it can't be read.
-func body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+// maxBodies bounds how many bodies are read at once.
+const maxBodies = 8
+
+// body reads what is asked with, or answers that it can't be read. The place is taken before the first byte is read, so that who
+// has to wait takes no memory, and given back when the body is whole.
+func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	select {
+	case s.bodies <- struct{}{}:
+		defer func() { <-s.bodies }()
+	default:
+		text(w, http.StatusTooManyRequests, "too many requests are being read; try again")
+		return nil, false
+	}
 	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {

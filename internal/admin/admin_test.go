@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -309,4 +311,38 @@ func TestIndexNamesTheOtherPages(t *testing.T) {
 			p.get(field, http.StatusOK)
 		}
 	}
+}
+
+// Who waits for a place takes no memory, and a slow body costs the others nothing but a place.
+func TestBodiesThatAreReadAtOnceAreBounded(t *testing.T) {
+	p := newProgram(t)
+	p.apply(good)
+	var writers []*io.PipeWriter
+	var requests sync.WaitGroup
+	for range maxBodies {
+		body, writer := io.Pipe()
+		writers = append(writers, writer)
+		requests.Go(func() { p.code("/dry-run", body) })
+		if _, err := writer.Write([]byte("x")); err != nil { // it is being read
+			t.Fatal(err)
+		}
+	}
+	eventually(t, func() bool { return len(p.admin.bodies) == maxBodies })
+	if code := p.code("/dry-run", strings.NewReader(good)); code != http.StatusTooManyRequests {
+		t.Errorf("one more is answered with %d", code)
+	}
+	for _, writer := range writers {
+		writer.Close()
+	}
+	requests.Wait()
+	if code := p.code("/dry-run", strings.NewReader(served+good)); code == http.StatusTooManyRequests {
+		t.Error("no place was given back")
+	}
+}
+
+// code posts a body and gives the status of the answer.
+func (p *program) code(path string, body io.Reader) int {
+	answer := httptest.NewRecorder()
+	p.handler.ServeHTTP(answer, httptest.NewRequest("POST", "http://localhost"+path, body))
+	return answer.Code
 }

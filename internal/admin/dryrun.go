@@ -57,7 +57,7 @@ type ending struct {
 }
 
 func (s *Server) dryRun(w http.ResponseWriter, r *http.Request) {
-	content, ok := body(w, r)
+	content, ok := s.body(w, r)
 	if !ok {
 		return
 	}

@@ -96,7 +96,7 @@ func TestDryRunNamesProblemsWithTheirLines(t *testing.T) {
 		!strings.HasPrefix(d.Problems[0].Text, `new.yaml\nok:4: ip_rules[0].cidr: "10.0.0.1/8" has host bits set`) {
 		t.Errorf("%+v", d)
 	}
-	if got := p.post("/dry-run", strings.Repeat("#", maxBody+1), http.StatusRequestEntityTooLarge); !strings.Contains(got, "larger than 1048576 bytes") {
+	if got := p.post("/dry-run", strings.Repeat("#", maxBody+1), http.StatusRequestEntityTooLarge); !strings.Contains(got, "larger than 131072 bytes") {
 		t.Error(got)
 	}
 	p.admin.trying.Lock()

@@ -85,7 +85,7 @@ type step struct {
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
-	content, ok := body(w, r)
+	content, ok := s.body(w, r)
 	if !ok {
 		return
 	}

@@ -143,7 +143,7 @@ func TestExplainSaysWhatIsWrongWithTheQuestion(t *testing.T) {
 		{`{"address": "127.0.0.1", "certificate": "app.crt"}`, 400, "neither PEM nor a serial"},
 		{`{"address": "127.0.0.1", "certificate": "0a:0b"}`, 400, "no live session has a certificate with the serial 0a:0b"},
 		{`{"address": "127.0.0.1", "certificate": "-----BEGIN CERTIFICATE-----\nAA"}`, 400, "certificate: "},
-		{`{"address": "127.0.0.1", "user": "` + strings.Repeat("u", maxBody) + `"}`, 413, "larger than 1048576 bytes"},
+		{`{"address": "127.0.0.1", "user": "` + strings.Repeat("u", maxBody) + `"}`, 413, "larger than 131072 bytes"},
 	} {
 		if got := p.post("/explain", row.body, row.code); !strings.Contains(got, row.want) {
 			t.Errorf("%.100s: %s, want %s", row.body, got, row.want)

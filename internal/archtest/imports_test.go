@@ -35,9 +35,10 @@ var table = map[string]room{
 	"listener":   {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
 	"takeover":   {nil, "it hands sockets on, whatever is served on them"},
 	"metrics":    {[]string{"refusal"}, "counts are told to it; it asks nobody"},
-	"admin":      {[]string{"buildinfo", "refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
+	"admin":      {[]string{"buildinfo", "connlimit", "refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
 
 	// The floor that both programs stand on.
+	"connlimit":  {nil, "it counts connections, whatever they carry"},
 	"atomicfile": {nil, "it writes files, whatever is in them"},
 	"buildinfo":  {nil, "it reads what the linker recorded"},
 	"pemkey":     {nil, "it reads keys; whose they are, and what they serve, is for its callers to know"},
@@ -72,11 +73,11 @@ var forTests = []string{"testkit"}
 var commands = map[string]room{
 	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "tlsconf", "backend", "config", "policy", "relay", "session", "drain", "listener", "takeover", "metrics", "admin", "buildinfo", "logqueue", "sdnotify"},
 		"the proxy lives without the control plane"},
-	"cmd/pgmtls": {[]string{"config", "atomicfile", "buildinfo", "secretfile", "control", "logqueue", "sdnotify"}, "the control plane links nothing of the data plane"},
+	"cmd/pgmtls": {[]string{"config", "atomicfile", "connlimit", "buildinfo", "secretfile", "control", "logqueue", "sdnotify"}, "the control plane links nothing of the data plane"},
 }
 
 // sharedFloor are the packages that both programs link.
-var sharedFloor = []string{"buildinfo", "config", "logqueue", "pemkey", "safetext", "sdnotify", "secretfile"}
+var sharedFloor = []string{"buildinfo", "config", "connlimit", "logqueue", "pemkey", "safetext", "sdnotify", "secretfile"}
 
 // ground are the rooms that every room and command may import. They import nothing of ours.
 var ground = []string{"safetext"}

@@ -75,7 +75,7 @@ const MaxIPRules = 60
 const (
 	maxFiles      = 100  // of a kind in one policy: each is read and parsed at every reload
 	maxIdentities = 1000 // compared one by one at every login
-	maxRevoked    = 20000
+	maxRevoked    = 2000 // more belong into a revocation list
 
 	// maxUser is NAMEDATALEN-1 of PostgreSQL's pg_config_manual.h: the server cuts longer names, so a longer
 	// one here could never be the name that a session has.

@@ -62,8 +62,12 @@ func (s *Server) serve(route *route, w http.ResponseWriter, r *http.Request) {
 		defer cancel()
 		c.r = r.WithContext(ctx)
 		control := http.NewResponseController(w)
-		deadline := time.Now().Add(requestTime)
-		if err := errors.Join(control.SetReadDeadline(deadline), control.SetWriteDeadline(deadline.Add(requestTime))); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		started := time.Now()
+		reading := requestTime // without a body, reading only tells whether the client is still there
+		if r.ContentLength != 0 {
+			reading = readBody
+		}
+		if err := errors.Join(control.SetReadDeadline(started.Add(reading)), control.SetWriteDeadline(started.Add(requestTime+readBody))); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return // the connection is gone
 		}
 	}

@@ -70,23 +70,23 @@ func (c *call) done() error {
 	return nil
 }
 
-// readBody is how long a body may take.
+// readBody is how long a body may take, from the end of its header. net/http reads what a handler leaves of it, under the same
+// deadline.
 const readBody = 15 * time.Second
 
 var errEmptyBody = errors.New("empty body")
 
 // read gets the JSON object of the body. Where the route allows it, an empty body is an object without fields.
 func (c *call) read(into any) error {
-	c.readUntil(time.Now().Add(readBody))
 	text, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, c.route.body))
-	// From here on reading only tells whether the client is still there.
-	c.readUntil(time.Now().Add(requestTime))
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &api.Error{ID: api.TooLarge, Message: fmt.Sprintf("the body has more than %d bytes", tooLarge.Limit)}
 	}
 	if err != nil {
 		return &api.Error{ID: api.BadRequest, Message: "the body did not arrive; send it again"}
 	}
+	// From here on reading only tells whether the client is still there.
+	c.readUntil(time.Now().Add(requestTime))
 	err = decode(text, into, !c.route.lenient)
 	if errors.Is(err, errEmptyBody) && c.route.mayBeEmpty {
 		return nil
