@@ -171,6 +171,10 @@ func apiNames(cfg *config.Control) []string {
 // of the API's certificate, and the settings that name both. With newToken there is another token at a later start.
 func (d *daemon) prepare(ctx context.Context, bound []net.Listener, newToken bool) error {
 	dir := d.config.DataDir
+	if err := d.registry.ClaimDirs(ctx); err != nil {
+		// It concerns these proxies and nobody else; the leader goes on telling it.
+		d.log.Error().Err(err).Msg("a policy directory belongs to two proxies; remove one of them")
+	}
 	made, err := d.access.Tokens.Bootstrap(ctx, filepath.Join(dir, adminTokenFile))
 	if err != nil {
 		return fmt.Errorf("make the first token: %w", err)

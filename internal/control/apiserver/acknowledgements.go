@@ -21,39 +21,12 @@ func getAcknowledgements(c *call) error {
 	return c.answer(http.StatusOK, shows)
 }
 
-// waitingFor lists the changes of a database that not every proxy has acknowledged, in the order in which they stand
-// in the document.
+// waitingFor shows the changes of a database that wait for its proxies.
 func waitingFor(db registry.Database) []api.Waiting {
 	waiting := []api.Waiting{}
-	add := func(w api.Waiting, status registry.Status) {
-		switch status {
-		case registry.Provisioning, registry.Authorizing, registry.Pending:
-			w.Until = api.UntilApplied
-		case registry.Deprovisioning, registry.Deauthorizing, registry.Disabling:
-			w.Until = api.UntilInForce
-		default:
-			return
-		}
-		w.Status, w.Proxies = string(status), []string{}
-		for _, proxy := range db.Proxies {
-			has := proxy.Acknowledged.Applied
-			if w.Until == api.UntilInForce {
-				has = proxy.Acknowledged.InForce
-			}
-			if has < w.Generation {
-				w.Proxies = append(w.Proxies, proxy.Name)
-			}
-		}
-		waiting = append(waiting, w)
-	}
-	if m := db.MTLS; m != nil {
-		add(api.Waiting{Kind: api.WaitingTLSEndpoint, Name: db.Name, Generation: m.Generation}, m.Status)
-	}
-	for _, rule := range db.Rules {
-		add(api.Waiting{Kind: api.WaitingRule, ID: rule.ID, Name: rule.CIDR, Generation: rule.Generation}, rule.Status)
-	}
-	for _, certificate := range db.Certificates {
-		add(api.Waiting{Kind: api.WaitingCertificate, ID: certificate.ID, Name: certificate.Name, Generation: certificate.Generation}, certificate.Status)
+	for _, w := range db.Waiting() {
+		waiting = append(waiting, api.Waiting{Kind: string(w.Kind), ID: w.ID, Name: w.Name, Status: string(w.Status),
+			Generation: w.Generation, Until: string(w.Until), Proxies: append([]string{}, w.Proxies...)})
 	}
 	return waiting
 }

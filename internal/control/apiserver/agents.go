@@ -2,13 +2,10 @@ package apiserver
 
 import (
 	"net/http"
-	"slices"
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/audit"
-	"pgmtls-proxy/internal/control/problem"
-	"pgmtls-proxy/internal/control/registry"
 )
 
 func listAgents(c *call) error {
@@ -37,7 +34,7 @@ func createEnrolment(c *call) error {
 	if err != nil {
 		return asParameter(err)
 	}
-	if err := wantsAgent(db, body.Proxy); err != nil {
+	if err := db.WantsAgent(body.Proxy); err != nil {
 		return asParameter(err)
 	}
 	token, presented, err := c.server.access.Agents.Invite(c.ctx(), access.Place{Database: db.ID, Proxy: body.Proxy}, c.caller.Name)
@@ -56,16 +53,4 @@ func revokeAgent(c *call) error {
 	}
 	c.audit(audit.Record{Action: "agent.revoke", Database: agent.Database, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
 	return c.done()
-}
-
-// wantsAgent says whether the database has a proxy of the name that an agent delivers to.
-func wantsAgent(db registry.Database, proxy string) error {
-	i := slices.IndexFunc(db.Proxies, func(p registry.Proxy) bool { return p.Name == proxy })
-	if i < 0 {
-		return notFound("database %s has no proxy %s", db.Name, problem.Quote(proxy))
-	}
-	if db.Proxies[i].Local() {
-		return &api.Error{ID: api.Conflict, Message: "proxy " + proxy + " of database " + db.Name + " has a policy_dir: a daemon delivers to it, and no agent"}
-	}
-	return nil
 }

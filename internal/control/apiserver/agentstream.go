@@ -6,14 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"time"
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/problem"
-	"pgmtls-proxy/internal/control/registry"
 )
 
 var digest = regexp.MustCompile(`^([0-9a-f]{64})?$`)
@@ -119,7 +117,7 @@ func (c *call) stillThere() error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(db.Proxies, func(p registry.Proxy) bool { return p.Name == c.caller.Proxy && !p.Local() }) {
+	if db.WantsAgent(c.caller.Proxy) != nil {
 		return &api.Error{ID: api.NotFound, Message: "the database has no proxy " + c.caller.Proxy + " with an agent any more; stop this agent"}
 	}
 	return nil

@@ -3,7 +3,6 @@ package apiserver
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strings"
 
 	"pgmtls-proxy/internal/control/access"
@@ -38,9 +37,6 @@ func createDatabase(c *call) error {
 		good, err := c.newProxy(proxy)
 		if err != nil {
 			return err
-		}
-		if slices.ContainsFunc(asks.Proxies, func(p registry.NewProxy) bool { return p.PolicyDir != "" && p.PolicyDir == good.PolicyDir }) {
-			return invalid("two proxies with the policy_dir %s; each needs its own", problem.Quote(good.PolicyDir))
 		}
 		asks.Proxies = append(asks.Proxies, good)
 	}

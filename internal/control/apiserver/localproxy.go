@@ -34,24 +34,5 @@ func (c *call) newProxy(asks api.NewProxy) (registry.NewProxy, error) {
 	if err != nil {
 		return registry.NewProxy{}, invalid("policy_dir: %s", err)
 	}
-	if err := c.unused(dir); err != nil {
-		return registry.NewProxy{}, err
-	}
 	return registry.NewProxy{Name: asks.Name, Node: c.server.node, PolicyDir: dir, Admin: admin.String()}, nil
-}
-
-// unused refuses a directory that another proxy has: two policies in one directory would take turns.
-func (c *call) unused(dir string) error {
-	databases, err := c.server.registry.Databases(c.ctx())
-	if err != nil {
-		return err
-	}
-	for _, db := range databases {
-		for _, proxy := range db.Proxies {
-			if proxy.Node == c.server.node && proxy.PolicyDir == dir {
-				return &api.Error{ID: api.Conflict, Message: "policy_dir: proxy " + proxy.Name + " of database " + db.Name + " has this directory already"}
-			}
-		}
-	}
-	return nil
 }

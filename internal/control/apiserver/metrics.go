@@ -122,7 +122,7 @@ func (s controlState) count(databases []registry.Database, tell func(*prometheus
 				failing++
 			}
 		}
-		if since, waits := waitingSince(db); waits {
+		if since, waits := db.WaitingSince(); waits {
 			oldest = max(oldest, now.Sub(since))
 		}
 	}
@@ -131,32 +131,6 @@ func (s controlState) count(databases []registry.Database, tell func(*prometheus
 	tell(descBehind, float64(behind))
 	tell(descFailing, float64(failing))
 	tell(descOldest, oldest.Seconds())
-}
-
-// waitingSince is when the oldest change of a database was made that is not in force everywhere. A database without
-// proxies waits for nobody.
-func waitingSince(db registry.Database) (since time.Time, waits bool) {
-	if len(db.Proxies) == 0 {
-		return time.Time{}, false
-	}
-	add := func(status registry.Status, at time.Time) {
-		switch status {
-		case registry.Provisioning, registry.Deprovisioning, registry.Authorizing, registry.Deauthorizing, registry.Pending, registry.Disabling:
-			if !waits || at.Before(since) {
-				since, waits = at, true
-			}
-		}
-	}
-	if db.MTLS != nil {
-		add(db.MTLS.Status, db.MTLS.UpdatedAt)
-	}
-	for _, rule := range db.Rules {
-		add(rule.Status, rule.UpdatedAt)
-	}
-	for _, certificate := range db.Certificates {
-		add(certificate.Status, certificate.UpdatedAt)
-	}
-	return since, waits
 }
 
 func number(yes bool) float64 {

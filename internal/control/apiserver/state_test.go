@@ -47,11 +47,11 @@ func TestWaitingNamesEachChangeAndTheProxiesThatLack(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got[i], want[i])
 		}
 	}
-	if since, waits := waitingSince(db); !waits || !since.Equal(at(2)) {
+	if since, waits := db.WaitingSince(); !waits || !since.Equal(at(2)) {
 		t.Errorf("it waits %t since %s", waits, since)
 	}
 	db.Proxies = nil
-	if _, waits := waitingSince(db); waits {
+	if _, waits := db.WaitingSince(); waits {
 		t.Error("a database without proxies waits for somebody")
 	}
 }

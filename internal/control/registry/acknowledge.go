@@ -17,55 +17,45 @@ import (
 	"pgmtls-proxy/internal/safetext"
 )
 
-// inForce gives the generation that every proxy of the database follows, and the one for which no proxy has a session
-// left that it refuses. A database without proxies has neither: nothing is in force nowhere.
-func (db *Database) inForce() (applied, inForce int64) {
-	for i, p := range db.Proxies {
-		if i == 0 {
-			applied, inForce = p.Acknowledged.Applied, p.Acknowledged.InForce
-		}
-		applied, inForce = min(applied, p.Acknowledged.Applied), min(inForce, p.Acknowledged.InForce)
-	}
-	return applied, inForce
-}
-
-// advance moves every object that waits for the proxies and need not any more. What lets somebody in waits until all
-// follow it; what keeps somebody out, until the last session has ended.
+// advance moves every object that waits for the proxies and need not any more: see awaited.
 func (c *change) advance() {
-	applied, inForce := c.db.inForce()
 	settled := func(action, object string, generation int64) {
 		c.settled[action] = append(c.settled[action], settledObject{object, generation})
 	}
 	c.db.Rules = slices.DeleteFunc(c.db.Rules, func(r Rule) bool {
-		gone := r.Status == Deauthorizing && r.Generation <= inForce
+		gone := r.Status == Deauthorizing && c.db.confirmed(r.Status, r.Generation)
 		if gone {
 			settled("ip_rule.deleted", r.ID, r.Generation)
 		}
 		return gone
 	})
 	for i := range c.db.Rules {
-		if r := &c.db.Rules[i]; r.Status == Authorizing && r.Generation <= applied {
+		if r := &c.db.Rules[i]; r.Status == Authorizing && c.db.confirmed(r.Status, r.Generation) {
 			r.Status, r.UpdatedAt = Authorized, c.now
 			settled("ip_rule.authorized", r.ID, r.Generation)
 		}
 	}
 	for i := range c.db.Certificates {
-		switch cert := &c.db.Certificates[i]; {
-		case cert.Status == Pending && cert.Generation <= applied:
+		cert := &c.db.Certificates[i]
+		if !c.db.confirmed(cert.Status, cert.Generation) {
+			continue
+		}
+		switch cert.Status {
+		case Pending:
 			cert.Status, cert.UpdatedAt = Ready, c.now
 			settled("certificate.ready", cert.ID, cert.Generation)
-		case cert.Status == Disabling && cert.Generation <= inForce:
+		case Disabling:
 			c.disable(cert)
 			settled("certificate.disabled", cert.ID, cert.Generation)
 		}
 	}
 	c.forgetDisabled()
-	if m := c.db.MTLS; m != nil {
-		switch {
-		case m.Status == Provisioning && m.Generation <= applied:
+	if m := c.db.MTLS; m != nil && c.db.confirmed(m.Status, m.Generation) {
+		switch m.Status {
+		case Provisioning:
 			m.Status, m.UpdatedAt = Operational, c.now
 			settled("mtls.operational", c.db.ID, m.Generation)
-		case m.Status == Deprovisioning && m.Generation <= inForce:
+		case Deprovisioning:
 			c.db.MTLS = nil
 			settled("mtls.destroyed", c.db.ID, m.Generation)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -29,7 +30,8 @@ type NewDatabase struct {
 	Proxies     []NewProxy
 }
 
-// NewProxy is a proxy to be added. Whether a directory and an address may be used is the API's to decide.
+// NewProxy is a proxy to be added. Whether a directory can be used, and an address, only its node can see; that no other
+// proxy has the directory is seen here.
 type NewProxy struct {
 	Name, Node, PolicyDir, Admin string
 }
@@ -94,6 +96,9 @@ func (n NewProxy) check() error {
 	if err := checkName("proxy", n.Name); err != nil {
 		return err
 	}
+	if n.PolicyDir != "" && !filepath.IsAbs(n.PolicyDir) {
+		return problem.New(problem.InvalidParams, "proxy %s: policy_dir: it must be an absolute path", n.Name)
+	}
 	if (n.PolicyDir == "") != (n.Admin == "") {
 		return problem.New(problem.InvalidParams, "proxy %s: a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither", n.Name)
 	}
@@ -126,22 +131,36 @@ func (r *Registry) CreateDatabase(ctx context.Context, by audit.Actor, n NewData
 	if err := joined(problems); err != nil {
 		return Database{}, err
 	}
-	tx := new(store.Tx)
-	tx.If(keyNames+n.Name, 0)
-	tx.Put(keyNames+n.Name, []byte(db.ID))
-	if err := docstore.Put(tx, KeyDatabases+db.ID, db); err != nil {
+	err := r.attempt(ctx, func() error {
+		_, err := r.docs.Get(ctx, keyNames+n.Name)
+		if err == nil {
+			return problem.New(problem.InvalidParams, "there is a database %s already", n.Name)
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		tx := new(store.Tx)
+		tx.If(keyNames+n.Name, 0)
+		tx.Put(keyNames+n.Name, []byte(db.ID))
+		for _, p := range db.Proxies {
+			if err := r.claimDir(ctx, tx, db.ID, p); err != nil {
+				return err
+			}
+		}
+		if err := docstore.Put(tx, KeyDatabases+db.ID, db); err != nil {
+			return err
+		}
+		detail := map[string]string{"name": db.Name, "hosts": strings.Join(hosts, " ")}
+		if err := r.trail.Add(tx, by, now, audit.Record{Action: "database.create", Database: db.ID, Space: db.Space, Object: db.ID, Detail: detail}); err != nil {
+			return err
+		}
+		db.revision, err = r.docs.Commit(ctx, tx)
+		return err
+	})
+	if err != nil {
 		return Database{}, err
 	}
-	detail := map[string]string{"name": db.Name, "hosts": strings.Join(hosts, " ")}
-	if err := r.trail.Add(tx, by, now, audit.Record{Action: "database.create", Database: db.ID, Space: db.Space, Object: db.ID, Detail: detail}); err != nil {
-		return Database{}, err
-	}
-	revision, err := r.docs.Commit(ctx, tx)
-	if errors.Is(err, store.ErrConflict) {
-		return Database{}, problem.New(problem.InvalidParams, "there is a database %s already", n.Name)
-	}
-	db.revision = revision
-	return db, err
+	return db, nil
 }
 
 // joined makes one refusal of several.
@@ -205,6 +224,11 @@ func (r *Registry) DeleteDatabase(ctx context.Context, by audit.Actor, nameOrID 
 		tx.Delete(KeyDatabases + id)
 		tx.Delete(keyNames + db.Name)
 		tx.DeletePrefix(keyUsage + id + "/")
+		for _, p := range db.Proxies {
+			if err := r.freeDir(ctx, tx, id, p); err != nil {
+				return err
+			}
+		}
 		if db.Server != nil {
 			tx.Delete(keyLeaves + db.Server.ID)
 		}
@@ -222,7 +246,15 @@ func (r *Registry) AddProxy(ctx context.Context, by audit.Actor, db string, n Ne
 		return Database{}, err
 	}
 	return r.change(ctx, by, db, func(c *change) error {
+		for _, p := range c.db.Proxies {
+			if n.PolicyDir != "" && p.Local() && dirKey(p) == dirKey(n.proxy(c.now)) {
+				return problem.New(problem.Conflict, "policy_dir: proxy %s of database %s has this directory already", p.Name, c.db.Name)
+			}
+		}
 		if err := c.db.addProxy(n, c.now); err != nil {
+			return err
+		}
+		if err := c.claimDir(c.ctx, c.tx, c.db.ID, *c.db.proxy(n.Name)); err != nil {
 			return err
 		}
 		return c.audit("proxy.create", n.Name, nil)
@@ -233,10 +265,14 @@ func (db *Database) addProxy(n NewProxy, now time.Time) error {
 	if db.proxy(n.Name) != nil {
 		return problem.New(problem.InvalidParams, "proxy %s is there already", n.Name)
 	}
+	added := n.proxy(now)
+	if added.Local() && slices.ContainsFunc(db.Proxies, func(p Proxy) bool { return p.Local() && dirKey(p) == dirKey(added) }) {
+		return problem.New(problem.InvalidParams, "two proxies with the policy_dir %s; each needs its own", problem.Quote(n.PolicyDir))
+	}
 	if len(db.Proxies) >= MaxProxies {
 		return problem.New(problem.InvalidParams, "%d proxies are the most that one database has", MaxProxies)
 	}
-	db.Proxies = append(db.Proxies, n.proxy(now))
+	db.Proxies = append(db.Proxies, added)
 	return nil
 }
 
@@ -244,13 +280,28 @@ func (db *Database) addProxy(n NewProxy, now time.Time) error {
 // nobody; switch it off first.
 func (r *Registry) RemoveProxy(ctx context.Context, by audit.Actor, db, name string) (Database, error) {
 	return r.change(ctx, by, db, func(c *change) error {
-		if c.db.proxy(name) == nil {
+		p := c.db.proxy(name)
+		if p == nil {
 			return problem.New(problem.NotFound, "database %s has no proxy %s", c.db.Name, problem.Quote(name))
+		}
+		if err := c.freeDir(c.ctx, c.tx, c.db.ID, *p); err != nil {
+			return err
 		}
 		c.db.Proxies = slices.DeleteFunc(c.db.Proxies, func(p Proxy) bool { return p.Name == name })
 		c.tx.Delete(fmt.Sprintf("%s%s/%s", keyUsage, c.db.ID, name))
 		return c.audit("proxy.delete", name, nil)
 	})
+}
+
+// WantsAgent returns nil when the database has a proxy of the name that an agent delivers to, and a refusal otherwise.
+func (db *Database) WantsAgent(name string) error {
+	switch p := db.proxy(name); {
+	case p == nil:
+		return problem.New(problem.NotFound, "database %s has no proxy %s", db.Name, problem.Quote(name))
+	case p.Local():
+		return problem.New(problem.Conflict, "proxy %s of database %s has a policy_dir: a daemon delivers to it, and no agent", p.Name, db.Name)
+	}
+	return nil
 }
 
 // proxy finds a proxy by its name.

@@ -25,17 +25,17 @@ func (r *Registry) Reconcile(ctx context.Context) (next time.Time, err error) {
 	now := r.now()
 	next = now.Add(time.Hour)
 	soon := now.Add(time.Minute)
-	trusted, err := r.dueAuthorities(ctx, now)
+	authorities, err := r.dueAuthorities(ctx, now)
 	problems := []error{err}
 	databases, err := r.Databases(ctx)
 	if err != nil {
 		return soon, err
 	}
 	for _, db := range databases {
-		at := r.dueAt(&db, trusted[db.Space])
+		at := r.dueAt(&db, authorities[db.Space])
 		if !at.After(now) {
 			changed, err := r.catchUp(ctx, db.ID)
-			switch at = r.dueAt(&changed, trusted[db.Space]); {
+			switch at = r.dueAt(&changed, authorities[db.Space]); {
 			case err != nil && !gone(err):
 				problems = append(problems, fmt.Errorf("database %s: %w", db.Name, err))
 				at = soon
@@ -47,7 +47,10 @@ func (r *Registry) Reconcile(ctx context.Context) (next time.Time, err error) {
 			next = at
 		}
 	}
-	return next, errors.Join(append(problems, r.prune(ctx, now, databases))...)
+	if err := r.claimDirs(ctx, databases); err != nil {
+		problems = append(problems, fmt.Errorf("claim policy directories: %w", err))
+	}
+	return next, errors.Join(append(problems, r.prune(ctx, now, databases, authorities))...)
 }
 
 // catchUp does for one database all whose time has come, in as many transactions as that takes.

@@ -28,6 +28,7 @@ const (
 	keySigners     = "signers/"     // <id of an authority>: its key, sealed
 	keyCRLs        = "crls/"        // <id of an authority>/<number>: PEM; never changed
 	keyLeaves      = "leaves/"      // <id of a certificate>: leafRecord; never changed
+	keyDirs        = "policy-dirs/" // <node>/<directory>: dirOwner
 	keyUsage       = "usage/"       // <database>/<proxy>: which certificates it saw
 )
 
@@ -142,6 +143,12 @@ type change struct {
 	settled     map[string][]settledObject // by action
 }
 
+// newChange begins a change of a document.
+func newChange(db *Database) *change {
+	return &change{db: db, tx: new(store.Tx), before: db.Generation,
+		signers: make(map[string]*authority.CA), settled: make(map[string][]settledObject)}
+}
+
 // maxAttempts bounds how often a change is tried again because another one was faster.
 const maxAttempts = 24
 
@@ -162,8 +169,8 @@ func (r *Registry) change(ctx context.Context, by audit.Actor, nameOrID string, 
 		if err != nil {
 			return err
 		}
-		c := &change{Registry: r, ctx: ctx, by: by, now: r.now(), db: &db, tx: new(store.Tx), before: db.Generation,
-			signers: make(map[string]*authority.CA), settled: make(map[string][]settledObject)}
+		c := newChange(&db)
+		c.Registry, c.ctx, c.by, c.now = r, ctx, by, r.now()
 		if err := f(c); err != nil {
 			return err
 		}
