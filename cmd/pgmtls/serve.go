@@ -19,6 +19,7 @@ import (
 	"pgmtls-proxy/internal/connlimit"
 	"pgmtls-proxy/internal/control/leader"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/retry"
 	"pgmtls-proxy/internal/sdnotify"
 )
 
@@ -169,10 +170,8 @@ func (d *daemon) sweep(ctx context.Context) error {
 		if _, err := d.access.Tokens.Sweep(ctx); err != nil && ctx.Err() == nil {
 			d.log.Warn().Err(err).Msg("old tokens could not be forgotten")
 		}
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, sweepEvery) != nil {
 			return ctx.Err()
-		case <-time.After(sweepEvery):
 		}
 	}
 }

@@ -43,6 +43,7 @@ var table = map[string]room{
 	"buildinfo":  {nil, "it reads what the linker recorded"},
 	"pemkey":     {nil, "it reads keys; whose they are, and what they serve, is for its callers to know"},
 	"secretfile": {nil, "it says who may read a file, whatever the secret is for"},
+	"retry":      {nil, "it waits, whatever for"},
 	"safetext":   {nil, "it makes texts fit to be shown, whosever they are"},
 	"logqueue":   {nil, "it writes lines, whatever they say"},
 	"sdnotify":   {nil, "it sends messages, whoever they are about"},
@@ -77,10 +78,10 @@ var commands = map[string]room{
 }
 
 // sharedFloor are the packages that both programs link.
-var sharedFloor = []string{"buildinfo", "config", "connlimit", "logqueue", "pemkey", "safetext", "sdnotify", "secretfile"}
+var sharedFloor = []string{"buildinfo", "config", "connlimit", "logqueue", "pemkey", "retry", "safetext", "sdnotify", "secretfile"}
 
 // ground are the rooms that every room and command may import. They import nothing of ours.
-var ground = []string{"safetext"}
+var ground = []string{"retry", "safetext"}
 
 // free are directories, with all below them, that may import anything: the demo plays operator, client and
 // database, the benchmarks measure all of it, and the tests of deploy and docs read their files as the programs would.

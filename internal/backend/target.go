@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"pgmtls-proxy/internal/retry"
 	"pgmtls-proxy/internal/sockopt"
 )
 
@@ -99,7 +100,8 @@ func (t *Target) connect(ctx context.Context) (net.Conn, error) {
 	if dial == nil {
 		dial = (&net.Dialer{KeepAlive: -1}).DialContext // TCP.Apply sets it
 	}
-	for wait := queueFirst; ; wait = min(2*wait, queueLast) {
+	pauses := retry.Backoff{First: queueFirst, Last: queueLast}
+	for {
 		conn, err := dial(ctx, t.Network, t.Address)
 		if err == nil {
 			if err := t.TCP.Apply(conn); err != nil {
@@ -111,9 +113,7 @@ func (t *Target) connect(ctx context.Context) (net.Conn, error) {
 		if !errors.Is(err, syscall.EAGAIN) {
 			return nil, failed(ctx, "connect", t.explain(err))
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if retry.Sleep(ctx, pauses.Next()) != nil {
 			return nil, failed(ctx, "connect, the socket's queue is full (PostgreSQL accepts too slowly)", err)
 		}
 	}

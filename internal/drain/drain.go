@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/relay"
+	"pgmtls-proxy/internal/retry"
 )
 
 // Step is where a drain stands. Its text is the log's.
@@ -125,7 +126,7 @@ func (d *Drain) watchSignal(ctx context.Context, hurry context.CancelCauseFunc) 
 // leave lets balancers learn from /readyz that they have to look elsewhere.
 func (d *Drain) leave(ctx context.Context) {
 	d.Target.Entered(Leaving)
-	pause(ctx, d.ReadyDelay)
+	_ = retry.Sleep(ctx, d.ReadyDelay)
 	d.Target.CloseListeners()
 }
 
@@ -136,9 +137,9 @@ func (d *Drain) finishStartups(ctx context.Context) {
 	d.Target.CloseListeners()
 	ctx, cancel := context.WithTimeout(ctx, max(d.Startup, startupsAtLeast))
 	defer cancel()
-	pause(ctx, startupsAtLeast)
+	_ = retry.Sleep(ctx, startupsAtLeast)
 	for d.Target.StartingUp() && ctx.Err() == nil {
-		pause(ctx, startupsPoll)
+		_ = retry.Sleep(ctx, startupsPoll)
 	}
 }
 
@@ -178,14 +179,4 @@ func (d *Drain) quietFor(limit time.Duration) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	return d.Target.Quiet(ctx) == nil
-}
-
-// pause waits, or ends with the context.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

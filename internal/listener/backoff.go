@@ -5,6 +5,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"pgmtls-proxy/internal/retry"
 )
 
 // The bounds of the wait after a failed accept. The first is short, because a descriptor is soon free again on a
@@ -22,7 +24,7 @@ var ofOneConnection = []syscall.Errno{
 }
 
 // backoff is how long one listener waits after errors of accept. The zero value has seen none.
-type backoff struct{ wait time.Duration }
+type backoff struct{ pauses retry.Backoff }
 
 // after gives the wait after err. Shortages (EMFILE, ENFILE, ENOBUFS, ENOMEM) and whatever is not known to concern
 // one connection only wait from 5 ms, doubled each time, to 1 s: an unknown error must not spin.
@@ -30,9 +32,9 @@ func (b *backoff) after(err error) time.Duration {
 	if number, ok := errors.AsType[syscall.Errno](err); ok && slices.Contains(ofOneConnection, number) {
 		return 0
 	}
-	b.wait = min(max(2*b.wait, backoffFirst), backoffLast)
-	return b.wait
+	b.pauses.First, b.pauses.Last = backoffFirst, backoffLast
+	return b.pauses.Next()
 }
 
 // reset is told of a success.
-func (b *backoff) reset() { b.wait = 0 }
+func (b *backoff) reset() { b.pauses.Reset() }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/retry"
 )
 
 // policyName is the one file of a policy directory whose name is given; it names the others.
@@ -84,7 +85,7 @@ func settle(ctx context.Context, dir string, look func() *view) (*view, error) {
 		if time.Now().After(end) {
 			return nil, unsettled(dir, second.writing)
 		}
-		if err := wait(ctx, pause); err != nil {
+		if err := retry.Sleep(ctx, pause); err != nil {
 			return nil, err
 		}
 	}
@@ -97,17 +98,6 @@ func unsettled(dir, writing string) error {
 		p.File, p.Message = writing, fmt.Sprintf("has been written to for %v", readLimit)
 	}
 	return config.Problems{p}
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // view is a policy directory as it was seen once.

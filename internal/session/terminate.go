@@ -7,6 +7,7 @@ import (
 
 	"pgmtls-proxy/internal/refusal"
 	"pgmtls-proxy/internal/relay"
+	"pgmtls-proxy/internal/retry"
 )
 
 const (
@@ -60,7 +61,7 @@ func (c *connection) terminate(ctx context.Context, why *refusal.Refusal, grace 
 	if c.stream.Idle() {
 		wait = cancelAgain // it is about to end by itself
 	}
-	for pause(patient, wait) {
+	for retry.Sleep(patient, wait) == nil {
 		c.cancelEnding(patient)
 		wait = max(2*wait, cancelAgain)
 	}
@@ -68,23 +69,8 @@ func (c *connection) terminate(ctx context.Context, why *refusal.Refusal, grace 
 		return
 	}
 	c.stop(relay.AtBoundary, why)
-	if pause(ctx, last) {
+	if retry.Sleep(ctx, last) == nil {
 		c.abort()
-	}
-}
-
-// pause waits, and reports whether the context still lasts.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -144,7 +144,7 @@ func (i identity) is(database string) error {
 
 // enrolAgain asks until there is an answer, or none that would be another at the next attempt.
 func enrolAgain(ctx context.Context, o Options, ask func() (api.Certified, error)) (api.Certified, error) {
-	gap := reconnects()
+	gap := newReconnects()
 	complained := ""
 	for {
 		answer, err := ask()

@@ -16,6 +16,7 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/retry"
 )
 
 // victim is the environment's name for the file with the options of the agent that is killed.
@@ -99,7 +100,7 @@ func TestAKilledAgentLeavesWholePoliciesAndGoesOn(t *testing.T) {
 	}()
 	kills := 0
 	for ongoing := true; ongoing; kills++ {
-		must(t, sleep(t.Context(), rand.N(400*time.Millisecond)))
+		must(t, retry.Sleep(t.Context(), rand.N(400*time.Millisecond)))
 		must(t, process.Process.Signal(syscall.SIGKILL))
 		_ = process.Wait() // killed
 		if _, err := readWhole(s.PolicyDir); err != nil {

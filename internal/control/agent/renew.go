@@ -8,6 +8,7 @@ import (
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/apiclient"
+	"pgmtls-proxy/internal/retry"
 )
 
 const (
@@ -20,7 +21,7 @@ const (
 // renew gets a new certificate whenever that in use says so, until ctx ends. Without a control plane it goes on trying;
 // nothing depends on it until the certificate ends.
 func (a *agent) renew(ctx context.Context) error {
-	gap := backoff{first: firstRenewGap, last: longestRenewal}
+	gap := retry.Backoff{First: firstRenewGap, Last: longestRenewal, Jitter: true}
 	for {
 		a.mu.Lock()
 		left := time.Until(a.self.inUse().RenewAt)
@@ -31,16 +32,16 @@ func (a *agent) renew(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			pause = gap.next()
+			pause = gap.Next()
 			if err == nil {
 				// Also when the new certificate is not taken: one that makes such certificates is left alone.
 				pause = checkEvery
-				gap.reset()
+				gap.Reset()
 			} else {
 				a.log.Warn().Err(err).Msg("the agent's certificate could not be renewed; trying again")
 			}
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := retry.Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,7 @@ var errSlow = errors.New("no whole line came in time")
 
 // follow holds a stream open, until ctx ends or the agent is let in no more.
 func (a *agent) follow(ctx context.Context) error {
-	gap := reconnects()
+	gap := newReconnects()
 	complained := ""
 	fresh := true // this process has not got the policy yet
 	for {
@@ -29,7 +29,7 @@ func (a *agent) follow(ctx context.Context) error {
 				a.log.Info().Msg("connected to the control plane again")
 				complained = ""
 			}
-			gap.reset()
+			gap.Reset()
 		}}
 		err := s.run(ctx)
 		fresh = fresh && !s.policy

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/retry"
 	"pgmtls-proxy/internal/safetext"
 )
 
@@ -93,11 +94,7 @@ func (c *Client) retried(ctx context.Context, request call) (*http.Response, err
 		if err == nil || request.method != http.MethodGet || errors.As(err, &refused) || lasting(err) || attempt == len(pauses) {
 			return response, err
 		}
-		pause := time.NewTimer(pauses[attempt])
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if retry.Sleep(ctx, pauses[attempt]) != nil {
 			return nil, err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/retry"
 )
 
 // Following says which events are wanted.
@@ -51,12 +52,8 @@ func (c *Client) Events(ctx context.Context, following Following) iter.Seq2[api.
 			if refused != nil && refused.RetryAfter > 0 {
 				pause = min(refused.RetryAfter, maxPause)
 			}
-			timer := time.NewTimer(pause)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
-				yield(api.Record{}, context.Cause(ctx))
+			if err := retry.Sleep(ctx, pause); err != nil {
+				yield(api.Record{}, err)
 				return
 			}
 			pause = min(2*pause, maxPause)

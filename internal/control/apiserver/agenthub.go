@@ -2,10 +2,12 @@ package apiserver
 
 import (
 	"context"
-	"pgmtls-proxy/internal/control/informer"
-	"pgmtls-proxy/internal/control/proxyquery"
 	"sync"
 	"time"
+
+	"pgmtls-proxy/internal/control/informer"
+	"pgmtls-proxy/internal/control/proxyquery"
+	"pgmtls-proxy/internal/retry"
 
 	"github.com/rs/zerolog"
 )
@@ -109,12 +111,7 @@ func again(ctx context.Context, log zerolog.Logger, watch func() error) {
 		if err := watch(); err != nil && ctx.Err() == nil {
 			log.Warn().Err(err).Msg("watching the questions for agents was interrupted; trying again")
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-		}
+		_ = retry.Sleep(ctx, pause) // the loop looks at ctx
 	}
 }
 

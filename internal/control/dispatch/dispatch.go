@@ -19,6 +19,7 @@ import (
 	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/retry"
 )
 
 // Dispatcher serves the proxies of one node.
@@ -251,10 +252,7 @@ func (d *Dispatcher) answer(ctx context.Context) {
 				d.reply(ctx, asked, answer)
 			})
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
+		_ = retry.Sleep(ctx, time.Second) // the loop looks at ctx
 	}
 }
 

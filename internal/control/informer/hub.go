@@ -16,6 +16,7 @@ import (
 	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/retry"
 )
 
 // Hub watches all databases once for many followers: a thousand agents at one daemon cost one watch of the store.
@@ -52,10 +53,8 @@ func (h *Hub) Run(ctx context.Context) error {
 			continue
 		}
 		h.log.Warn().Err(err).Msg("watching the databases was interrupted; trying again")
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, time.Second) != nil {
 			return ctx.Err()
-		case <-time.After(time.Second):
 		}
 	}
 }

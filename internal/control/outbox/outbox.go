@@ -17,6 +17,7 @@ import (
 	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/retry"
 	"pgmtls-proxy/internal/safetext"
 )
 
@@ -165,10 +166,8 @@ func (o *Outbox) Run(ctx context.Context, tell func(context.Context, Notice) (po
 		if err != nil && ctx.Err() == nil {
 			o.log.Error().Err(err).Msg("notices can't be read or written")
 		}
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, sendEvery) != nil {
 			return ctx.Err()
-		case <-time.After(sendEvery):
 		}
 	}
 }

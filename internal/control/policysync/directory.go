@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"pgmtls-proxy/internal/retry"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -162,21 +164,9 @@ func (d *directory) lock(ctx context.Context) error {
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("lock the policy directory %s: %w", d.path, err)
 		}
-		if err := wait(ctx, lockPause); err != nil {
+		if err := retry.Sleep(ctx, lockPause); err != nil {
 			return fmt.Errorf("wait for the policy directory %s: %w", d.path, err)
 		}
-	}
-}
-
-// wait gives the context's cause when it ends first.
-func wait(ctx context.Context, pause time.Duration) error {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

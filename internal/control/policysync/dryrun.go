@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"pgmtls-proxy/internal/control/api"
 	"time"
+
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/retry"
 )
 
 // dryRunPause is the one between two tries at a proxy that has another dry run under way.
@@ -109,7 +111,7 @@ func (c *Publisher) try(ctx context.Context, text []byte) (api.Effect, error) {
 		case err != nil:
 			return api.Effect{}, err
 		case code == http.StatusTooManyRequests:
-			if err := wait(ctx, dryRunPause); err != nil {
+			if err := retry.Sleep(ctx, dryRunPause); err != nil {
 				return api.Effect{}, fmt.Errorf("wait for another dry run of the proxy: %w", err)
 			}
 		case code == http.StatusOK || code == http.StatusUnprocessableEntity:

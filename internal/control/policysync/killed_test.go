@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"pgmtls-proxy/internal/control/api"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/retry"
 )
 
 // publisherDir is the environment's name for the directory that [publishForEver] publishes to.
@@ -85,7 +87,7 @@ func TestAKilledPublisherLeavesOneWholePolicy(t *testing.T) {
 			}
 			return err
 		})
-		must(t, wait(t.Context(), rand.N(20*time.Millisecond)))
+		must(t, retry.Sleep(t.Context(), rand.N(20*time.Millisecond)))
 		must(t, publisher.Process.Signal(syscall.SIGKILL))
 		_ = publisher.Wait() // killed
 		if generation, err = readWhole(dir); err != nil {

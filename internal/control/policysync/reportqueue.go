@@ -2,9 +2,11 @@ package policysync
 
 import (
 	"context"
-	"pgmtls-proxy/internal/control/api"
 	"sync"
 	"time"
+
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/retry"
 )
 
 // How reports are told.
@@ -63,7 +65,7 @@ func (m *reportQueue) taken(report *api.Report) {
 
 // post tells what comes into a mailbox, until ctx ends.
 func (r *Syncer) post(ctx context.Context, mail *reportQueue) {
-	gap := backoff{first: firstPostGap, last: lastPostGap}
+	gap := retry.Backoff{First: firstPostGap, Last: lastPostGap}
 	complained := ""
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -84,11 +86,11 @@ func (r *Syncer) post(ctx context.Context, mail *reportQueue) {
 					complained = text
 					r.Log.Warn().Int64("applied", report.Applied).Err(err).Msg("the report of the proxy can't be told; it is tried again")
 				}
-				timer.Reset(gap.next())
+				timer.Reset(gap.Next())
 				break
 			}
 			complained = ""
-			gap.reset()
+			gap.Reset()
 			mail.taken(report)
 		}
 	}
@@ -102,16 +104,3 @@ func (r *Syncer) tell(ctx context.Context, report api.Report) error {
 	defer cancel()
 	return r.Report(ctx, report)
 }
-
-// backoff gives the pauses between tries that fail, each twice the one before.
-type backoff struct {
-	first, last time.Duration
-	now         time.Duration
-}
-
-func (b *backoff) next() time.Duration {
-	b.now = min(max(2*b.now, b.first), b.last)
-	return b.now
-}
-
-func (b *backoff) reset() { b.now = 0 }

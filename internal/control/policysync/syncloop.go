@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"pgmtls-proxy/internal/control/api"
 	"regexp"
 	"time"
+
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/retry"
 )
 
 const (
@@ -25,9 +27,9 @@ type syncLoop struct {
 	policy  *api.Policy // the newest that was offered
 	brought bool        // it is in the directory, as far as is known
 	retryAt time.Time
-	gap     backoff // between tries to publish
-	told    string  // the failure that was logged last
-	failure string  // of the last try, to be reported; empty: it went well, or what lies there is newer
+	gap     retry.Backoff // between tries to publish
+	told    string        // the failure that was logged last
+	failure string        // of the last try, to be reported; empty: it went well, or what lies there is newer
 
 	waiting  bool      // for the policy to be in force
 	began    time.Time // when waiting did
@@ -50,7 +52,7 @@ func (t *syncLoop) step(ctx context.Context) time.Time {
 	now := time.Now()
 	if orders.policy != t.policy {
 		t.policy, t.brought, t.retryAt = orders.policy, false, now
-		t.gap = backoff{first: firstPublishGap, last: lastPublishGap}
+		t.gap = retry.Backoff{First: firstPublishGap, Last: lastPublishGap}
 	}
 	t.again = t.again || orders.again
 	switch {
@@ -92,7 +94,7 @@ func (t *syncLoop) publish(ctx context.Context) {
 		t.arrived(now)
 	case ctx.Err() != nil: // something newer was offered, or the end
 	default:
-		t.retryAt = now.Add(t.gap.next())
+		t.retryAt = now.Add(t.gap.Next())
 		text := failureText(err)
 		if text == t.told {
 			return
@@ -113,7 +115,7 @@ func (t *syncLoop) publish(ctx context.Context) {
 // arrived is behind a success of publish.
 func (t *syncLoop) arrived(now time.Time) {
 	t.brought, t.told, t.failure = true, "", ""
-	t.gap.reset()
+	t.gap.Reset()
 	t.await(now)
 }
 

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"pgmtls-proxy/internal/control/api"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/retry"
 
 	"github.com/rs/zerolog"
 )
@@ -109,7 +111,7 @@ func (j *journey) offer(t *testing.T, generation int64) {
 
 // pass lets time pass, and all that happens in it.
 func pass(t *testing.T, d time.Duration) {
-	must(t, wait(t.Context(), d))
+	must(t, retry.Sleep(t.Context(), d))
 	synctest.Wait()
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/retry"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -275,7 +276,7 @@ func await(ctx context.Context, c *Publisher, generation int64, report func(api.
 				return nil
 			}
 		}
-		if waited := wait(ctx, shortPause); waited != nil {
+		if waited := retry.Sleep(ctx, shortPause); waited != nil {
 			return fmt.Errorf("generation %d is not in force: %w; at last %+v, %v", generation, waited, told, err)
 		}
 	}

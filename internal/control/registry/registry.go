@@ -17,6 +17,7 @@ import (
 	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/retry"
 )
 
 // Keys of the store, each with its "/" at the end.
@@ -220,9 +221,7 @@ func (r *Registry) attempt(ctx context.Context, f func() error) error {
 		if !errors.Is(err, store.ErrConflict) {
 			return err
 		}
-		select {
-		case <-time.After(time.Duration(1+rand.IntN(1+4*n)) * time.Millisecond):
-		case <-ctx.Done():
+		if retry.Sleep(ctx, time.Duration(1+rand.IntN(1+4*n))*time.Millisecond) != nil {
 			return ctx.Err()
 		}
 	}
