@@ -48,7 +48,9 @@ func prepared(t *testing.T, dir string, o options) *proxy {
 func (p *proxy) execute(t *testing.T, command *exec.Cmd) {
 	t.Helper()
 	p.command = command
-	command.Stderr = p.log
+	if command.Stderr == nil {
+		command.Stderr = p.log
+	}
 	if command.SysProcAttr == nil {
 		command.SysProcAttr = &syscall.SysProcAttr{}
 	}

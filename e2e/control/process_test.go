@@ -53,9 +53,18 @@ type process struct {
 // launch starts a program. It is stopped at the end of the test, unless it was killed.
 func launch(t testing.TB, name, path string, args ...string) *process {
 	t.Helper()
+	return launchUnread(t, nil, name, path, args...)
+}
+
+// launchUnread is launch for a program whose log goes elsewhere; nil: it doesn't.
+func launchUnread(t testing.TB, stderr *os.File, name, path string, args ...string) *process {
+	t.Helper()
 	p := &process{name: name, command: exec.Command(path, args...), ended: make(chan struct{})}
 	p.command.Env = append(os.Environ(), raceOptions)
 	p.command.Stderr = &p.log
+	if stderr != nil {
+		p.command.Stderr = stderr
+	}
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.command.Start(); err != nil {
 		t.Fatal(err)
