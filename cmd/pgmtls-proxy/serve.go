@@ -26,8 +26,8 @@ import (
 	"pgmtls-proxy/internal/tlsconf"
 )
 
-// unfinished is how many connections may be open beyond the sessions: those that are still opening, and those that
-// are being told no.
+// unfinished is how many connections may be open beyond the sessions, if there are descriptors for them: those that are still
+// opening, and those that are being told no.
 const unfinished = 1024
 
 // proxy is the running program.
@@ -68,8 +68,14 @@ func serve(ctx context.Context, cfg *config.Proxy, env environment, door string)
 }
 
 func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy {
+	files := openFiles()
+	shares := share(files, len(cfg.Listen), cfg.Limits.Sessions, cfg.Limits.UnfinishedPerAddress)
+	if shares.sessions < cfg.Limits.Sessions {
+		log.Warn().Uint64("open_files", files).Int("sessions", shares.sessions).Int("limits.sessions", cfg.Limits.Sessions).
+			Msg("the limit on open files allows fewer sessions than limits.sessions; those beyond are refused: raise it (LimitNOFILE, ulimit -n), or lower limits.sessions")
+	}
 	registry := prometheus.NewRegistry()
-	m := metrics.New(registry, metrics.Process{Version: built.Version, SessionsLimit: cfg.Limits.Sessions})
+	m := metrics.New(registry, metrics.Process{Version: built.Version, SessionsLimit: shares.sessions})
 	live := &policy.Live{}
 	var p *proxy
 	p = &proxy{
@@ -93,17 +99,19 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			ProxyProtocol:         cfg.ProxyProtocol,
 			StartupTimeout:        cfg.Limits.StartupTimeout,
 			Handshakes:            cfg.Limits.Handshakes,
-			MaxSessions:           cfg.Limits.Sessions,
+			MaxSessions:           shares.sessions,
 			MaxSessionsPerAddress: cfg.Limits.SessionsPerAddress,
 			HandshakesPerSecond:   cfg.Limits.HandshakesPerSecond,
-			UnfinishedPerAddress:  cfg.Limits.UnfinishedPerAddress,
+			UnfinishedPerAddress:  shares.unfinishedPerAddress,
+			MaxCancels:            shares.cancels,
+			MaxOwnCancels:         shares.ownCancels,
 			SessionLifetime:       cfg.Limits.SessionLifetime,
 			IdleTimeout:           cfg.Limits.IdleTimeout,
 			IdentitySettings:      cfg.Backend.IdentitySettings,
 			ForwardAnyCancel:      cfg.CancelRequests == config.CancelAny,
 		}),
 		listener: &listener.Server{
-			Slots: cfg.Limits.Sessions + unfinished,
+			Slots: shares.sessions + shares.unfinished,
 			TCP:   target.TCP,
 			OnAcceptError: func(err error, wait time.Duration) {
 				m.AcceptFailed()
@@ -158,18 +166,11 @@ func (p *proxy) started(listeners []net.Listener, adminListener net.Listener) {
 	for i, l := range listeners {
 		addresses[i] = l.Addr().String()
 	}
-	var files syscall.Rlimit
-	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
-	// Two descriptors a session, one for a connection that is none yet, and some for the process itself.
-	if need := uint64(2*p.config.Limits.Sessions + unfinished + 64); files.Cur < need {
-		p.log.Warn().Uint64("open_files", files.Cur).Uint64("needed", need).
-			Msg("the limit on open files is too low for limits.sessions: raise it (LimitNOFILE, ulimit -n), or lower limits.sessions")
-	}
 	p.log.Info().Str("version", built.Version).Str("host", hostname()).
 		Strs("listen", addresses).Stringer("admin", adminListener.Addr()).
 		Str("backend", p.config.Backend.Network+":"+p.config.Backend.Address).
 		Str("policy_dir", p.config.PolicyDir).
-		Int("processors", runtime.GOMAXPROCS(0)).Uint64("open_files", files.Cur).
+		Int("processors", runtime.GOMAXPROCS(0)).Uint64("open_files", openFiles()).
 		Msg("serving")
 }
 

@@ -90,8 +90,8 @@ var backendFields = []field[Backend]{
 }
 
 var limitFields = []field[Limits]{
-	integerField(Key{Name: "sessions", Default: "10000",
-		Meaning: "Live sessions at once. Each needs two file descriptors. Beside them, 1,024 connections may be unfinished: in the handshake, or being refused."},
+	integerField(Key{Name: "sessions", Default: "9000",
+		Meaning: "Live sessions at once. Each needs two file descriptors; the default fits a limit of 20,000 open files, and with less there are fewer sessions. Beside them, 1,024 connections may be unfinished: in the handshake, or being refused."},
 		1, 1_000_000, func(l *Limits) *int { return &l.Sessions }),
 	integerField(Key{Name: "sessions_per_address", Default: "0",
 		Meaning: "Sessions at once from one client address. 0 is no limit."},

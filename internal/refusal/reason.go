@@ -44,6 +44,7 @@ const (
 	TooManySessions
 	TooManySessionsFromAddress
 	RateLimited
+	OutOfDescriptors // the proxy's own, not the database's
 	Draining
 	BackendUnavailable
 	CancelDenied
@@ -109,6 +110,8 @@ var table = [reasons]row{
 	TooManySessions:            {"too_many_sessions", "53300", tooMany, "Try again later."},
 	TooManySessionsFromAddress: {"too_many_sessions_from_address", "53300", tooMany, "Close unused connections from this address."},
 	RateLimited:                {"rate_limited", "53300", tooMany, "Try again later."},
+	OutOfDescriptors: {"out_of_descriptors", "53300", tooMany,
+		"The proxy in front of the database has no file descriptors left. Its operator can raise LimitNOFILE, or lower limits.sessions."},
 	Draining: {"draining", "57P03", "the database system is shutting down",
 		"This proxy is being replaced. Connect again."},
 	BackendUnavailable: {"backend_unavailable", "57P03", "the database system is not available",

@@ -91,7 +91,7 @@ func (c *connection) logRefusal(refused *refusal.Refusal) {
 	}
 	c.server.refusals.add(c, refused)
 	level := zerolog.InfoLevel
-	if refused.Reason == refusal.BackendUnavailable || refused.Reason == refusal.InternalError {
+	if refused.Reason == refusal.BackendUnavailable || refused.Reason == refusal.OutOfDescriptors || refused.Reason == refusal.InternalError {
 		level = zerolog.ErrorLevel
 	}
 	event := c.log(level).Str("outcome", "refused").Stringer("refusal", refused.Reason)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"net/netip"
 	"runtime"
 )
@@ -34,8 +35,8 @@ func newAdmission(config Config) *admission {
 		refusalRate:       newBuckets(refusalsPerSecond, refusalsBurst, refusalsPerPrefixPerSecond, refusalsPerPrefixBurst),
 		cancelKeyFailures: newBuckets(cancelKeyFailuresPerSecond, cancelKeyFailuresBurst, cancelKeyFailuresPerPrefixPerSecond, cancelKeyFailuresPerPrefixBurst),
 		unfinished:        unfinished{max: config.UnfinishedPerAddress, addresses: make(map[netip.Addr]int)},
-		cancels:           make(chan struct{}, maxCancels),
-		ownCancels:        make(chan struct{}, maxOwnCancels),
+		cancels:           make(chan struct{}, cmp.Or(config.MaxCancels, MaxCancels)),
+		ownCancels:        make(chan struct{}, cmp.Or(config.MaxOwnCancels, MaxOwnCancels)),
 	}
 }
 

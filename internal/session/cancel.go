@@ -13,8 +13,8 @@ import (
 const (
 	// cancelTimeout bounds a cancel of the proxy's own, for a client that is gone.
 	cancelTimeout = 5 * time.Second
-	// maxCancels is how many CancelRequests may be at the backend at once. Each takes a process there.
-	maxCancels = 64
+	// MaxCancels is how many CancelRequests may be at the backend at once. Each takes a process there.
+	MaxCancels = 64
 
 	// Wrong guesses of a key that an address may make. Its key has 32 bits before protocol 3.2.
 	cancelKeyFailuresPerPrefixPerSecond, cancelKeyFailuresPerPrefixBurst = 1, 20

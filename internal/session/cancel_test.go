@@ -167,7 +167,7 @@ func TestCancelsAtTheServerAreBounded(t *testing.T) {
 		hold := make(chan struct{})
 		w.database.cancel = func() error { <-hold; return nil }
 		var waiting []*client
-		for range maxCancels {
+		for range MaxCancels {
 			c := w.connect(home)
 			c.send(cancelPacket(1, "abcd"))
 			waiting = append(waiting, c)
@@ -179,8 +179,8 @@ func TestCancelsAtTheServerAreBounded(t *testing.T) {
 			<-c.over
 			c.leave()
 		}
-		if n := len(w.database.cancelled()); n != maxCancels || len(w.sessions.admission.cancels) != 0 {
-			t.Errorf("%d cancels were forwarded, want %d; %d are still under way", n, maxCancels, len(w.sessions.admission.cancels))
+		if n := len(w.database.cancelled()); n != MaxCancels || len(w.sessions.admission.cancels) != 0 {
+			t.Errorf("%d cancels were forwarded, want %d; %d are still under way", n, MaxCancels, len(w.sessions.admission.cancels))
 		}
 	})
 }

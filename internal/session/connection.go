@@ -166,6 +166,9 @@ func (c *connection) dial(ctx context.Context) error {
 	if told := c.dialling(nil); told != nil && err != nil {
 		return told // nothing is wrong with the backend
 	}
+	if outOfDescriptors(err) {
+		return refusal.Because(refusal.OutOfDescriptors, err)
+	}
 	c.server.config.Metrics.Dialed(c.times.dial, err)
 	if err != nil {
 		return refusal.Because(refusal.BackendUnavailable, err)

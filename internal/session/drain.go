@@ -52,7 +52,7 @@ func (s *Server) CancelQueries(ctx context.Context) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	defer close(due)
-	for range maxOwnCancels {
+	for range cap(s.admission.ownCancels) {
 		workers.Go(func() {
 			for c := range due {
 				c.cancelDraining(ctx)

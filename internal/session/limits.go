@@ -1,8 +1,10 @@
 package session
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -42,6 +44,11 @@ func (c *connection) rateLimited(limit string) error {
 	c.silent = c.opening.direct || !c.server.admission.refusalRate.take(c.addr)
 	// The limit is for the log: a client learns none.
 	return &refusal.Refusal{Reason: refusal.RateLimited, Cause: limitError(limit)}
+}
+
+// outOfDescriptors reports whether an error is a shortage of the proxy's own, or of its host, and says nothing about the database.
+func outOfDescriptors(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // limitError names a limit.

@@ -141,7 +141,7 @@ func TestCancelsOfADrainEndWithIt(t *testing.T) {
 		c.login(pki().app, "app")
 		c.send(query)
 		synctest.Wait()
-		for range maxOwnCancels {
+		for range MaxOwnCancels {
 			w.sessions.admission.ownCancels <- struct{}{}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -72,6 +72,9 @@ type Config struct {
 	UnfinishedPerAddress int
 	// SessionLifetime and IdleTimeout end sessions that are older, or idle for longer; 0 is no bound. They need ExpireSessions.
 	SessionLifetime, IdleTimeout time.Duration
+	// MaxCancels bounds the CancelRequests of clients at the backend at once, MaxOwnCancels the cancels for sessions that are told
+	// to end; 0 is [MaxCancels] and [MaxOwnCancels].
+	MaxCancels, MaxOwnCancels int
 	// IdentitySettings tells PostgreSQL who a session's client is, by settings in its startup packet.
 	IdentitySettings bool
 	// ForwardAnyCancel forwards CancelRequests for keys that no session here has: for several proxies behind

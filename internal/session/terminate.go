@@ -15,9 +15,9 @@ const (
 	cancelAgain = 250 * time.Millisecond
 	// lastWord is the end of the grace, in which a session ends in the middle of a query if need be.
 	lastWord = 500 * time.Millisecond
-	// maxOwnCancels is how many queries the proxy itself cancels at once, in sweeps and drains. Each takes a process at the
+	// MaxOwnCancels is how many queries the proxy itself cancels at once, in sweeps and drains. Each takes a process at the
 	// backend.
-	maxOwnCancels = 32
+	MaxOwnCancels = 32
 )
 
 // revoke ends a session that is no longer allowed. An idle one reads why at once. One in a query has it cancelled first,
