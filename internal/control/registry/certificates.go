@@ -58,6 +58,10 @@ func (r *Registry) CreateCertificate(ctx context.Context, by audit.Actor, db str
 		if err := c.enabled(); err != nil {
 			return err
 		}
+		c.adds = true
+		if err := c.countIssue(); err != nil {
+			return err
+		}
 		cert, err := c.issue(n.Name, key, "")
 		if err != nil {
 			return err
@@ -79,6 +83,11 @@ func (c *change) issue(name string, key crypto.PublicKey, predecessor string) (*
 	a, err := c.active()
 	if err != nil {
 		return nil, err
+	}
+	if c.adds {
+		if err := c.roomToRevoke(a); err != nil {
+			return nil, err
+		}
 	}
 	if err := c.syncTrust(); err != nil {
 		return nil, err

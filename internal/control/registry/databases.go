@@ -246,6 +246,7 @@ func (r *Registry) AddProxy(ctx context.Context, by audit.Actor, db string, n Ne
 		return Database{}, err
 	}
 	return r.change(ctx, by, db, func(c *change) error {
+		c.adds = true
 		for _, p := range c.db.Proxies {
 			if n.PolicyDir != "" && p.Local() && dirKey(p) == dirKey(n.proxy(c.now)) {
 				return problem.New(problem.Conflict, "policy_dir: proxy %s of database %s has this directory already", p.Name, c.db.Name)

@@ -30,6 +30,10 @@ func (r *Registry) EnableMTLS(ctx context.Context, by audit.Actor, db string) (D
 			}
 		}
 		c.db.MTLS = &MTLS{Status: Provisioning, EnabledBy: c.by.Name, Generation: c.newPolicy(), CreatedAt: c.now, UpdatedAt: c.now}
+		c.adds = true
+		if err := c.countIssue(); err != nil {
+			return err
+		}
 		first, err := c.issue("", nil, "")
 		if err != nil {
 			return err

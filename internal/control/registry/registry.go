@@ -141,6 +141,7 @@ type change struct {
 	loaded      bool // authorities are
 	signers     map[string]*authority.CA
 	records     int                        // of the audit trail, so far
+	adds        bool                       // something to the document, for which there must be room
 	settled     map[string][]settledObject // by action
 }
 
@@ -181,7 +182,11 @@ func (r *Registry) change(ctx context.Context, by audit.Actor, nameOrID string, 
 		}
 		c.db.UpdatedAt = c.now
 		c.tx.If(KeyDatabases+id, db.revision)
+		rest := c.tx.Bytes()
 		if err := docstore.Put(c.tx, KeyDatabases+id, db); err != nil {
+			return err
+		}
+		if err := c.roomToDelete(c.tx.Bytes() - rest); err != nil {
 			return err
 		}
 		db.revision, err = r.docs.Commit(ctx, c.tx)

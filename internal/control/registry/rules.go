@@ -32,6 +32,7 @@ func (r *Registry) CreateRule(ctx context.Context, by audit.Actor, db string, n 
 	}
 	var id string
 	changed, err := r.change(ctx, by, db, func(c *change) error {
+		c.adds = true
 		if err := c.enabled(); err != nil {
 			return err
 		}

@@ -21,7 +21,8 @@ type Database struct {
 	Rules        []Rule        `json:"ip_rules"`       // oldest first
 	Certificates []Certificate `json:"certificates"`   // oldest first
 	Server       *ServerLeaf   `json:"server,omitempty"`
-	Trust        []Trust       `json:"trust,omitempty"` // the authorities in the policy, the signing one first
+	Trust        []Trust       `json:"trust,omitempty"`  // the authorities in the policy, the signing one first
+	Issues       *Issues       `json:"issues,omitempty"` // of client certificates; nil: none yet
 
 	revision int64 // of the document in the store
 }

@@ -53,6 +53,9 @@ func (t *Tx) DeletePrefix(prefix string) *Tx {
 	return t
 }
 
+// Bytes returns the size of all keys and values so far, which may be [MaxBytes] at most.
+func (t *Tx) Bytes() int { return t.size }
+
 // Commit does the whole transaction or nothing of it, and returns once it is on disk. The revision is that of everything
 // that was changed.
 //
