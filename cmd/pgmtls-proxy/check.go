@@ -79,7 +79,7 @@ func joined[T fmt.Stringer](items []T) string {
 
 func summarizeTrust(w io.Writer, s *policy.Snapshot, now time.Time) {
 	for _, ca := range s.Trust.CAs() {
-		fmt.Fprintf(w, "client CA\t%s, %s\n", ca.Subject, lifetime(ca.NotAfter, now))
+		fmt.Fprintf(w, "client CA\t%s, %s\n", ca.Subject, validity(ca.NotBefore, ca.NotAfter, now))
 	}
 	for _, list := range s.Trust.CRLs() {
 		end := "never goes stale"
@@ -97,7 +97,7 @@ func summarizeCertificates(w io.Writer, s *policy.Snapshot, now time.Time) {
 			role = " (default)"
 		}
 		fmt.Fprintf(w, "certificate\t%s%s, chain of %d, issued by %s, %s\n",
-			strings.Join(c.Names(), " "), role, len(c.Chain), c.Leaf.Issuer, lifetime(c.NotAfter(), now))
+			strings.Join(c.Names(), " "), role, len(c.Chain), c.Leaf.Issuer, validity(c.NotBefore(), c.NotAfter(), now))
 	}
 }
 
@@ -116,6 +116,14 @@ func summarizeRules(w io.Writer, s *policy.Snapshot, now time.Time) {
 		}
 		fmt.Fprintf(w, "IP rule\t%s\t%s%s\n", r.Prefix, r.Description, end)
 	}
+}
+
+// validity is lifetime for what may not have begun.
+func validity(begin, end, now time.Time) string {
+	if now.Before(begin) {
+		return "NOT VALID before " + begin.UTC().Format(time.DateTime) + " UTC: compare the clocks of this host and of the issuer"
+	}
+	return lifetime(end, now)
 }
 
 // lifetime says until when, and how long that is.

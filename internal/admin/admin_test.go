@@ -185,7 +185,7 @@ func TestStatusTellsWhatIsInForceAndWhatIsWrong(t *testing.T) {
 		"ip_rules": `[{"cidr":"203.0.113.0/24","description":"The \u003coffice\u003e","id":"office","sessions":0},{"cidr":"127.0.0.1/32","id":"loopback","sessions":0},` +
 			`{"cidr":"198.51.100.0/24","days_left":-`,
 		"certificates": `[{"default":true,"issuer":"CN=Space CA","names":["*.db.example.com","db.example.com"],"not_after":"` +
-			moment(p.server.Cert.NotAfter) + `","serial":"`,
+			moment(p.server.Cert.NotAfter) + `","not_before":"` + moment(p.server.Cert.NotBefore) + `","serial":"`,
 		"client_ca":  `[{"not_after":"` + moment(p.ca.Cert.NotAfter) + `","subject":"CN=Space CA"}]`,
 		"client_crl": `[{"issuer":"CN=Space CA","next_update":"`,
 	} {

@@ -12,6 +12,7 @@ import (
 // status is the body of GET /status.
 type status struct {
 	buildinfo.Info
+	Time      time.Time      `json:"time"` // by this host's clock
 	StartedAt time.Time      `json:"started_at"`
 	Phase     Phase          `json:"phase"`
 	Ready     bool           `json:"ready"`
@@ -55,11 +56,13 @@ type rule struct {
 }
 
 type certificate struct {
-	Names    []string  `json:"names"`
-	Serial   string    `json:"serial"`
-	Issuer   string    `json:"issuer"`
-	NotAfter time.Time `json:"not_after"`
-	Default  bool      `json:"default"`
+	Names     []string  `json:"names"`
+	Serial    string    `json:"serial"`
+	Issuer    string    `json:"issuer"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	Early     bool      `json:"not_valid_yet,omitempty"` // by this host's clock
+	Default   bool      `json:"default"`
 }
 
 type authority struct {
@@ -87,6 +90,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	s.Sessions.Table().EachState(func(state string, n int) { sessions[state] = n })
 	answer(w, status{
 		Info:      s.Built,
+		Time:      now.UTC(),
 		StartedAt: s.Started,
 		Phase:     phase,
 		Ready:     phase == Serving && snapshot != nil,
@@ -114,7 +118,7 @@ func describe(s *policy.Snapshot, used session.Usages, now time.Time) *policySta
 			daysLeft(r.ExpiresAt, now), showUsage(used.Rule(r.ID, r.Prefix))})
 	}
 	for i, c := range s.Certificates {
-		p.Certificates = append(p.Certificates, certificate{c.Names(), c.Serial(), c.Leaf.Issuer.String(), c.NotAfter(), i == s.Default})
+		p.Certificates = append(p.Certificates, certificate{c.Names(), c.Serial(), c.Leaf.Issuer.String(), c.NotBefore(), c.NotAfter(), now.Before(c.NotBefore()), i == s.Default})
 	}
 	for _, ca := range s.Trust.CAs() {
 		p.ClientCAs = append(p.ClientCAs, authority{ca.Subject, ca.NotAfter})

@@ -30,12 +30,11 @@ type Grant struct {
 	Identity   *tlsconf.Identity // nil when no certificate was presented and none is required
 
 	trust *tlsconf.ClientVerifier // that gave Identity
-	list  time.Time               // when a revocation list of it comes into force that was not yet asked; zero: none does
 }
 
 // Until is the first moment at which the grounds may be gone by time alone; zero if there is none.
 func (g Grant) Until() time.Time {
-	until := g.list
+	var until time.Time
 	sooner := func(end time.Time) {
 		if !end.IsZero() && (until.IsZero() || end.Before(until)) {
 			until = end
@@ -105,11 +104,7 @@ func (s *Snapshot) authenticate(q Request, judge judge) (Grant, *refusal.Refusal
 	if refused != nil {
 		return Grant{}, refused
 	}
-	grant := Grant{Generation: s.Generation, Rule: rule, Identity: identity, trust: s.Trust}
-	if identity != nil {
-		grant.list = s.Trust.NextList(q.Now)
-	}
-	return grant, nil
+	return Grant{Generation: s.Generation, Rule: rule, Identity: identity, trust: s.Trust}, nil
 }
 
 // identify judges the client's certificate.

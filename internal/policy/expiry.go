@@ -14,7 +14,7 @@ const (
 	warnAgain        = 24 * time.Hour
 )
 
-// warnings says what runs out soon, each once a day and once more when it has run out. The zero value is ready. One
+// warnings says what runs out soon, each once a day and once more when it has run out, and what is not valid yet. The zero value is ready. One
 // goroutine at a time.
 type warnings struct {
 	snapshot *Snapshot
@@ -28,14 +28,35 @@ func (w *warnings) check(s *Snapshot, now time.Time, log zerolog.Logger) {
 	for _, c := range s.Certificates {
 		w.warn("server certificate "+c.Leaf.Subject.String(), c.NotAfter(), certificateAhead, now, log,
 			"clients that verify it refuse to connect")
+		w.early("server certificate "+c.Leaf.Subject.String(), c.NotBefore(), now, log, "clients that verify it refuse to connect until then")
 	}
 	for _, ca := range s.Trust.CAs() {
 		w.warn("client CA "+ca.Subject, ca.NotAfter, certificateAhead, now, log, "its client certificates are refused")
+		w.early("client CA "+ca.Subject, ca.NotBefore, now, log, "its client certificates are refused until then")
 	}
 	for _, list := range s.Trust.CRLs() {
 		w.warn("CRL of "+list.Issuer, list.NextUpdate, min(crlAhead, list.NextUpdate.Sub(list.ThisUpdate)/4), now, log,
 			"the client certificates of its issuer are refused")
+		w.early("CRL of "+list.Issuer, list.ThisUpdate, now, log, "it counts already, and the clock of its issuer is ahead or the clock of this host behind")
 	}
+}
+
+// early warns of what begins only later: the clock of its issuer is wrong, or that of this host.
+func (w *warnings) early(what string, begin, now time.Time, log zerolog.Logger, then string) {
+	if !now.Before(begin) || !w.news(fmt.Sprint(what, begin, "early"), now) {
+		return
+	}
+	log.Warn().Time("valid_from", begin).Str("ahead", begin.Sub(now).Round(time.Second).String()).
+		Msgf("the %s is not valid yet: %s. Compare the clocks of this host and of the issuer", what, then)
+}
+
+// news reports whether something was not said within the last day, and takes it as said.
+func (w *warnings) news(key string, now time.Time) bool {
+	if last, said := w.said[key]; said && now.Sub(last) < warnAgain {
+		return false
+	}
+	w.said[key] = now
+	return true
 }
 
 func (w *warnings) warn(what string, end time.Time, ahead time.Duration, now time.Time, log zerolog.Logger, then string) {
@@ -43,11 +64,9 @@ func (w *warnings) warn(what string, end time.Time, ahead time.Duration, now tim
 		return
 	}
 	over := now.After(end)
-	key := fmt.Sprint(what, end, over)
-	if last, said := w.said[key]; said && now.Sub(last) < warnAgain {
+	if !w.news(fmt.Sprint(what, end, over), now) {
 		return
 	}
-	w.said[key] = now
 	if over {
 		log.Error().Time("expired_at", end).Msgf("the %s has expired: %s", what, then)
 		return

@@ -133,3 +133,34 @@ func TestNothingIsSaidOfClientCAsThatAreNotUsed(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestWhatIsNotValidYetIsSaidOnceADay(t *testing.T) {
+	p := newPKI(t)
+	now := time.Now().UTC().Truncate(time.Second)
+	begin := now.Add(30 * time.Hour)
+	server := testpki.Server("db.example.com")
+	server.NotBefore, server.NotAfter = begin, begin.Add(400*day)
+	pair := p.space.MustIssue(t, server)
+	p.contents["server.crt"], p.contents["server.key"] = pair.CertPEM, pair.KeyPEM
+	p.contents["list.pem"] = p.space.MustCRL(t, testpki.CRL{ThisUpdate: begin, NextUpdate: begin.Add(400 * day)})
+	s := p.build(t, required+"client_crl: [list.pem]\n")
+	want := []string{
+		"warn: the server certificate CN=db.example.com is not valid yet: clients that verify it refuse to connect until then. Compare the clocks",
+		"warn: the CRL of CN=Space CA is not valid yet: it counts already",
+	}
+	var w warnings
+	for _, row := range []struct {
+		at   time.Time
+		said bool
+	}{{now, true}, {now.Add(time.Hour), false}, {now.Add(25 * time.Hour), true}, {begin.Add(-time.Second), false}, {begin, false}, {begin.Add(48 * time.Hour), false}} {
+		got := w.heard(t, s, row.at)
+		if !row.said && len(got) > 0 {
+			t.Errorf("%v before the begin: %q", begin.Sub(row.at), got)
+		}
+		for _, line := range want {
+			if row.said && !containsPrefix(got, line) {
+				t.Errorf("%v before the begin: %q lacks %q", begin.Sub(row.at), got, line)
+			}
+		}
+	}
+}

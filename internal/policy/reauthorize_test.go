@@ -133,26 +133,26 @@ func TestReviewFallsBackToTheNextRule(t *testing.T) {
 	}
 }
 
-// A control plane whose clock is ahead signs lists that come into force later. What they revoke ends then, although
-// nothing else changes.
-func TestListThatComesIntoForceLaterIsNotMissed(t *testing.T) {
+// A control plane whose clock is ahead signs lists that begin later. What they revoke ends when they arrive, and
+// whom they do not revoke they leave alone.
+func TestListOfTheFutureCountsWhenItArrives(t *testing.T) {
 	p := newPKI(t)
 	now := time.Now()
-	at := now.Add(10 * time.Second).UTC().Truncate(time.Second)
-	p.contents["list.pem"] = append(
-		p.space.MustCRL(t, testpki.CRL{Number: 1, ThisUpdate: now.Add(-time.Hour), NextUpdate: now.Add(time.Hour)}),
-		p.space.MustCRL(t, testpki.CRL{Number: 2, ThisUpdate: at, NextUpdate: now.Add(time.Hour), Revoked: []*big.Int{p.client.Cert.SerialNumber}})...)
-	s := p.build(t, required+"client_crl: [list.pem]\n"+threeRules)
-	q := p.atOffice(now)
-	had := granted(t, s, q)
-	if !had.Until().Equal(at) {
-		t.Errorf("until %v, want %v", had.Until(), at)
-	}
-	if got := answerOf(s.Reauthorizer(at.Add(-1)).Authorize(q, had)); got != "rule office" {
-		t.Errorf("before: %s", got)
-	}
-	if got := answerOf(s.Reauthorizer(at).Authorize(q, had)); got != "certificate_revoked" {
-		t.Errorf("when the list is in force: %s", got)
+	for _, ahead := range []time.Duration{10 * time.Minute, 61 * 24 * time.Hour} {
+		signed := func(revoked ...*big.Int) {
+			p.contents["list.pem"] = p.space.MustCRL(t, testpki.CRL{ThisUpdate: now.Add(ahead), NextUpdate: now.Add(ahead + time.Hour), Revoked: revoked})
+		}
+		signed()
+		s := p.build(t, required+"client_crl: [list.pem]\n"+threeRules)
+		had := granted(t, s, p.atOffice(now))
+		signed(p.client.Cert.SerialNumber)
+		next := p.rebuild(t, required+"client_crl: [list.pem]\n"+threeRules, s)
+		if got := answerOf(next.Reauthorizer(now).Authorize(p.atOffice(now), had)); got != "certificate_revoked" {
+			t.Errorf("%v ahead, of a session: %s", ahead, got)
+		}
+		if got := answerOf(next.Authorize(p.atOffice(now))); got != "certificate_revoked" {
+			t.Errorf("%v ahead, of a newcomer: %s", ahead, got)
+		}
 	}
 }
 

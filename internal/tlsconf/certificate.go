@@ -86,6 +86,9 @@ func (c *Certificate) Serial() string { return FormatSerial(c.Leaf.SerialNumber)
 // NotAfter is the last moment at which the certificate is valid. Its chain may end earlier.
 func (c *Certificate) NotAfter() time.Time { return c.Leaf.NotAfter }
 
+// NotBefore is the first moment at which the certificate is valid. Its chain may begin later.
+func (c *Certificate) NotBefore() time.Time { return c.Leaf.NotBefore }
+
 // ParseCertificates reads a file of certificates and nothing else. What they are good for is not asked.
 func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	blocks, err := readPEM(text)

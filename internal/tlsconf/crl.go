@@ -162,31 +162,23 @@ func (i *issuer) add(list *x509.RevocationList, at place) {
 	i.lists = slices.Insert(i.lists, before, added)
 }
 
-// current gives the newest list that is in force, stale or not: nil if there is none.
-func (i *issuer) current(now time.Time) *revocations {
+// revoked reports whether a certificate of the issuer is revoked. It asks the newest list that is in force, and every list
+// of the future: that list was signed by a clock that is ahead of this one, and nobody would publish it so that it is
+// ignored. A list of the future takes away, but does not give back: an older list that is in force still counts.
+func (i *issuer) revoked(serial string, now time.Time) bool {
 	for _, list := range i.lists {
+		if list.serials[serial] {
+			return true
+		}
 		if !list.thisUpdate.After(now) {
-			return list
+			return false
 		}
 	}
-	return nil
+	return false
 }
 
-// NextList is the first moment after now at which a list comes into force: one that was issued ahead of time, or by a
-// clock that is ahead of this one. Verdicts from before don't know what it revokes. Zero: there is none.
-func (t *ClientVerifier) NextList(now time.Time) (next time.Time) {
-	if t == nil {
-		return next
-	}
-	for _, known := range t.issuers {
-		for _, list := range known.lists {
-			if list.thisUpdate.After(now) && (next.IsZero() || list.thisUpdate.Before(next)) {
-				next = list.thisUpdate
-			}
-		}
-	}
-	return next
-}
+// newest returns the list that replaces all others. Its nextUpdate says until when revocation is known.
+func (i *issuer) newest() *revocations { return i.lists[0] }
 
 // CRLInfo describes a revocation list for status, metrics and the check command. Issuer is fit to be shown.
 type CRLInfo struct {

@@ -8,7 +8,7 @@ import (
 )
 
 // checkRevocation accepts a leaf if one of its chains has no revoked certificate and, if there are revocation lists, a
-// list in force for every certificate below the root. Several chains exist while a CA is being replaced. If none will
+// list that is not out of date for every certificate below the root. Several chains exist while a CA is being replaced. If none will
 // do, a revocation that is known goes before one that can't be known.
 func (t *ClientVerifier) checkRevocation(chains [][]*x509.Certificate, now time.Time) *refusal.Refusal {
 	var no *refusal.Refusal
@@ -36,17 +36,15 @@ func (t *ClientVerifier) checkChain(chain []*x509.Certificate, now time.Time) *r
 		}
 		above := chain[i+1]
 		known := t.issuer(above)
-		if known == nil {
+		if known == nil || len(known.lists) == 0 {
 			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: there is no revocation list of %s.", describe(leaf), subject(above))
 			continue
 		}
-		switch list := known.current(now); {
-		case list == nil:
-			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: the revocation list of %s is not in force yet.", describe(leaf), subject(above))
-		case list.serials[string(serial)]:
+		if known.revoked(string(serial), now) {
 			return revoked(leaf, cert)
-		case now.After(list.nextUpdate):
-			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: the revocation list of %s is out of date since %s.", describe(leaf), subject(above), formatTime(list.nextUpdate))
+		}
+		if end := known.newest().nextUpdate; now.After(end) {
+			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: the revocation list of %s is out of date since %s.", describe(leaf), subject(above), formatTime(end))
 		}
 	}
 	return unknown

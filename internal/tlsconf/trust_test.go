@@ -192,6 +192,7 @@ func TestRevocation(t *testing.T) {
 	}
 	stale := crl{ThisUpdate: now.Add(-2 * day), NextUpdate: now.Add(-hour)}
 	early := crl{ThisUpdate: now.Add(hour), NextUpdate: now.Add(day)}
+	later := crl{ThisUpdate: now.Add(2 * hour), NextUpdate: now.Add(day)}
 	earlier := crl{ThisUpdate: now.Add(-2 * hour), NextUpdate: now.Add(day)}
 
 	for _, row := range []struct {
@@ -205,12 +206,18 @@ func TestRevocation(t *testing.T) {
 		{judged{"another one is on the list", leaf.Chain, ok, ""}, space.PEM(), [][]byte{of(space, crl{}, deep)}, nil},
 		{judged{"a stale list", leaf.Chain, refusal.RevocationUnknown, `can't be checked: the revocation list of "CN=Space CA" is out of date since ` + formatTime(stale.NextUpdate) + "."}, space.PEM(), [][]byte{of(space, stale)}, nil},
 		{judged{"on a stale list", leaf.Chain, refusal.CertificateRevoked, " has been revoked."}, space.PEM(), [][]byte{of(space, stale, leaf)}, nil},
-		{judged{"a list of the future", leaf.Chain, refusal.RevocationUnknown, `can't be checked: the revocation list of "CN=Space CA" is not in force yet.`}, space.PEM(), [][]byte{of(space, early)}, nil},
+		{judged{"a list of the future", leaf.Chain, ok, ""}, space.PEM(), [][]byte{of(space, early)}, nil},
+		{judged{"on a list of the future", leaf.Chain, refusal.CertificateRevoked, " has been revoked."}, space.PEM(), [][]byte{of(space, early, leaf)}, nil},
+		{judged{"a stale list and one of the future", leaf.Chain, ok, ""}, space.PEM(), [][]byte{of(space, stale), of(space, early)}, nil},
+		{judged{"on a stale list, not on that of the future", leaf.Chain, refusal.CertificateRevoked, " has been revoked."}, space.PEM(), [][]byte{of(space, stale, leaf), of(space, early)}, nil},
+		{judged{"on the list in force, not on that of the future", leaf.Chain, refusal.CertificateRevoked, " has been revoked."}, space.PEM(), [][]byte{of(space, early), of(space, crl{}, leaf)}, nil},
+		{judged{"on the older of two lists of the future", leaf.Chain, refusal.CertificateRevoked, " has been revoked."}, space.PEM(), [][]byte{of(space, early, leaf), of(space, later)}, nil},
+		{judged{"on a list that the one in force replaced, beside one of the future", leaf.Chain, ok, ""}, space.PEM(), [][]byte{of(space, earlier, leaf), of(space, crl{}), of(space, early)}, nil},
 		{judged{"a stale list and a current one", leaf.Chain, ok, ""}, space.PEM(), [][]byte{of(space, stale, leaf), of(space, crl{})}, nil},
 		{judged{"the newest list counts", leaf.Chain, refusal.CertificateRevoked, ""}, space.PEM(), [][]byte{of(space, crl{Number: 2}, leaf), of(space, earlier)}, nil},
 		{judged{"of one second, the higher number counts", leaf.Chain, refusal.CertificateRevoked, ""}, space.PEM(),
 			[][]byte{of(space, crl{ThisUpdate: now.Add(-hour), Number: 2}, leaf), of(space, crl{ThisUpdate: now.Add(-hour), Number: 3}, leaf), of(space, crl{ThisUpdate: now.Add(-hour), Number: 1})}, nil},
-		{judged{"a list of the future and one in force", leaf.Chain, ok, ""}, space.PEM(), [][]byte{of(space, early, leaf), of(space, crl{})}, nil},
+		{judged{"on a list of the future, beside one in force", leaf.Chain, refusal.CertificateRevoked, " has been revoked."}, space.PEM(), [][]byte{of(space, early, leaf), of(space, crl{})}, nil},
 
 		{judged{"by its serial", leaf.Chain, refusal.CertificateRevoked, " has been revoked."}, space.PEM(), nil, []*big.Int{leaf.Cert.SerialNumber}},
 		{judged{"by its serial, beside a list", leaf.Chain, refusal.CertificateRevoked, " has been revoked."}, space.PEM(), [][]byte{of(space, crl{})}, []*big.Int{leaf.Cert.SerialNumber}},
@@ -245,7 +252,7 @@ func TestListEndsWithItsNextUpdate(t *testing.T) {
 	})
 	chain := space.MustIssue(t, testpki.Client("app")).Chain
 	for offset, want := range map[time.Duration]refusal.Reason{
-		-61 * time.Second: refusal.RevocationUnknown, // not in force yet
+		-61 * time.Second: ok, // signed by a clock that is ahead
 		-60 * time.Second: ok,
 		-time.Second:      ok,
 		0:                 ok,
