@@ -33,7 +33,13 @@ type Publisher struct {
 	// TakeOver replaces a policy.yaml that is not this database's, and keeps it as policy.yaml.replaced.
 	TakeOver bool
 
+	// MarkFile keeps the newest generation outside Dir, for the case that Dir is lost and the store is set back. Empty: there
+	// is none.
+	MarkFile string
+
 	mu        sync.Mutex
+	heard     int64                        // generation of which the proxy or MarkFile told before the first publication
+	recalled  bool                         // MarkFile was read
 	newest    int64                        // generation that was published last, here or by what Dir holds
 	latest    map[string][sha256.Size]byte // what was published last, by file name; keys are not kept
 	published time.Time                    // when this courier last changed Dir

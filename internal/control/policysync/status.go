@@ -17,8 +17,9 @@ import (
 type status struct {
 	Version string `json:"version"`
 	Policy  *struct {
-		Digest   string    `json:"digest"`
-		LoadedAt time.Time `json:"loaded_at"`
+		Generation string    `json:"generation"`
+		Digest     string    `json:"digest"`
+		LoadedAt   time.Time `json:"loaded_at"`
 	} `json:"policy"`
 	Reload struct {
 		CheckedAt time.Time `json:"checked_at"`

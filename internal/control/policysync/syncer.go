@@ -87,7 +87,7 @@ func (r *Syncer) Run(ctx context.Context) error {
 	r.mu.Lock()
 	r.wake = wake
 	r.mu.Unlock()
-	t := syncLoop{route: r, mail: mail}
+	t := syncLoop{route: r, mail: mail, since: time.Now()}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

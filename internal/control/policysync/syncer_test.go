@@ -91,7 +91,9 @@ func TestARouteKeepsARealProxyAtTheNewest(t *testing.T) {
 	r.Offer(s.policy(t, edition{Generation: 3})) // late
 	l.until(t, "of generation 30 in force", func(r api.Report) bool { return r.InForce == 30 && r.Applied == 30 && r.OnDisk == 30 })
 
-	must(t, os.WriteFile(filepath.Join(p.Dir, api.PolicyFile), []byte(Header(database, 30)+"{}"), 0o644))
+	edited := filepath.Join(p.Dir, "edited")
+	must(t, os.WriteFile(edited, []byte(Header(database, 30)+"{}"), 0o644))
+	must(t, os.Rename(edited, filepath.Join(p.Dir, api.PolicyFile))) // in one step: the route looks every 50 ms
 	l.until(t, "of a drift", func(r api.Report) bool { return strings.Contains(r.Drift, "not what was published") })
 	eventually(t, func() error {
 		if last := l.last(); last.Drift != "" || last.InForce != 30 {

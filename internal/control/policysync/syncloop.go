@@ -25,6 +25,8 @@ type syncLoop struct {
 	mail  *reportQueue
 
 	policy  *api.Policy // the newest that was offered
+	since   time.Time   // the route began
+	asked   bool        // the proxy's word was had before the first publication, or waited for
 	brought bool        // it is in the directory, as far as is known
 	retryAt time.Time
 	gap     retry.Backoff // between tries to publish
@@ -56,6 +58,8 @@ func (t *syncLoop) step(ctx context.Context) time.Time {
 	}
 	t.again = t.again || orders.again
 	switch {
+	case t.mustAsk(now):
+		t.ask(ctx)
 	case t.mustPublish() && !now.Before(t.retryAt):
 		t.publish(ctx)
 	case t.again || !now.Before(t.observeAt):
@@ -85,6 +89,9 @@ func (t *syncLoop) due() time.Time {
 // publish tries to bring the policy into the directory.
 func (t *syncLoop) publish(ctx context.Context) {
 	c := t.route.Publisher
+	if err := c.recall(); err != nil {
+		t.route.Log.Warn().Err(err).Msg("whether the proxy has had a newer policy is not known")
+	}
 	changed, err := c.Publish(ctx, *t.policy)
 	switch now := time.Now(); {
 	case err == nil:
@@ -117,6 +124,9 @@ func (t *syncLoop) arrived(now time.Time) {
 	t.brought, t.told, t.failure = true, "", ""
 	t.gap.Reset()
 	t.await(now)
+	if err := t.route.Publisher.mark(t.policy.Generation); err != nil {
+		t.route.Log.Warn().Err(err).Msg("the newest generation can't be kept outside the policy directory")
+	}
 }
 
 // await begins to wait until the policy is in force. Who waits already goes on asking when it would have: offers that

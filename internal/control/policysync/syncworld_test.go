@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -78,9 +79,10 @@ func (f *follower) fetch(ctx context.Context) (*status, error) {
 		return s, nil
 	}
 	s.Policy = &struct {
-		Digest   string    `json:"digest"`
-		LoadedAt time.Time `json:"loaded_at"`
-	}{digestOf(p), time.Unix(p.Generation, 0)}
+		Generation string    `json:"generation"`
+		Digest     string    `json:"digest"`
+		LoadedAt   time.Time `json:"loaded_at"`
+	}{strconv.FormatInt(p.Generation, 10), digestOf(p), time.Unix(p.Generation, 0)}
 	receipt := receipt{Digest: digestOf(p), AppliedAt: time.Unix(p.Generation, 0)}
 	if !f.holds {
 		receipt.InForceAt = time.Unix(p.Generation, 1)
