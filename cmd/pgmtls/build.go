@@ -110,7 +110,7 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 		Rate: float64(cfg.Limits.RequestsPerSecond), Burst: cfg.Limits.Burst,
 	})
 	d.dispatcher = &dispatch.Dispatcher{Registry: d.registry, Hub: d.hub, Queries: queries, Node: cfg.Node, Roots: cfg.PolicyRoots,
-		Log: log.With().Str("part", "delivery").Logger()}
+		Marks: filepath.Join(cfg.DataDir, "generations"), Log: log.With().Str("part", "delivery").Logger()}
 	return d, nil
 }
 

@@ -163,9 +163,9 @@ func loadControl(path, dataDir, listen string) (*config.Control, error) {
 }
 
 func newRestore(env environment) *cobra.Command {
-	var dataDir string
+	var path, dataDir string
 	command := &cobra.Command{
-		Use:   "restore FILE --data-dir DIR",
+		Use:   "restore FILE --config FILE | --data-dir DIR",
 		Short: "Make a new data directory from a snapshot",
 		Long: `restore makes the store of a control plane from a snapshot, in a data directory
 that has none yet. The daemon must not run. The master key is not in a snapshot:
@@ -178,21 +178,31 @@ audit trail of the old one, if you have it, and revoke again.
 A cluster of your own is restored with etcdutl.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if dataDir == "" {
-				return &exit{code: exitUsage, err: errors.New("where to? name it: --data-dir DIR")}
+			cfg, err := loadControl(path, dataDir, "")
+			if err == nil && len(cfg.Store.Endpoints) > 0 {
+				err = fmt.Errorf("%s has its store in a cluster; restore that with etcdutl", path)
 			}
-			if err := os.MkdirAll(dataDir, 0o700); err != nil {
+			if err != nil {
+				return &exit{code: exitUsage, err: err}
+			}
+			if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 				return &exit{code: exitFailure, err: err}
 			}
-			if err := store.RestoreSnapshot(cmd.Context(), args[0], filepath.Join(dataDir, "etcd")); err != nil {
+			if err := store.RestoreSnapshot(cmd.Context(), args[0], storeDir(cfg)); err != nil {
 				return &exit{code: exitFailure, err: err}
 			}
-			fmt.Fprintf(env.stdout, "Restored into %s. Put the master key to %s, then: pgmtls serve --data-dir %s\n",
-				dataDir, filepath.Join(dataDir, "master.key"), dataDir)
+			start := "--config " + path
+			if path == "" {
+				start = "--data-dir " + dataDir
+			}
+			fmt.Fprintf(env.stdout, "Restored into %s. Put the master key to %s, then: pgmtls serve %s\n", cfg.DataDir, cfg.MasterKeyFile, start)
 			return nil
 		},
 	}
-	command.Flags().StringVar(&dataDir, "data-dir", "", "the new data directory")
+	command.Flags().StringVarP(&path, "config", "c", "", "the operator's file, pgmtls.yaml, which names the data directory")
+	command.Flags().StringVar(&dataDir, "data-dir", "", "the new data directory, for a control plane without a file")
+	command.MarkFlagsMutuallyExclusive("config", "data-dir")
+	command.MarkFlagsOneRequired("config", "data-dir")
 	return command
 }
 

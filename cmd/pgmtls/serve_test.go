@@ -205,7 +205,7 @@ func TestUsageErrorsSayWhatIsMissing(t *testing.T) {
 		{[]string{"serve", "--data-dir", "x", "--listen", "nowhere"}, "listen"},
 		{[]string{"agent", "--database", "orders"}, "control"},
 		{[]string{"agent", "--database", "orders", "--control", "https://localhost", "--policy-dir", "x", "--admin", "192.0.2.1:9815"}, "this machine"},
-		{[]string{"snapshot", "restore", "file"}, "--data-dir"},
+		{[]string{"snapshot", "restore", "file"}, "[config data-dir]"},
 		{[]string{"nonsense"}, "nonsense"},
 	} {
 		t.Run(fmt.Sprint(test.args), func(t *testing.T) {

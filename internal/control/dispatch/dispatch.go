@@ -7,7 +7,11 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -29,6 +33,7 @@ type Dispatcher struct {
 	Queries  *proxyquery.Queries
 	Node     string   // proxies of other nodes are not touched
 	Roots    []string // directories under which policy directories must be
+	Marks    string   // directory that keeps the newest generation of each proxy, outside of Roots; empty: it is not kept
 	Log      zerolog.Logger
 
 	mu     sync.Mutex // held for no longer than it takes to look into a map
@@ -69,7 +74,11 @@ func (d *Dispatcher) follow(ctx context.Context, change informer.Change) {
 			wanted[place{db.ID, p.Name}] = p
 		}
 	}
-	d.stop(db.ID, wanted)
+	for _, mark := range d.stop(db.ID, wanted) {
+		if err := os.Remove(mark); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			d.Log.Warn().Err(err).Msg("the newest generation of a removed proxy is still kept")
+		}
+	}
 	var behind []*running
 	for at, p := range wanted {
 		r := d.routeOf(at)
@@ -86,7 +95,8 @@ func (d *Dispatcher) follow(ctx context.Context, change informer.Change) {
 }
 
 // stop ends the routes of a database that are not wanted any more, or not as they are. They end by themselves.
-func (d *Dispatcher) stop(database string, wanted map[place]registry.Proxy) {
+// It returns the high-water marks of proxies that are gone.
+func (d *Dispatcher) stop(database string, wanted map[place]registry.Proxy) (removed []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for at, r := range d.routes {
@@ -96,8 +106,12 @@ func (d *Dispatcher) stop(database string, wanted map[place]registry.Proxy) {
 		if p, stays := wanted[at]; !stays || p.PolicyDir != r.at.PolicyDir || p.Admin != r.at.Admin {
 			r.stop()
 			delete(d.routes, at)
+			if mark := d.markFile(at.database, at.proxy); mark != "" && !stays {
+				removed = append(removed, mark)
+			}
 		}
 	}
+	return removed
 }
 
 // lacks reports whether a route was not offered a generation yet.
@@ -184,7 +198,7 @@ func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry
 	}
 	ctx, stop := context.WithCancel(ctx)
 	r := &running{at: p, stop: stop, done: make(chan struct{}), route: &policysync.Syncer{
-		Publisher: &policysync.Publisher{Database: db.ID, Dir: dir, Admin: admin},
+		Publisher: &policysync.Publisher{Database: db.ID, Dir: dir, Admin: admin, MarkFile: d.markFile(db.ID, p.Name)},
 		Report:    report,
 		Log:       log,
 	}}
@@ -205,6 +219,14 @@ func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry
 		}
 	})
 	return r
+}
+
+// markFile is where the newest generation of a proxy is kept.
+func (d *Dispatcher) markFile(database, proxy string) string {
+	if d.Marks == "" {
+		return ""
+	}
+	return filepath.Join(d.Marks, database+"."+proxy)
 }
 
 // ended is behind a route.
