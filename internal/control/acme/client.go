@@ -3,6 +3,7 @@ package acme
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"slices"
@@ -269,27 +270,27 @@ func (c *client) authorization(ctx context.Context, account acmez.Account, url s
 }
 
 // accept has the authority look at a challenge.
-func (c *client) accept(ctx context.Context, account acmez.Account, challenge acmez.Challenge) (waitTill time.Time, err error) {
-	return c.do(ctx, func(ctx context.Context, acme *acmez.Client, _ *call) error {
+func (c *client) accept(ctx context.Context, account acmez.Account, challenge acmez.Challenge) error {
+	_, err := c.do(ctx, func(ctx context.Context, acme *acmez.Client, _ *call) error {
 		_, err := acme.InitiateChallenge(ctx, account, challenge)
 		return err
 	})
+	return err
 }
 
-// finalize has the authority make the certificate of a request. That it is not made yet is no error.
+// finalize has the authority make the certificate of a request. Whether it has is not told: that it was asked before, and
+// that the certificate is not made yet, are no errors. The order tells.
 func (c *client) finalize(ctx context.Context, account acmez.Account, order acmez.Order, request []byte) (waitTill time.Time, err error) {
-	var got acmez.Order
-	waitTill, err = c.do(ctx, func(ctx context.Context, acme *acmez.Client, call *call) (err error) {
-		got, err = acme.FinalizeOrder(ctx, account, order, request)
+	order.Status = acmez.StatusProcessing // where the answer has none
+	return c.do(ctx, func(ctx context.Context, acme *acmez.Client, call *call) error {
+		got, err := acme.FinalizeOrder(ctx, account, order, request)
 		if got.Status == acmez.StatusProcessing || got.Status == acmez.StatusReady {
-			return nil // the machine reads the order again
+			if _, refused := errors.AsType[acmez.Problem](err); !refused && context.Cause(ctx) == nil {
+				return nil
+			}
 		}
 		return err
 	})
-	if err == nil && got.Status == "" {
-		err = c.nonsense("an order without a status")
-	}
-	return waitTill, err
 }
 
 // chains downloads a certificate with its chain, and the alternatives to it.
@@ -310,6 +311,17 @@ func (c *client) chains(ctx context.Context, account acmez.Account, url string) 
 		err = c.nonsense("no chain")
 	}
 	return chains, err
+}
+
+// revoke has the authority revoke a certificate whose key is compromised (RFC 5280, section 5.3.1).
+func (c *client) revoke(ctx context.Context, account acmez.Account, leaf *x509.Certificate) error {
+	_, err := c.do(ctx, func(ctx context.Context, acme *acmez.Client, _ *call) error {
+		return acme.RevokeCertificate(ctx, account, leaf, nil, acmez.ReasonKeyCompromise)
+	})
+	if p, ok := errors.AsType[*Problem](err); ok && p.kind == "alreadyRevoked" {
+		return nil
+	}
+	return err
 }
 
 // window asks when a certificate should be renewed (RFC 9773), and when to ask again. The library would repeat the

@@ -68,18 +68,27 @@ func (m *Manager) keep(ctx context.Context, cert *Certificate, o *order, leaf *L
 	if err := put(tx, keyLeaves+leaf.ID, 0, record); err != nil {
 		return outcome{}, err
 	}
-	kind := EventIssued
+	kind, changed := EventIssued, false
 	if cert.Leaf != nil {
 		kind = EventRenewed
-		if cert.Previous != "" {
+		if cert.Previous != "" && (cert.Revoke == nil || cert.Revoke.ID != cert.Previous) {
 			tx.Delete(keyLeaves + cert.Previous)
 		}
 		cert.Previous = cert.Leaf.ID
+		if cert.Compromised {
+			cert.Revoke, cert.RevokeNow = cert.Leaf, false
+		}
+		changed = cert.Leaf.CA == leaf.CA && cert.Leaf.Issuer != leaf.Issuer
 	}
-	cert.Leaf, cert.RenewNow, cert.NoReplace = leaf, false, false
+	cert.Leaf, cert.RenewNow, cert.Compromised, cert.NoReplace, cert.Warned = leaf, false, false, false, notWarned
 	cert.Failures, cert.Tried, cert.CA, cert.NotBefore = 0, 0, "", time.Time{}
 	cert.progress(Issued, now)
 	o.Phase = phaseCleaning
 	m.log.Info().Str("certificate", cert.ID).Strs("names", cert.Names).Str("ca", o.CA).Time("not_after", leaf.NotAfter).Msg("public certificate issued")
+	if changed {
+		if err := m.record(tx, Event{Kind: EventChain, At: now, Certificate: *cert, CA: o.CA}); err != nil {
+			return outcome{}, err
+		}
+	}
 	return m.commit(ctx, tx, cert, o, &Event{Kind: kind, At: now, Certificate: *cert, CA: o.CA})
 }

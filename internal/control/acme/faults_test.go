@@ -3,6 +3,7 @@ package acme
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -25,6 +26,12 @@ func TestAnAuthorityThatMisbehavesOnlyDelaysACertificate(t *testing.T) {
 	cases := []misbehaviour{
 		{"connection cut at the directory", acmetest.DirectoryPath, acmetest.Cut, "ask the authority"},
 		{"connection cut", acmetest.NewOrderPath, acmetest.Cut, "ask the authority"},
+		{"answer to the order lost", acmetest.NewOrderPath, acmetest.Lose, "ask the authority"},
+		{"answer to the challenge lost", acmetest.ChallengePath, acmetest.Lose, "ask the authority"},
+		{"answer to the request lost", acmetest.FinalizePath, acmetest.Lose, "ask the authority"},
+		{"answer with the chain lost", acmetest.CertificatePath, acmetest.Lose, "ask the authority"},
+		{"challenge answered twice", acmetest.ChallengePath, twice, ""},
+		{"request made twice", acmetest.FinalizePath, acmetest.Problem(http.StatusForbidden, "orderNotReady", "it is valid already"), ""},
 		{"answer without a document", acmetest.NewOrderPath, acmetest.Answer(http.StatusOK, "application/json", "{}"), "an order without its URLs"},
 		{"HTML", acmetest.NewOrderPath, acmetest.Answer(http.StatusOK, "text/html", "<h1>hello</h1>"), "text/html"},
 		{"malformed JSON", acmetest.NewOrderPath, acmetest.Answer(http.StatusOK, "application/json", `{"status":`), "JSON"},
@@ -83,6 +90,12 @@ func TestAnAuthorityThatMisbehavesOnlyDelaysACertificate(t *testing.T) {
 	if got := w.kinds(); slices.Contains(got, EventFailed) {
 		t.Errorf("trouble of the authority counted as a failure of a certificate: %q", got)
 	}
+}
+
+// twice passes a request on, and answers as an authority does that was told before.
+func twice(w http.ResponseWriter, r *http.Request, forward http.Handler) {
+	forward.ServeHTTP(httptest.NewRecorder(), r)
+	acmetest.Problem(http.StatusBadRequest, "malformed", "Cannot update challenge with status processing, only status pending")(w, r, forward)
 }
 
 // hasOrder reports whether an order of a certificate is under way.
@@ -223,7 +236,7 @@ func TestTheNextAuthorityIsTriedAfterThreeFailuresAndTheFirstAtTheNextRenewal(t 
 		t.Errorf("issued by %s", leaf.CA)
 	}
 	w.faults.Heal()
-	w.done(w.Renew(w.ctx, id))
+	w.done(w.Renew(w.ctx, id, false))
 	w.noted(id)
 	w.settle()
 	if cert := w.issued(id); cert.Leaf.CA != "pebble" {

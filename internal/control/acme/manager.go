@@ -77,7 +77,7 @@ type Event struct {
 	At          time.Time
 	Certificate Certificate
 	CA          string
-	Problem     *Problem // of a failure
+	Problem     *Problem // of a failure, or of a revocation that the authority refused
 }
 
 // EventKind says what happened.
@@ -90,6 +90,11 @@ const (
 	EventRenewed EventKind = "renew"  // another leaf
 	EventFailed  EventKind = "fail"   // an order failed, or was not made because it would
 	EventRemoved EventKind = "remove" // the certificate is gone with its key
+
+	EventRevoked EventKind = "revoke"          // a leaf was revoked at its authority
+	EventChain   EventKind = "chain_changed"   // the new leaf has another issuer than the one before
+	EventFailing EventKind = "renewal_failing" // a renewal is overdue, and the end is near: see Certificate.Warned
+	EventExpired EventKind = "expire"          // the leaf has ended
 )
 
 // Manager gets, keeps and renews public certificates. Its methods may be called from any goroutine, and on any daemon;
@@ -213,16 +218,29 @@ func (m *Manager) Unwant(ctx context.Context, id string, purge bool) error {
 	return err
 }
 
-// Renew has a certificate renewed now, whatever failed before.
-func (m *Manager) Renew(ctx context.Context, id string) error {
+// Renew has a certificate renewed now, whatever failed before. With compromised, the leaf that it has is revoked once
+// [Manager.Delivered] says that its successor is everywhere.
+func (m *Manager) Renew(ctx context.Context, id string, compromised bool) error {
 	_, err := m.change(ctx, id, func(cert *Certificate, now time.Time) (bool, error) {
 		if cert.ID == "" || !cert.RemovedAt.IsZero() {
 			return false, noCertificate(id)
 		}
-		if cert.RenewNow && cert.NotBefore.IsZero() {
+		if cert.RenewNow && cert.NotBefore.IsZero() && (cert.Compromised || !compromised) {
 			return false, nil
 		}
-		cert.RenewNow, cert.NotBefore = true, time.Time{}
+		cert.RenewNow, cert.Compromised, cert.NotBefore = true, cert.Compromised || compromised, time.Time{}
+		return true, nil
+	})
+	return err
+}
+
+// Delivered says that every proxy has the leaf. What it has replaced may be revoked then, if it has to be.
+func (m *Manager) Delivered(ctx context.Context, id, leaf string) error {
+	_, err := m.change(ctx, id, func(cert *Certificate, now time.Time) (bool, error) {
+		if cert.Revoke == nil || cert.RevokeNow || cert.Leaf == nil || cert.Leaf.ID != leaf {
+			return false, nil
+		}
+		cert.RevokeNow = true
 		return true, nil
 	})
 	return err

@@ -52,6 +52,9 @@ func (c *Certificate) dueAt() time.Time {
 // advance does one step for a certificate.
 func (m *Manager) advance(ctx context.Context, j *job, cert *Certificate, o *order) (outcome, error) {
 	now := m.now()
+	if level := cert.warning(now); level > cert.Warned {
+		return m.warn(ctx, cert, level, now)
+	}
 	if o != nil {
 		return m.advanceOrder(ctx, j, cert, o, now)
 	}
@@ -60,6 +63,9 @@ func (m *Manager) advance(ctx context.Context, j *job, cert *Certificate, o *ord
 			return at(gone), nil
 		}
 		return outcome{}, m.remove(ctx, cert)
+	}
+	if cert.RevokeNow {
+		return m.revoke(ctx, cert, now)
 	}
 	due := cert.dueAt()
 	if !due.After(now) {
@@ -215,10 +221,18 @@ func (m *Manager) addOrder(tx *store.Tx, cert *Certificate, o *order, event *Eve
 			return err
 		}
 	}
-	if event == nil || m.options.Record == nil {
+	if event == nil {
 		return nil
 	}
-	return m.options.Record(tx, *event)
+	return m.record(tx, *event)
+}
+
+// record adds to a transaction what is to be kept of an event.
+func (m *Manager) record(tx *store.Tx, event Event) error {
+	if m.options.Record == nil {
+		return nil
+	}
+	return m.options.Record(tx, event)
 }
 
 // remove deletes all of a certificate.
@@ -230,10 +244,11 @@ func (m *Manager) remove(ctx context.Context, cert *Certificate) error {
 	if cert.Previous != "" {
 		tx.Delete(keyLeaves + cert.Previous)
 	}
-	if m.options.Record != nil {
-		if err := m.options.Record(tx, Event{Kind: EventRemoved, At: m.now(), Certificate: *cert}); err != nil {
-			return err
-		}
+	if cert.Revoke != nil && cert.Revoke.ID != cert.Previous {
+		tx.Delete(keyLeaves + cert.Revoke.ID)
+	}
+	if err := m.record(tx, Event{Kind: EventRemoved, At: m.now(), Certificate: *cert}); err != nil {
+		return err
 	}
 	_, err := m.docs.Commit(ctx, tx)
 	return err

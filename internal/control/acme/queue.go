@@ -13,6 +13,7 @@ type job struct {
 	running  bool         // a worker has it
 	changed  int64        // revision of the last change while a worker had it
 
+	warn  bool      // somebody is to be warned, whatever its authority allows
 	due   time.Time // when it is to be looked at; in a queue by that
 	turn  int64     // of a new certificate, among the spaces
 	place int       // in the heap that it is in; -1: in none
@@ -26,7 +27,7 @@ type job struct {
 // rank orders what is due: orders that have begun, renewals that authorities do not count, other renewals, and new ones.
 func (j *job) rank(ca string) int {
 	switch {
-	case j.ordering || j.cert.dueAt().IsZero():
+	case j.ordering || j.warn || j.cert.RevokeNow || j.cert.dueAt().IsZero():
 		return rankBegun
 	case j.cert.Leaf == nil:
 		return rankNew
@@ -99,6 +100,8 @@ type queue struct {
 	ready   map[*authority]*[ranks]jobs // for a worker, and for what the authority allows
 	in      map[*job]*jobs              // the heap that a job is in
 
+	warned time.Time // when all were last looked at for warnings
+
 	turn  int64            // the greatest one that was given out and came up
 	turns map[string]int64 // the last one of each space
 }
@@ -146,6 +149,15 @@ func (q *queue) forget(j *job) {
 
 // ripen makes the jobs ready whose time has come.
 func (q *queue) ripen(now time.Time) {
+	if now.Before(q.warned) || now.Sub(q.warned) >= lookAtMost {
+		q.warned = now
+		for _, j := range q.jobs {
+			if !j.running && j.cert.warning(now) > j.cert.Warned {
+				j.warn = true
+				q.set(j, now)
+			}
+		}
+	}
 	for j := q.waiting.first(); j != nil && !j.due.After(now); j = q.waiting.first() {
 		q.leave(j)
 		a := q.m.choose(j.cert, now)

@@ -45,8 +45,17 @@ type Certificate struct {
 	Leaf     *Leaf  `json:"leaf,omitempty"`     // nil: not issued yet
 	Previous string `json:"previous,omitempty"` // id of the leaf before, which proxies may still have
 
-	// RenewNow has it renewed at once, whatever was planned.
-	RenewNow bool `json:"renew_now,omitempty"`
+	// RenewNow has it renewed at once, whatever was planned. Compromised: somebody else may have the key of the leaf that
+	// is replaced, so it is to be revoked.
+	RenewNow    bool `json:"renew_now,omitempty"`
+	Compromised bool `json:"compromised,omitempty"`
+	// Revoke is the leaf that is to be revoked. That waits until no proxy needs it, which is RevokeNow: see
+	// [Manager.Delivered].
+	Revoke    *Leaf `json:"revoke,omitempty"`
+	RevokeNow bool  `json:"revoke_now,omitempty"`
+
+	// Warned is the last warning about the end of the leaf.
+	Warned Warning `json:"warned,omitempty"`
 
 	// Where the next certificate is.
 	Reason    Reason    `json:"reason"`

@@ -138,7 +138,7 @@ func TestALeafThatWasReplacedBeforeIsRenewedAllTheSame(t *testing.T) {
 	w.settle()
 	first := w.issued(id)
 	w.faults.Fail(acmetest.NewOrderPath, 1, acmetest.Problem(http.StatusConflict, "alreadyReplaced", "it was replaced"))
-	w.done(w.Renew(w.ctx, id))
+	w.done(w.Renew(w.ctx, id, false))
 	w.noted(id)
 	w.settle()
 	if second := w.issued(id); second.Leaf.ID == first.Leaf.ID || second.NoReplace {

@@ -122,7 +122,7 @@ func (m *Manager) lookAt(j *job, now time.Time) time.Time {
 	switch {
 	case j.ordering:
 		return now
-	case !j.cert.RemovedAt.IsZero() && j.cert.Purge:
+	case !j.cert.RemovedAt.IsZero() && j.cert.Purge, j.cert.RemovedAt.IsZero() && j.cert.RevokeNow:
 		return now
 	case !j.cert.RemovedAt.IsZero():
 		return j.cert.RemovedAt.Add(keptAfter)
@@ -189,7 +189,7 @@ func (m *Manager) learn(q *queue, event store.Event) {
 // finish takes in what a worker found.
 func (m *Manager) finish(q *queue, r result) {
 	j := r.job
-	j.running = false
+	j.running, j.warn = false, false
 	if r.cert == nil {
 		q.forget(j)
 		return

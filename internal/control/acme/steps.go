@@ -110,6 +110,9 @@ func (m *Manager) commit(ctx context.Context, tx *store.Tx, cert *Certificate, o
 
 func (m *Manager) newOrder(ctx context.Context, a *authority, account acmez.Account, cert *Certificate, o *order) (outcome, error) {
 	made, err := a.client.newOrder(ctx, account, o.Names, o.Profile, o.Replaces)
+	if p := (*Problem)(nil); errors.As(err, &p) && p.kind == "unauthorized" {
+		p.Reason = AccountProblem // nothing has been proved yet that could be wrong
+	}
 	if err != nil {
 		return outcome{}, err
 	}
@@ -260,7 +263,12 @@ func (m *Manager) validate(ctx context.Context, a *authority, account acmez.Acco
 			continue
 		}
 		if challenge.Status == acmez.StatusPending && !j.accepted[challenge.URL] {
-			if _, err := a.client.accept(ctx, account, challenge); err != nil {
+			err := a.client.accept(ctx, account, challenge)
+			if p, ok := errors.AsType[*Problem](err); ok && p.kind == "malformed" {
+				// It was told before, and the answer was lost, or another leader told it. What has become of it stands in
+				// the authorization.
+				m.log.Debug().Err(err).Str("certificate", cert.ID).Msg("the challenge was answered before")
+			} else if err != nil {
 				return outcome{}, err
 			}
 			if j.accepted == nil {
