@@ -47,12 +47,12 @@ func (p *proxy) fill(t *testing.T, config *tls.Config, most int) (sessions []*wi
 	return nil, nil
 }
 
-// crowdIn opens connections that say nothing, from an address of this machine.
-func (p *proxy) crowdIn(t *testing.T, from string, n int) {
+// crowdIn opens connections that say nothing, from one address of this machine to another.
+func (p *proxy) crowdIn(t *testing.T, to, from string, n int) {
 	t.Helper()
 	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	for range n {
-		conn, err := dialer.Dial("tcp", p.Addr)
+		conn, err := dialer.Dial("tcp", to)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,9 +90,10 @@ func TestRevocationNeedsNoDescriptorOfClients(t *testing.T) {
 	dial(t, p).send(t, key.packet())
 	waitQuery(t, s, "to be cancelled", 0)
 
-	// Now the other slots as well, from two addresses.
-	p.crowdIn(t, "127.0.0.1", 20)
-	p.crowdIn(t, "127.0.0.2", 20)
+	// Now the other slots as well, from two addresses, and some of the admin address.
+	p.crowdIn(t, p.Addr, "127.0.0.1", 20)
+	p.crowdIn(t, p.Addr, "127.0.0.2", 20)
+	p.crowdIn(t, p.Admin, "127.0.0.2", 20)
 	if _, err := p.get("/status"); err != nil {
 		t.Error(err)
 	}

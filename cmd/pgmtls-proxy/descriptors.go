@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"syscall"
 
+	"pgmtls-proxy/internal/admin"
 	"pgmtls-proxy/internal/session"
 )
 
@@ -12,8 +13,8 @@ const (
 	// ownDescriptors are open all the time: standard streams, Go's poller, the watch of the policy, the sockets for admin,
 	// takeover and supervisor, and a few to spare. Listeners and event loops come on top.
 	ownDescriptors = 16
-	// takingAway is what reading a policy, requests to the admin address and a takeover have open at once.
-	takingAway = 28
+	// reading is what a look at the policy and a takeover have open at once, with a few to spare.
+	reading = 12
 )
 
 // shares say what the descriptors of the process are for. What takes away has its own: however many clients there are, a policy
@@ -23,13 +24,14 @@ type shares struct {
 	unfinished           int // connections beyond them; each has one
 	unfinishedPerAddress int // 0: no bound
 	cancels, ownCancels  int // at the backend at once
+	admin                int // connections to the admin address
 }
 
 // share divides a limit on open files. The configuration gets what it asks for if there is enough for it, and at least one session.
 func share(limit uint64, listeners, sessions, unfinishedPerAddress int) shares {
 	left := max(int(min(limit, 1<<30))-ownDescriptors-listeners-2*runtime.GOMAXPROCS(0), 16)
-	s := shares{cancels: min(max(left/12, 2), session.MaxCancels), ownCancels: min(max(left/12, 2), session.MaxOwnCancels)}
-	left -= s.cancels + s.ownCancels + min(max(left/4, 6), takingAway)
+	s := shares{cancels: min(max(left/12, 2), session.MaxCancels), ownCancels: min(max(left/12, 2), session.MaxOwnCancels), admin: min(max(left/8, 8), admin.MaxConns)}
+	left -= s.cancels + s.ownCancels + s.admin + min(max(left/6, 6), reading)
 	s.unfinished = max(min(unfinished, max(left/4, left-2*sessions)), 2)
 	s.sessions = max(min(sessions, (left-s.unfinished)/2), 1)
 	if unfinishedPerAddress > 0 {

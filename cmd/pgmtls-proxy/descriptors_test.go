@@ -4,13 +4,14 @@ import (
 	"runtime"
 	"testing"
 
+	"pgmtls-proxy/internal/admin"
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/session"
 )
 
 // total is how many descriptors the shares can take, with what the process has open anyway.
 func (s shares) total(listeners int) int {
-	return ownDescriptors + listeners + 2*runtime.GOMAXPROCS(0) + 2*s.sessions + s.unfinished + s.cancels + s.ownCancels
+	return ownDescriptors + listeners + 2*runtime.GOMAXPROCS(0) + 2*s.sessions + s.unfinished + s.cancels + s.ownCancels + s.admin
 }
 
 func TestSharesLeaveDescriptorsForTakingAway(t *testing.T) {
@@ -34,7 +35,7 @@ func TestDefaultsFitALimitOf20000(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := shares{cfg.Limits.Sessions, unfinished, cfg.Limits.UnfinishedPerAddress, session.MaxCancels, session.MaxOwnCancels}
+	want := shares{cfg.Limits.Sessions, unfinished, cfg.Limits.UnfinishedPerAddress, session.MaxCancels, session.MaxOwnCancels, admin.MaxConns}
 	if got := share(20_000, 4, cfg.Limits.Sessions, cfg.Limits.UnfinishedPerAddress); got != want {
 		t.Errorf("with 20,000 files the shares are %+v, want %+v", got, want)
 	}

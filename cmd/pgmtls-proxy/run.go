@@ -23,7 +23,7 @@ func (p *proxy) run(ctx context.Context, sockets *sockets) error {
 
 	adminHTTP := p.admin.HTTP()
 	defer adminHTTP.Close()
-	answer := func(context.Context) error { return admin.Serve(adminHTTP, sockets.admin) }
+	answer := func(context.Context) error { return admin.Serve(adminHTTP, sockets.admin, p.shares.admin) }
 	if sockets.predecessor == nil { // otherwise the predecessor answers on the same socket, and is ready
 		parts.start("admin", answer)
 	}

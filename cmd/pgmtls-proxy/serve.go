@@ -33,6 +33,7 @@ const unfinished = 1024
 // proxy is the running program.
 type proxy struct {
 	config   *config.Proxy
+	shares   shares
 	log      zerolog.Logger
 	metrics  *metrics.Metrics
 	keeper   *policy.Reloader
@@ -81,6 +82,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 	p = &proxy{
 		live:    live,
 		config:  cfg,
+		shares:  shares,
 		log:     log,
 		metrics: m,
 		keeper: &policy.Reloader{

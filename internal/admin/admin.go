@@ -91,15 +91,16 @@ func (s *Server) HTTP() *http.Server {
 	}
 }
 
-// Bounds of the open connections to the admin address. Who asks there is a probe, Prometheus, the control plane and an operator.
+// Bounds of the open connections to the admin address. A probe, Prometheus, the control plane and an operator ask there.
 const (
-	maxConns           = 64
+	MaxConns           = 64
 	maxConnsPerAddress = 32
 )
 
-// Serve answers on the listener until it is closed. Connections beyond what a few programs need are closed at once.
-func Serve(server *http.Server, listener net.Listener) error {
-	if err := server.Serve(connlimit.New(listener, maxConns, maxConnsPerAddress)); !errors.Is(err, http.ErrServerClosed) {
+// Serve answers on the listener until it is closed, on conns connections at once; MaxConns is what a few programs need. One address
+// gets half of them at most. Others are closed at once.
+func Serve(server *http.Server, listener net.Listener, conns int) error {
+	if err := server.Serve(connlimit.New(listener, conns, min(maxConnsPerAddress, max(conns/2, 1)))); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve admin address: %w", err)
 	}
 	return nil

@@ -267,7 +267,7 @@ func TestServeEndsCleanlyWhenItIsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(server, l) }()
+	go func() { ended <- Serve(server, l, MaxConns) }()
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
 		return net.Dial("unix", l.Addr().String())
 	}}}
@@ -282,7 +282,7 @@ func TestServeEndsCleanlyWhenItIsClosed(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("a closed server ends with %v", err)
 	}
-	if err := Serve(p.admin.HTTP(), l); err == nil || !strings.HasPrefix(err.Error(), "serve admin address: ") {
+	if err := Serve(p.admin.HTTP(), l, MaxConns); err == nil || !strings.HasPrefix(err.Error(), "serve admin address: ") {
 		t.Errorf("on a listener that is closed: %v", err)
 	}
 }

@@ -126,7 +126,9 @@ func (q *Writer) take() []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	lines := q.waiting
-	q.waiting, q.spare = q.spare, nil
+	if len(lines) > 0 {
+		q.waiting, q.spare = q.spare, nil
+	}
 	return lines
 }
 

@@ -170,6 +170,30 @@ func TestCloseWaitsForTheLastLinesAndNotForever(t *testing.T) {
 	})
 }
 
+// The two buffers are made once. A line after a pause costs no new one.
+func TestBuffersAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := New(io.Discard, Options{})
+		line := append(bytes.Repeat([]byte("x"), 999), '\n')
+		lines := func() {
+			for range 100 {
+				q.Write(line)
+			}
+			synctest.Wait()
+		}
+		for range 10 {
+			lines()
+		}
+		q.mu.Lock()
+		before := cap(q.waiting) + cap(q.spare)
+		q.mu.Unlock()
+		if n := testing.AllocsPerRun(10, lines); n > 1 || before < len(line) {
+			t.Errorf("100 lines after a pause allocate %v times; the buffers have %d bytes", n, before)
+		}
+		q.Close(time.Second)
+	})
+}
+
 // With real descriptors: nobody reads the pipe, the reader is gone, the disk is full.
 func TestWritingNeverWaitsForARealReader(t *testing.T) {
 	frozen, stuck, err := os.Pipe()
