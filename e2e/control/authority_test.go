@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -44,6 +45,12 @@ func TestCARotationCutsNobodyOff(t *testing.T) {
 	// Who has not come with its successor yet would be cut off, whether it is connected or not.
 	l.refuses(t, "--force", "ca", "retire", "default", "--id", old)
 	live.goesOn(t)
+
+	crl := filepath.Join(t.TempDir(), "crl.pem")
+	if err := os.WriteFile(crl, []byte(l.do(t, "ca", "crl", "default")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	openssl(t, "crl", "-in", crl, "-noout", "-CAfile", after.files+"root.crt")
 
 	l.do(t, "ca", "retire", "default", "--id", old, "--force", "--confirm", "default")
 	l.inForce(t, "shop")

@@ -27,6 +27,14 @@ type Authority struct {
 	UpdatedAt   time.Time `json:"updated_at"`
 }
 
+// CRL is a signed list of all certificates of an authority that are revoked and have not expired.
+type CRL struct {
+	CRL        string    `json:"crl"` // PEM, RFC 5280
+	Number     int64     `json:"number"`
+	Revoked    int       `json:"revoked"`     // entries
+	NextUpdate time.Time `json:"next_update"` // get it again before
+}
+
 // CAUser is a certificate that an authority signed, and that is in use.
 type CAUser struct {
 	Database    string    `json:"database"`              // name

@@ -36,7 +36,7 @@ var values = map[string]any{
 	"NewCertificate": api.NewCertificate{}, "CertificateFiles": api.CertificateFiles{}, "Database": api.Database{},
 	"Proxy": api.Proxy{}, "NewDatabase": api.NewDatabase{}, "NewProxy": api.NewProxy{},
 	"Acknowledgements": api.Acknowledgements{}, "Connection": api.Connection{}, "Authority": api.Authority{},
-	"CAUser": api.CAUser{}, "ImportCA": api.ImportCA{}, "Token": api.Token{}, "NewToken": api.NewToken{},
+	"CAUser": api.CAUser{}, "CRL": api.CRL{}, "ImportCA": api.ImportCA{}, "Token": api.Token{}, "NewToken": api.NewToken{},
 	"Agent": api.Agent{}, "NewEnrolment": api.NewEnrolment{}, "Enrolment": api.Enrolment{}, "Record": api.Record{},
 	"Audit": api.Audit{}, "Health": api.Health{}, "Version": api.Version{}, "Certify": api.Certify{},
 	"Certified": api.Certified{}, "Policy": api.Policy{}, "StreamLine": api.StreamLine{},

@@ -22,6 +22,11 @@ func (c *Client) Authorities(ctx context.Context, space string) ([]api.Authority
 	return ask[[]api.Authority](ctx, c, call{method: http.MethodGet, path: authorityPath(space)})
 }
 
+// CRL gets the revocation list of a space's CA.
+func (c *Client) CRL(ctx context.Context, space, id string) (api.CRL, error) {
+	return ask[api.CRL](ctx, c, call{method: http.MethodGet, path: authorityPath(space, id, "crl")})
+}
+
 // RotateCA makes a new CA that signs from now on.
 func (c *Client) RotateCA(ctx context.Context, space string) (api.Authority, error) {
 	return ask[api.Authority](ctx, c, call{method: http.MethodPost, path: authorityPath(space, "rotate")})

@@ -57,6 +57,7 @@ var calls = map[string]func(context.Context, *apiclient.Client) error{
 	"importCA": func(ctx context.Context, c *apiclient.Client) error {
 		return second(c.ImportCA(ctx, "s", api.ImportCA{Certificate: "c", PrivateKey: "k"}))
 	},
+	"getCRL": func(ctx context.Context, c *apiclient.Client) error { return second(c.CRL(ctx, "s", "a")) },
 	"retireCA": func(ctx context.Context, c *apiclient.Client) error {
 		return second(c.RetireCA(ctx, apiclient.Retirement{Space: "s", ID: "a", Force: true}))
 	},

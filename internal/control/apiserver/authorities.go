@@ -71,15 +71,40 @@ func retireCA(c *call) error {
 	if err != nil {
 		return err
 	}
-	id := c.r.PathValue("authority")
-	if !pathValue.MatchString(id) {
-		return notFound("space %s has no certificate authority %s", name, problem.Quote(id))
+	id, err := c.authorityID(name)
+	if err != nil {
+		return err
 	}
 	authority, err := c.server.registry.RetireCA(c.ctx(), c.actor(), name, id, force)
 	if err != nil {
 		return err
 	}
 	return c.answerAuthority(http.StatusOK, authority)
+}
+
+// authorityID is the authority of the path.
+func (c *call) authorityID(space string) (string, error) {
+	id := c.r.PathValue("authority")
+	if !pathValue.MatchString(id) {
+		return "", notFound("space %s has no certificate authority %s", space, problem.Quote(id))
+	}
+	return id, nil
+}
+
+func getCRL(c *call) error {
+	name, err := c.space()
+	if err != nil {
+		return err
+	}
+	id, err := c.authorityID(name)
+	if err != nil {
+		return err
+	}
+	list, err := c.server.registry.RevocationList(c.ctx(), name, id)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, api.CRL{CRL: list.PEM, Number: list.Number, Revoked: list.Revoked, NextUpdate: utc(list.NextUpdate)})
 }
 
 // space is the space of the path.

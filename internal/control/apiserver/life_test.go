@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"strings"
 	"testing"
 	"time"
@@ -207,6 +208,12 @@ func (p *plane) lifeOfAuthorities(t *testing.T) {
 	}
 	first := list[0].ID
 	p.refused(404, api.NotFound, ask{method: "GET", path: "/v1/spaces/none/ca", token: p.reader})
+	var crl api.CRL
+	p.must(200, ask{method: "GET", path: path + "/" + first + "/crl", token: p.reader}, &crl)
+	if block, _ := pem.Decode([]byte(crl.CRL)); block == nil || block.Type != "X509 CRL" || crl.Number < 1 || crl.Revoked != list[0].Revoked || !crl.NextUpdate.Equal(list[0].NextUpdate) {
+		t.Errorf("got %+v", crl)
+	}
+	p.refused(404, api.NotFound, ask{method: "GET", path: path + "/none/crl", token: p.reader})
 	var next api.Authority
 	p.must(201, ask{method: "POST", path: path + "/rotate", token: p.admin}, &next)
 	p.refused(404, api.NotFound, ask{method: "POST", path: "/v1/spaces/none/ca/rotate", token: p.admin})
@@ -216,6 +223,7 @@ func (p *plane) lifeOfAuthorities(t *testing.T) {
 	if next.State != api.RetiredCA {
 		t.Errorf("got %+v", next)
 	}
+	p.refused(409, api.Conflict, ask{method: "GET", path: path + "/" + first + "/crl", token: p.reader})
 	ca, err := authority.NewCA(authority.Subject{CommonName: "ours"}, time.Now().Add(-time.Hour), time.Now().AddDate(5, 0, 0))
 	if err != nil {
 		t.Fatal(err)

@@ -47,6 +47,7 @@ GET    /v1/spaces                                    y    y    f        f       
 GET    /v1/spaces/{space}/ca                         y    y    f        f         f     u
 POST   /v1/spaces/{space}/ca/rotate                  y    f    f        f         f     u
 POST   /v1/spaces/{space}/ca/import                  y    f    f        f         f     u
+GET    /v1/spaces/{space}/ca/{authority}/crl         y    y    f        f         f     u
 POST   /v1/spaces/{space}/ca/{authority}/retire      y    f    f        f         f     u
 GET    /v1/tokens                                    y    y    f        f         f     u
 POST   /v1/tokens                                    y    f    f        f         f     u

@@ -66,6 +66,7 @@ func (s *Server) table(metrics *prometheus.Registry) []route {
 		{method: get, path: "/v1/spaces/{space}/ca", action: access.ReadSpaces, do: listAuthorities},
 		{method: post, path: "/v1/spaces/{space}/ca/rotate", action: access.ManageSpaces, do: rotateCA, gives: true},
 		{method: post, path: "/v1/spaces/{space}/ca/import", action: access.ManageSpaces, do: importCA, gives: true, body: api.MaxImport},
+		{method: get, path: "/v1/spaces/{space}/ca/{authority}/crl", action: access.ReadSpaces, do: getCRL},
 		{method: post, path: "/v1/spaces/{space}/ca/{authority}/retire", action: access.ManageSpaces, do: retireCA},
 
 		{method: get, path: "/v1/tokens", action: access.ReadAccess, do: listTokens},

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +34,7 @@ func (a *app) authorities() *cobra.Command {
 	return a.client(group(&cobra.Command{
 		Use:   "ca [SPACE]",
 		Short: "The certificate authorities of a space",
-	}, show, a.rotateCA(), a.importCA(), a.retireCA()))
+	}, show, a.showCRL(), a.rotateCA(), a.importCA(), a.retireCA()))
 }
 
 // space is the first argument, or the only space.
@@ -100,6 +102,71 @@ func (p *printer) authority(ca api.Authority) {
 		row{"revoked", strconv.Itoa(ca.Revoked)}, row{"next CRL by", moment(ca.NextUpdate)},
 		row{"in use by", count(len(ca.Users), "certificate")},
 	)
+}
+
+func (a *app) showCRL() *cobra.Command {
+	var id string
+	cmd := &cobra.Command{
+		Use:   "crl [SPACE]",
+		Short: "Print the signed revocation list of a CA, for third parties that trust it",
+		Long: `Prints the revocation list (RFC 5280, PEM) of the space's CA that signs, or of the one with --id. It has every certificate of
+that CA that is revoked and has not expired. Proxies get theirs by themselves; this is for others that trust the CA. Get it
+again before its next update.`,
+		Args:              between(0, 1),
+		ValidArgsFunction: a.spaceNames(),
+		RunE: a.run(func(s *session) error {
+			space, err := s.space()
+			if err != nil {
+				return err
+			}
+			which := id
+			if which == "" {
+				if which, err = s.activeCA(space); err != nil {
+					return err
+				}
+			}
+			crl, err := s.CRL(s, space, which)
+			if err != nil {
+				return err
+			}
+			return s.out.show(crl, func() { s.out.line("%s", strings.TrimSuffix(crl.CRL, "\n")) })
+		}),
+	}
+	cmd.Flags().StringVar(&id, "id", "", "the CA's `id`; left out: of the one that signs")
+	a.ids(cmd, func(s *session) ([]cobra.Completion, error) {
+		space, err := s.space()
+		if err != nil {
+			return nil, err
+		}
+		return s.authorityIDs(space, api.ActiveCA, api.RetiringCA)
+	})
+	return cmd
+}
+
+// activeCA is the id of the CA that signs for a space.
+func (s *session) activeCA(space string) (string, error) {
+	authorities, err := s.Authorities(s, space)
+	if err != nil {
+		return "", err
+	}
+	for _, ca := range authorities {
+		if ca.State == api.ActiveCA {
+			return ca.ID, nil
+		}
+	}
+	return "", fmt.Errorf("space %s has no CA that signs", clean(space))
+}
+
+// authorityIDs are the ids of a space's CAs that are in one of the states.
+func (s *session) authorityIDs(space string, states ...string) ([]cobra.Completion, error) {
+	authorities, err := s.Authorities(s, space)
+	var found []cobra.Completion
+	for _, ca := range authorities {
+		if slices.Contains(states, ca.State) {
+			found = append(found, cobra.CompletionWithDesc(ca.ID, clean(ca.Subject)))
+		}
+	}
+	return found, err
 }
 
 func (a *app) rotateCA() *cobra.Command {
@@ -197,14 +264,7 @@ func (a *app) retireCA() *cobra.Command {
 	cmd.Flags().BoolVar(&retirement.Force, "force", false, "although its certificates are in use")
 	confirm.flag(cmd, "space")
 	a.ids(cmd, func(s *session) ([]cobra.Completion, error) {
-		authorities, err := s.Authorities(s, s.args[0])
-		var found []cobra.Completion
-		for _, ca := range authorities {
-			if ca.State == api.RetiringCA {
-				found = append(found, cobra.CompletionWithDesc(ca.ID, clean(ca.Subject)))
-			}
-		}
-		return found, err
+		return s.authorityIDs(s.args[0], api.RetiringCA)
 	})
 	return cmd
 }

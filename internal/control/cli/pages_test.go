@@ -170,11 +170,12 @@ func authorityPages() map[string][]canned {
 	ca := "/v1/spaces/default/ca"
 	retire := "POST " + ca + "/5e:retiring/retire"
 	return map[string][]canned{
-		"GET /v1/spaces":         {ok([]string{"default"}), ok([]string{"default", "eu"}), ok([]string{})},
-		"GET " + ca:              {ok([]api.Authority{spaceCA(api.ActiveCA), old}), ok([]api.Authority{})},
-		"POST " + ca + "/rotate": {{201, spaceCA(api.ActiveCA)}},
-		retire:                   {refuse(api.Conflict, "1 certificate of it is in use"), ok(spaceCA(api.RetiredCA))},
-		retire + "?force=true":   {ok(spaceCA(api.RetiredCA))},
+		"GET /v1/spaces":                 {ok([]string{"default"}), ok([]string{"default", "eu"}), ok([]string{})},
+		"GET " + ca:                      {ok([]api.Authority{spaceCA(api.ActiveCA), old}), ok([]api.Authority{})},
+		"POST " + ca + "/rotate":         {{201, spaceCA(api.ActiveCA)}},
+		"GET " + ca + "/5e:retiring/crl": {ok(api.CRL{CRL: "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", Number: 7, Revoked: 2, NextUpdate: start.AddDate(0, 0, 30)})},
+		retire:                           {refuse(api.Conflict, "1 certificate of it is in use"), ok(spaceCA(api.RetiredCA))},
+		retire + "?force=true":           {ok(spaceCA(api.RetiredCA))},
 	}
 }
 

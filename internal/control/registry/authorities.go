@@ -82,6 +82,39 @@ func (r *Registry) Chain(ctx context.Context, space string) (string, error) {
 	return chain, nil
 }
 
+// RevocationList is a signed list of all that an authority has revoked and that has not expired, for whoever else trusts it.
+type RevocationList struct {
+	PEM        string
+	Number     int64
+	Revoked    int // entries
+	NextUpdate time.Time
+}
+
+// RevocationList returns the newest list of an authority of a space, or of the one that signs if the id is empty. A retired
+// authority has none: nobody is to trust it.
+func (r *Registry) RevocationList(ctx context.Context, space, id string) (RevocationList, error) {
+	const attempts = 5
+	for n := 1; ; n++ {
+		list, err := r.Authorities(ctx, space)
+		if err != nil {
+			return RevocationList{}, err
+		}
+		i := slices.IndexFunc(list, func(a Authority) bool { return a.ID == id || id == "" && a.State == ActiveCA })
+		if i < 0 {
+			return RevocationList{}, problem.New(problem.NotFound, "space %s has no authority %s", space, problem.Quote(id))
+		}
+		a := list[i]
+		if a.State == RetiredCA {
+			return RevocationList{}, problem.New(problem.Conflict, "authority %s of space %s was retired: nothing that it has signed is good any more, so it has no revocation list", id, space)
+		}
+		item, err := r.docs.Get(ctx, crlKey(a.ID, a.CRL))
+		if errors.Is(err, store.ErrNotFound) && n < attempts {
+			continue // a newer one has taken its place meanwhile
+		}
+		return RevocationList{PEM: string(item.Value), Number: a.CRL, Revoked: len(a.Revoked), NextUpdate: a.NextUpdate}, err
+	}
+}
+
 // signer opens an authority's key.
 func (r *Registry) signer(ctx context.Context, a *Authority) (*authority.CA, error) {
 	key := keySigners + a.ID

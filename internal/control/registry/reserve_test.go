@@ -1,7 +1,10 @@
 package registry
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,4 +144,45 @@ func TestDocumentWithoutACountIsOneThatWasIssuedNothing(t *testing.T) {
 	if got := w.is("orders").Issues; got == nil || got.Count != 1 {
 		t.Errorf("counted %+v", got)
 	}
+}
+
+// Third parties that trust an authority verify its list, and find every certificate of the space that was revoked.
+func TestListForThirdPartiesHasTheWholeSpace(t *testing.T) {
+	w := newWorld(t)
+	var serials []string
+	for _, name := range []string{"orders", "other"} {
+		w.operational(name)
+		cert, err := w.CreateCertificate(w.ctx, admin, name, NewCertificate{})
+		w.done(cert, err)
+		w.done(w.DeleteCertificate(w.ctx, admin, name, cert.ID, 0))
+		serials = append(serials, cert.Serial)
+	}
+	a := w.authorities()[0]
+	for _, id := range []string{"", a.ID} {
+		list, err := w.RevocationList(w.ctx, "acme", id)
+		w.done(list, err)
+		block, _ := pem.Decode([]byte(list.PEM))
+		crl, err := x509.ParseRevocationList(block.Bytes)
+		w.done(crl, err)
+		authority, _ := pem.Decode([]byte(a.CertificatePEM))
+		issuer, err := x509.ParseCertificate(authority.Bytes)
+		w.done(issuer, err)
+		w.done(nil, crl.CheckSignatureFrom(issuer))
+		if list.Revoked != 2 || len(crl.RevokedCertificateEntries) != 2 || crl.Number.Int64() != list.Number || !list.NextUpdate.After(w.at.Add(14*day)) {
+			t.Errorf("got %+v", list)
+		}
+		for i, entry := range crl.RevokedCertificateEntries {
+			if got := fmt.Sprintf("%x", entry.SerialNumber); got != strings.TrimLeft(strings.ReplaceAll(serials[i], ":", ""), "0") {
+				t.Errorf("entry %d is %s, want %s", i, got, serials[i])
+			}
+		}
+	}
+	_, err := w.RevocationList(w.ctx, "acme", newID())
+	refused(t, err, problem.NotFound, "no authority")
+	_, err = w.RevocationList(w.ctx, "nothing", "")
+	refused(t, err, problem.NotFound, "nothing")
+	w.done(w.RotateCA(w.ctx, admin, "acme"))
+	w.done(w.RetireCA(w.ctx, admin, "acme", a.ID, true))
+	_, err = w.RevocationList(w.ctx, "acme", a.ID)
+	refused(t, err, problem.Conflict, "was retired")
 }
