@@ -139,8 +139,8 @@ func serving(o options) string {
 	return "private"
 }
 
-const bindingHint = "HINT:  A TLS proxy stands between this client and PostgreSQL, and both connections have certificates of their own. " +
-	"Connect with channel_binding=disable, or let the proxy reach PostgreSQL by a unix socket or with the same certificate and key."
+const bindingHint = "HINT:  A TLS proxy is between this client and PostgreSQL, and the two connections use different certificates. " +
+	"Connect with channel_binding=disable, or let the proxy connect to PostgreSQL over a unix socket or with the same certificate and key."
 
 func TestChannelBindingErrorsAreExplained(t *testing.T) {
 	t.Parallel()

@@ -95,7 +95,7 @@ func TestProxyOutOfDescriptorsRecovers(t *testing.T) {
 		}
 		conns = append(conns, conn)
 	}
-	failed := func(e event) bool { return e.text("message") == "a connection could not be accepted" }
+	failed := func(e event) bool { return e.text("message") == "could not accept a connection" }
 	eventually(t, func() error {
 		if p.log.find(failed) == nil {
 			return errNotYet

@@ -59,7 +59,7 @@ func mistakes() []mistake {
 			writeFile(t, p.policyFile("private.crt"), pki.privateCA.MustIssue(t, old).CertPEM)
 		}, cert, `certificates[0].cert: "private.crt" is refused: it has expired on `},
 		{"a certificate that is not there", func(t *testing.T, p *proxy) { must(t, os.Remove(p.policyFile("private.crt"))) }, cert,
-			`certificates[0].cert: "private.crt" is not there`},
+			`certificates[0].cert: "private.crt" does not exist`},
 		{"half a policy", func(t *testing.T, p *proxy) {
 			text := p.policy.text(t)
 			writeFile(t, p.policyFile("policy.yaml"), text[:len(text)/2])
@@ -133,7 +133,7 @@ func (m mistake) line(t *testing.T, p *proxy) string {
 }
 
 func isRefusedPolicy(e event) bool {
-	return e.text("level") == "error" && e.text("message") == "the policy on disk is refused; the last good one stays in force"
+	return e.text("level") == "error" && e.text("message") == "the policy on disk is refused; the last valid one stays in force"
 }
 
 // reloadStatus is "reload" of GET /status.

@@ -51,7 +51,7 @@ func ask(ctx context.Context, address config.Address, q inquiry) (answer []byte,
 	request.Header.Set("Content-Type", q.kind)
 	response, err := adminClient(address).Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("ask the running proxy at %s: %w", address.Address, err)
+		return nil, fmt.Errorf("query the running proxy at %s: %w", address.Address, err)
 	}
 	defer response.Body.Close()
 	answer, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
@@ -62,5 +62,5 @@ func ask(ctx context.Context, address config.Address, q inquiry) (answer []byte,
 	case http.StatusOK, http.StatusUnprocessableEntity:
 		return answer, nil
 	}
-	return nil, fmt.Errorf("the running proxy at %s answers: %s", address.Address, strings.TrimSpace(string(answer)))
+	return nil, fmt.Errorf("the running proxy at %s answered: %s", address.Address, strings.TrimSpace(string(answer)))
 }

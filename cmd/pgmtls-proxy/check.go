@@ -16,11 +16,11 @@ import (
 func newCheck(path *string, env environment) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check --config proxy.yaml",
-		Short: "Validate everything that a run would, and say what was found",
+		Short: "Validate the configuration as a run would, and print what was found",
 		Long: `check reads proxy.yaml, policy.yaml and every file that they name, as a run would,
 and prints what it found: addresses, certificates with their names, chains and
 dates, the client CA, revocation lists, and the rules. It binds and dials nothing.
-It exits with 0 if a run would take all of it, and with 2 if not, with every
+It exits with 0 if a run would accept the configuration, and otherwise with 2 and every
 problem on a line of its own.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -70,18 +70,18 @@ func newRoot(env environment) *cobra.Command {
 	var path, door string
 	root := &cobra.Command{
 		Use:   "pgmtls-proxy --config proxy.yaml",
-		Short: "The gate in front of a PostgreSQL database",
-		Long: `pgmtls-proxy stands in front of a PostgreSQL database. It ends TLS, checks the
+		Short: "A mutual-TLS gate in front of a PostgreSQL database",
+		Long: `pgmtls-proxy stands in front of a PostgreSQL database. It terminates TLS, checks the
 client's address against an allowlist, verifies its certificate against a CA of
-your own, and pipes bytes to the database. Rules and certificates change while
+your own, and relays bytes to the database. Rules and certificates can change while
 sessions live.
 
-Two files say what it does. proxy.yaml is the operator's: where to listen, which
+Two files configure it. proxy.yaml is the operator's: where to listen, which
 database, which limits. It is read once, at start. policy.yaml, in the directory
-that proxy.yaml names, says who may come in. It is live: write it, and new
+that proxy.yaml names, says which clients may connect. It is live: write it, and new
 connections follow it within a second. docs/configuration.md describes both.
 
-Signals:    SIGHUP looks at the policy now. SIGTERM and SIGINT drain: no new
+Signals:    SIGHUP reads the policy now. SIGTERM and SIGINT drain: no new
             connections, live sessions have drain.grace. A second one ends now.
 Exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 sessions were cut
             off at the end of the grace.`,
@@ -103,8 +103,8 @@ Exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 sessions were cut
 		},
 	}
 	root.SetVersionTemplate("pgmtls-proxy {{.Version}}\n")
-	root.PersistentFlags().StringVarP(&path, "config", "c", "", "the operator's file, proxy.yaml")
-	root.Flags().StringVar(&door, "takeover", "", "take the listening sockets over from the process at this unix socket, and wait there for the next one")
+	root.PersistentFlags().StringVarP(&path, "config", "c", "", "the configuration file, proxy.yaml")
+	root.Flags().StringVar(&door, "takeover", "", "take over the listening sockets from the process at this unix socket, and wait there for the next one")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newCheck(&path, env), newExplain(&path, env), newDryRun(&path, env), newHealth(&path, env), newVersion(env))
 	return root
@@ -113,7 +113,7 @@ Exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 sessions were cut
 // load reads the operator's file.
 func load(path string, env environment) (*config.Proxy, error) {
 	if path == "" {
-		return nil, &exit{code: exitUsage, err: errors.New("which configuration? name it: pgmtls-proxy --config proxy.yaml")}
+		return nil, &exit{code: exitUsage, err: errors.New("no configuration is given; name it: pgmtls-proxy --config proxy.yaml")}
 	}
 	if err := tlsconf.CheckGODEBUG(env.getenv("GODEBUG")); err != nil {
 		return nil, &exit{code: exitUsage, err: err}

@@ -54,13 +54,13 @@ func newDryRun(path *string, env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dry-run --config proxy.yaml policy-new.yaml",
 		Short: "Ask the running proxy what a policy would do, without putting it in force",
-		Long: `dry-run gives the running proxy, at the admin address of the configuration, the text
-of a policy. The files that it names are read from the proxy's policy directory: put
-new certificates there first. The proxy says what is wrong with it, or what would
-change and which live sessions would be ended. Nothing changes.
+		Long: `dry-run sends the text of a policy to the running proxy, at the admin address of
+the configuration. The proxy reads the files that it names from its own policy directory: put
+new certificates there first. The proxy reports what is wrong with it, or what would
+change and which live sessions would end. Nothing is changed.
 
 It exits with 0 if the policy would come into force, with 2 if it would be refused,
-and with 1 if the proxy can't be asked.`,
+and with 1 if the proxy can't be reached.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			proxy, err := load(*path, env)
@@ -107,7 +107,7 @@ func (d *dryRun) print(to io.Writer) {
 	d.printChanges(to)
 	fmt.Fprintf(to, "\nSessions: %d would be ended, %d would go on.\n", d.Ended, d.Kept)
 	if d.OnRemoval == "keep" {
-		fmt.Fprintln(to, "on_removal is keep: live sessions go on, whatever the policy says.")
+		fmt.Fprintln(to, "on_removal is keep: live sessions continue, whatever the policy says.")
 	}
 	for _, reason := range slices.Sorted(maps.Keys(d.ByReason)) {
 		fmt.Fprintf(to, "  %d as %s\n", d.ByReason[reason], reason)
@@ -128,7 +128,7 @@ func (d *dryRun) print(to io.Writer) {
 
 func (d *dryRun) printChanges(to io.Writer) {
 	if d.Unchanged {
-		fmt.Fprintln(to, "It is the policy in force, byte for byte.")
+		fmt.Fprintln(to, "The policy is identical to the one in force.")
 		return
 	}
 	c := d.Changes
@@ -150,7 +150,7 @@ func (d *dryRun) printChanges(to io.Writer) {
 		changed bool
 		what    string
 	}{
-		{c.Trust, "who is trusted: CAs, revocation lists or revoked serials"}, {c.ClientAuth, "client_auth"}, {c.Identities, "identities"},
+		{c.Trust, "trust: CAs, revocation lists or revoked serials"}, {c.ClientAuth, "client_auth"}, {c.Identities, "identities"},
 	} {
 		if each.changed {
 			changed = true

@@ -54,21 +54,21 @@ func newExplain(path *string, env environment) *cobra.Command {
 	var raw bool
 	cmd := &cobra.Command{
 		Use:   "explain --config proxy.yaml (--conn ID | --addr ADDRESS [--cert FILE] [--user NAME] …)",
-		Short: "Ask the running proxy whom it lets in, and why",
-		Long: `explain asks the running proxy, at the admin address of the configuration, what it
-would say to a client: the decision, what the client would read, and every step to
-it. The policy in force is asked by the code that asks it for real clients.
+		Short: "Ask the running proxy whether it allows a client, and why",
+		Long: `explain asks the running proxy, at the admin address of the configuration, how it
+would answer a client: the decision, the text that the client would read, and every
+step. The decision is made by the code that decides about real clients.
 
 With --conn it explains a connection by the id that a refused client reads and the
-log has: one that is live, or one of the last 1,000 refusals in the log.
+log has: a live one, or one of the last 1,000 refusals in the log.
 
-It exits with 0 if there is an answer, be it yes or no, and with 1 if there is none.`,
+It exits with 0 if there is an answer, whether yes or no, and with 1 if there is none.`,
 		Example: `  pgmtls-proxy explain -c proxy.yaml --conn cfv8gwanpkn5t
   pgmtls-proxy explain -c proxy.yaml --addr 203.0.113.7 --cert app.crt --user app`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (q.Connection == "") == (q.Address == "") {
-				return errors.New("about whom? give --conn, or --addr and what else the client has")
+				return errors.New("no client is given; name --conn, or --addr and the client's other properties")
 			}
 			proxy, err := load(*path, env)
 			if err != nil {
@@ -98,11 +98,11 @@ It exits with 0 if there is an answer, be it yes or no, and with 1 if there is n
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&q.Connection, "conn", "", "id of a connection, from the log or from what its client reads")
+	flags.StringVar(&q.Connection, "conn", "", "id of a connection, from the log or from the client's error")
 	flags.StringVar(&q.Address, "addr", "", "the client's address")
-	flags.StringVar(&q.ServerName, "sni", "", "the name by which it asks for the server, usually its host=")
+	flags.StringVar(&q.ServerName, "sni", "", "the server name that it requests, usually its host=")
 	flags.StringVar(&certificate, "cert", "", "PEM file of its certificate, with intermediates, or the serial of a live session's")
-	flags.StringVar(&q.User, "user", "", "the PostgreSQL user; without it identities are left out")
+	flags.StringVar(&q.User, "user", "", "the PostgreSQL user; without it identities are not evaluated")
 	flags.StringVar(&q.Database, "database", "", "the database")
 	flags.BoolVar(&raw, "json", false, "print the answer as JSON")
 	return cmd
@@ -157,7 +157,7 @@ func (e *explanation) print(to io.Writer) {
 // print shows what a client reads, as psql does.
 func (t *reply) print(to io.Writer) {
 	if t.Text == "" {
-		fmt.Fprintln(to, "    (the connection ends without a word)")
+		fmt.Fprintln(to, "    (the connection closes without an answer)")
 		return
 	}
 	for line := range strings.Lines(t.Text) {

@@ -22,9 +22,9 @@ func newHealth(path *string, env environment) *cobra.Command {
 	var ready bool
 	cmd := &cobra.Command{
 		Use:   "health --config proxy.yaml",
-		Short: "Ask a running proxy whether it lives, for container health checks",
-		Long: `health asks the admin address of the configuration for /livez, or with --ready for
-/readyz, and exits with 0 if the answer is yes and with 1 if it is no or none.`,
+		Short: "Check whether the running proxy is alive, for container health checks",
+		Long: `health queries /livez at the admin address of the configuration, or with --ready
+/readyz, and exits with 0 if the answer is yes, and with 1 if it is no or none.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			proxy, err := load(*path, env)
@@ -42,7 +42,7 @@ func newHealth(path *string, env environment) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it takes new connections")
+	cmd.Flags().BoolVar(&ready, "ready", false, "check whether it accepts new connections")
 	return cmd
 }
 

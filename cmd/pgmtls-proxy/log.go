@@ -12,7 +12,7 @@ import (
 )
 
 // lossMessage is logged when lines were lost and the log can be written again.
-const lossMessage = "lines of the log were lost: its reader did not keep up or was gone, or its disk was full"
+const lossMessage = "lines of the log were lost: its reader was too slow or gone, or its disk was full"
 
 // flushLimit is how long the last lines of the log, and the last words to the supervisor, have at the end.
 const flushLimit = time.Second

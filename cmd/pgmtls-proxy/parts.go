@@ -38,7 +38,7 @@ func (p *parts) start(name string, run func(context.Context) error) {
 		case err == nil || p.ctx.Err() != nil:
 			return nil // it was told to end
 		case p.ending.Load():
-			p.log.Warn().Err(err).Str("part", name).Msg("a part of the process has failed during the drain, which goes on")
+			p.log.Warn().Err(err).Str("part", name).Msg("a part of the process failed during the drain, which continues")
 			return nil
 		}
 		return fmt.Errorf("%s: %w", name, err)
@@ -61,6 +61,6 @@ func (p *parts) end() {
 	select {
 	case <-ended:
 	case <-limit.C:
-		p.log.Warn().Dur("waited_ms", partsLimit).Msg("a part of the process does not end; the process does")
+		p.log.Warn().Dur("waited_ms", partsLimit).Msg("a part of the process did not end in time; the process exits")
 	}
 }

@@ -69,7 +69,7 @@ func TestPartThatHangsDoesNotKeepTheProcess(t *testing.T) {
 		p.start("policy", func(context.Context) error { <-stuck; return nil })
 		began := time.Now()
 		p.end()
-		if took := time.Since(began); took != partsLimit || !strings.Contains(log.String(), "does not end") {
+		if took := time.Since(began); took != partsLimit || !strings.Contains(log.String(), "did not end in time") {
 			t.Errorf("waited %s; logged: %s", took, log.String())
 		}
 		close(stuck)

@@ -48,7 +48,7 @@ func (p *proxy) run(ctx context.Context, sockets *sockets) error {
 		if sockets.predecessor == nil {
 			return p.fail(err)
 		}
-		p.log.Error().Err(err).Msg("no later process can take over from this one")
+		p.log.Error().Err(err).Msg("this process can't hand over to a successor")
 	}
 	if door != nil {
 		defer door.Close()

@@ -117,11 +117,11 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			TCP:   target.TCP,
 			OnAcceptError: func(err error, wait time.Duration) {
 				m.AcceptFailed()
-				log.Warn().Err(err).Dur("wait_ms", wait).Msg("a connection could not be accepted")
+				log.Warn().Err(err).Dur("wait_ms", wait).Msg("could not accept a connection")
 			},
 			OnPanic: func(value any, stack []byte) {
 				m.Panicked()
-				log.Error().Str("panic", fmt.Sprint(value)).Bytes("stack", stack).Msg("a connection's code broke; the connection was ended")
+				log.Error().Str("panic", fmt.Sprint(value)).Bytes("stack", stack).Msg("panic while serving a connection; the connection was closed")
 			},
 		},
 		admin: &admin.Server{Policy: live, Metrics: registry, Built: built, Started: time.Now(), Log: log, AnyHost: cfg.AdminPublic},

@@ -43,7 +43,7 @@ type supervisor struct {
 func newSupervisor(getenv func(string) string, status func() string, log zerolog.Logger) *supervisor {
 	s := &supervisor{status: status, looked: make(chan struct{}, 1)}
 	s.notifier = sdnotify.New(getenv, func(err error) {
-		log.Warn().Err(err).Msg("the supervisor could not be told how the process is")
+		log.Warn().Err(err).Msg("could not notify the service manager")
 	})
 	if s.notifier == nil {
 		return s
@@ -51,7 +51,7 @@ func newSupervisor(getenv func(string) string, status func() string, log zerolog
 	s.send = s.notifier.Send
 	watchdog, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		log.Warn().Err(err).Msg("the supervisor's watchdog gets no sign of life")
+		log.Warn().Err(err).Msg("could not read the service manager's watchdog settings")
 	}
 	s.watchdog = watchdog
 	return s

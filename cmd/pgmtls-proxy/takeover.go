@@ -29,7 +29,7 @@ type sockets struct {
 func openSockets(ctx context.Context, cfg *config.Proxy, door string) (*sockets, error) {
 	inherited, err := activation.Listeners()
 	if err != nil {
-		return nil, fmt.Errorf("take the sockets that systemd has opened: %w", err)
+		return nil, fmt.Errorf("use the sockets that systemd opened: %w", err)
 	}
 	s := &sockets{door: door}
 	var taken takeover.Sockets
@@ -86,7 +86,7 @@ func (p *proxy) mayReplace(s *sockets) error {
 		return nil
 	}
 	s.giveUp()
-	return fmt.Errorf("no policy can be put in force, so process %d is not replaced and serves on: %s", s.predecessor.PID, p.live.Status().Error)
+	return fmt.Errorf("no policy can be put in force, so process %d is not replaced and keeps serving: %s", s.predecessor.PID, p.live.Status().Error)
 }
 
 // replace ends the predecessor's service, now that this process serves.
@@ -95,7 +95,7 @@ func (p *proxy) replace(predecessor *takeover.Predecessor) {
 		return
 	}
 	if err := predecessor.Ready(); err != nil {
-		p.log.Warn().Err(err).Msg("the process that was replaced may serve on; see that it ends")
+		p.log.Warn().Err(err).Msg("the replaced process may still be serving; make sure that it ends")
 		return
 	}
 	p.log.Info().Int("predecessor", predecessor.PID).Msg("sockets taken over")
@@ -113,7 +113,7 @@ func (p *proxy) openDoor(parts *parts, s *sockets) (door *takeover.Server, succe
 	found := make(chan *takeover.Successor, 1)
 	parts.start("takeover", func(context.Context) error {
 		successor := door.Serve(takeover.Sockets{Listeners: s.listeners, Admin: s.admin}, func(err error) {
-			p.log.Warn().Err(err).Msg("a takeover has failed; this process serves on")
+			p.log.Warn().Err(err).Msg("a takeover failed; this process keeps serving")
 		})
 		if successor != nil {
 			found <- successor
@@ -128,7 +128,7 @@ const lastAnswers = time.Second
 
 // handOver leaves the sockets to the successor. New connections and the admin address are its own from now on.
 func (p *proxy) handOver(parts *parts, successor *takeover.Successor, adminHTTP *http.Server) {
-	p.log.Info().Int("successor", successor.PID).Msg("another process has taken the sockets over and serves")
+	p.log.Info().Int("successor", successor.PID).Msg("a successor took over the sockets and is serving")
 	p.listener.CloseListeners()
 	parts.start("admin", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, lastAnswers)
@@ -136,6 +136,6 @@ func (p *proxy) handOver(parts *parts, successor *takeover.Successor, adminHTTP 
 		return adminHTTP.Shutdown(ctx)
 	})
 	if err := successor.Release(); err != nil {
-		p.log.Warn().Err(err).Msg("the successor is not told that the takeover is done")
+		p.log.Warn().Err(err).Msg("could not confirm the takeover to the successor")
 	}
 }

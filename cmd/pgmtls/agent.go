@@ -22,16 +22,16 @@ func newAgent(env environment) *cobra.Command {
 	var admin, level, format string
 	command := &cobra.Command{
 		Use:   "agent --database DB --control URL --policy-dir DIR --admin ADDRESS",
-		Short: "Deliver to a proxy on this machine, from a control plane elsewhere",
-		Long: `agent stands beside one proxy. It gets the policy of the proxy's database from the
-control plane, writes it to the proxy's policy_dir, and says when it is in force.
-When the control plane is away, the proxy keeps what it has.
+		Short: "Deliver the policy to a proxy on this machine, from a remote control plane",
+		Long: `agent runs beside one proxy. It receives the policy of the proxy's database from the
+control plane, writes it to the proxy's policy_dir, and reports when it is in force.
+While the control plane is down, the proxy keeps its policy.
 
-It enrols once, with a token that "pgmtls agents create" makes and that works for
-an hour: in a file, or in PGMTLS_ENROLL_TOKEN. Its key is made here and stays here.
+It enrols once, with a token from "pgmtls agents create" that is valid for
+an hour: in a file, or in PGMTLS_ENROLL_TOKEN. Its key never leaves this machine.
 
-Exit codes: 0 it was told to stop, 1 the control plane lets it in no more, or it
-could not start, 2 usage.`,
+Exit codes: 0 the agent was stopped, 1 the control plane rejected it, or it could
+not start, 2 usage.`,
 		Example: `  pgmtls agent --database orders --control https://control.example.com:9816 \
       --ca control-ca.pem --token-file enroll.token \
       --policy-dir /etc/pgmtls-proxy/policy --admin 127.0.0.1:9815`,
@@ -59,13 +59,13 @@ could not start, 2 usage.`,
 	}
 	flags := command.Flags()
 	flags.StringVar(&o.Database, "database", "", "name or id of the database")
-	flags.StringVar(&o.Control, "control", "", "URL of the control plane, as https://control.example.com:9816")
+	flags.StringVar(&o.Control, "control", "", "URL of the control plane, such as https://control.example.com:9816")
 	flags.StringVar(&o.PolicyDir, "policy-dir", "", "the proxy's policy_dir")
 	flags.StringVar(&admin, "admin", "127.0.0.1:9815", "the proxy's admin address, or unix: and the path of its socket")
-	flags.StringVar(&o.CAFile, "ca", "", "PEM file of what the control plane's certificate is verified with")
+	flags.StringVar(&o.CAFile, "ca", "", "PEM file with the CA that verifies the control plane's certificate")
 	flags.StringVar(&o.TokenFile, "token-file", "", "file with the one-time token")
-	flags.StringVar(&o.StateDir, "state", "", "directory of the agent's own ("+agent.DefaultState+"/DB)")
-	flags.BoolVar(&o.TakeOver, "take-over", false, "replace a policy.yaml that the control plane has not written")
+	flags.StringVar(&o.StateDir, "state", "", "directory for the agent's state ("+agent.DefaultState+"/DB)")
+	flags.BoolVar(&o.TakeOver, "take-over", false, "replace a policy.yaml that the control plane did not write")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&format, "log-format", "json", "json, or console for people")
 	for _, name := range []string{"database", "control", "policy-dir"} {

@@ -60,7 +60,7 @@ const (
 func build(ctx context.Context, cfg *config.Control, env environment, log zerolog.Logger, linesDropped func() uint64) (d *daemon, err error) {
 	for _, dir := range append([]string{cfg.DataDir}, cfg.PolicyRoots...) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("make a directory: %w", err)
+			return nil, fmt.Errorf("create a directory: %w", err)
 		}
 	}
 	options, err := storeOptions(cfg, log)
@@ -177,20 +177,20 @@ func (d *daemon) prepare(ctx context.Context, bound []net.Listener, newToken boo
 	}
 	made, err := d.access.Tokens.Bootstrap(ctx, filepath.Join(dir, adminTokenFile))
 	if err != nil {
-		return fmt.Errorf("make the first token: %w", err)
+		return fmt.Errorf("create the first token: %w", err)
 	}
 	if made {
-		d.log.Info().Str("file", filepath.Join(dir, adminTokenFile)).Msg("a token for everything was made")
+		d.log.Info().Str("file", filepath.Join(dir, adminTokenFile)).Msg("created a token of scope all")
 	} else if newToken {
 		token, err := d.access.Tokens.Recover(ctx, filepath.Join(dir, adminTokenFile))
 		if err != nil {
-			return fmt.Errorf("make another token: %w", err)
+			return fmt.Errorf("create another token: %w", err)
 		}
 		record := audit.Record{Action: "token.create", Object: token.ID, Detail: map[string]string{"name": token.Name, "scope": string(token.Kind)}}
 		if err := d.trail.Note(ctx, audit.System, record); err != nil {
 			return fmt.Errorf("record another token: %w", err)
 		}
-		d.log.Warn().Str("file", filepath.Join(dir, adminTokenFile)).Str("token", token.Name).Msg("another token for everything was made; revoke those that are lost")
+		d.log.Warn().Str("file", filepath.Join(dir, adminTokenFile)).Str("token", token.Name).Msg("created another token of scope all; revoke the lost ones")
 	}
 	if err := atomicfile.Replace(filepath.Join(dir, controlCAFile), []byte(d.access.Control.CertificatePEM()), 0o644); err != nil {
 		return fmt.Errorf("write the control CA: %w", err)

@@ -67,11 +67,11 @@ func newRoot(env environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "pgmtls",
 		Short: "The control plane of pgmtls-proxy",
-		Long: `pgmtls says who may reach which PostgreSQL database, and knows when that is in
+		Long: `pgmtls decides which clients may reach which PostgreSQL database, and knows when that is in
 force on every proxy.
 
 pgmtls serve runs the control plane, pgmtls agent delivers to a proxy on another
-machine, and the other commands ask the control plane.`,
+machine, and the other commands call the control plane.`,
 		Version:       built.Version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -103,13 +103,13 @@ func newServe(env environment) *cobra.Command {
 	command := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the control plane",
-		Long: `serve runs the control plane. With --data-dir alone it needs no set-up: it keeps
-its state there, in an etcd of its own, and at the first start makes a master
-key (master.key), a token for everything (admin.token) and client.yaml, with
+		Long: `serve runs the control plane. With only --data-dir it needs no set-up: it keeps
+its state there, in an embedded etcd, and at the first start creates a master
+key (master.key), a token of scope all (admin.token) and client.yaml, with
 which the other commands find it: PGMTLS_CONFIG=DIR/client.yaml.
 
 docs/configuration.md describes pgmtls.yaml, docs/control-plane.md the rest. The
-master key may stand in PGMTLS_MASTER_KEY instead of in a file.`,
+master key may be in PGMTLS_MASTER_KEY instead of a file.`,
 		Example: `  pgmtls serve --data-dir /var/lib/pgmtls
   pgmtls serve --config /etc/pgmtls/pgmtls.yaml`,
 		Args: cobra.NoArgs,
@@ -124,11 +124,11 @@ master key may stand in PGMTLS_MASTER_KEY instead of in a file.`,
 			return nil
 		},
 	}
-	command.Flags().StringVarP(&path, "config", "c", "", "the operator's file, pgmtls.yaml")
-	command.Flags().StringVar(&dataDir, "data-dir", "", "where the state is kept, instead of a file")
-	command.Flags().StringVar(&listen, "listen", "", "where the API listens, with --data-dir (127.0.0.1:9816)")
-	command.Flags().BoolVar(&start.newToken, "new-admin-token", false, "make another token for everything, into admin.token, when every one is lost")
-	command.Flags().BoolVar(&start.newStore, "new-store", false, "begin with an empty store although the master key of an earlier one is there")
+	command.Flags().StringVarP(&path, "config", "c", "", "the configuration file, pgmtls.yaml")
+	command.Flags().StringVar(&dataDir, "data-dir", "", "the directory of the state, instead of a configuration file")
+	command.Flags().StringVar(&listen, "listen", "", "the address of the API, with --data-dir (127.0.0.1:9816)")
+	command.Flags().BoolVar(&start.newToken, "new-admin-token", false, "create another token of scope all in admin.token, if all are lost")
+	command.Flags().BoolVar(&start.newStore, "new-store", false, "create an empty store although the master key of an earlier store exists")
 	command.MarkFlagsMutuallyExclusive("config", "data-dir")
 	command.MarkFlagsMutuallyExclusive("config", "listen")
 	command.MarkFlagsOneRequired("config", "data-dir")
@@ -166,16 +166,16 @@ func newRestore(env environment) *cobra.Command {
 	var path, dataDir string
 	command := &cobra.Command{
 		Use:   "restore FILE --config FILE | --data-dir DIR",
-		Short: "Make a new data directory from a snapshot",
-		Long: `restore makes the store of a control plane from a snapshot, in a data directory
-that has none yet. The daemon must not run. The master key is not in a snapshot:
-put it to DIR/master.key, or where pgmtls.yaml says. If no token from before the
-snapshot is left, the first start makes one: pgmtls serve --new-admin-token.
+		Short: "Create a new data directory from a snapshot",
+		Long: `restore creates the store of a control plane from a snapshot, in a data directory
+that has none yet. The daemon must not run. A snapshot does not contain the master key:
+put it at DIR/master.key, or where pgmtls.yaml says. If no token from before the
+snapshot is left, create one at the first start: pgmtls serve --new-admin-token.
 
-What was changed after the snapshot is undone, revocations too: look at the
-audit trail of the old one, if you have it, and revoke again.
+Changes after the snapshot are undone, including revocations: look at the
+audit trail of the old store, if you have it, and revoke again.
 
-A cluster of your own is restored with etcdutl.`,
+Restore an external cluster with etcdutl.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadControl(path, dataDir, "")
@@ -207,7 +207,7 @@ A cluster of your own is restored with etcdutl.`,
 }
 
 // lossMessage is logged when lines were lost and the log can be written again.
-const lossMessage = "lines of the log were lost: its reader did not keep up or was gone, or its disk was full"
+const lossMessage = "lines of the log were lost: its reader was too slow or gone, or its disk was full"
 
 // flushLimit is how long the last lines of the log, and the last words to the supervisor, have at the end.
 const flushLimit = time.Second

@@ -49,7 +49,7 @@ func newSender(cfg config.Notify) (notify.Sender, error) {
 // notify tells people of one notice. Where there is nobody to tell, the log is told.
 func (d *daemon) notify(ctx context.Context, n outbox.Notice) (pointless bool, err error) {
 	d.log.Info().Str("kind", string(n.Kind)).Str("space", n.Space).Str("database", n.Database).Time("expires_at", n.ExpiresAt).
-		Msg("something ends soon")
+		Msg("a certificate or an authority expires soon")
 	if d.sender == nil {
 		return false, nil
 	}

@@ -44,12 +44,12 @@ func masterKeys(ctx context.Context, cfg *config.Control, env environment, kept 
 		return nil, err
 	}
 	if len(items) > 0 {
-		return nil, fmt.Errorf("the master key %s is missing, and the store has secrets that only it opens; restore it from your backup, or give it in %s", cfg.MasterKeyFile, masterKeyVariable)
+		return nil, fmt.Errorf("the master key %s is missing, and the store has secrets sealed under it; restore it from your backup, or set %s", cfg.MasterKeyFile, masterKeyVariable)
 	}
 	if err := writeOnce(cfg.MasterKeyFile, seal.Generate()); err != nil {
 		return nil, fmt.Errorf("write a new master key: %w", err)
 	}
-	log.Warn().Str("file", cfg.MasterKeyFile).Msg("a new master key was made; back it up apart from the data, without it no private key in the store can be read")
+	log.Warn().Str("file", cfg.MasterKeyFile).Msg("created a new master key; back it up apart from the data: without it, no private key in the store can be read")
 	return seal.LoadRing(cfg.MasterKeyFile)
 }
 
@@ -77,7 +77,7 @@ func line(path string) (string, error) {
 	}
 	secret := strings.TrimRight(string(text), "\r\n")
 	if secret == "" || strings.ContainsAny(secret, "\r\n") {
-		return "", fmt.Errorf("%s: write the secret in one line", path)
+		return "", fmt.Errorf("%s: write the secret on one line", path)
 	}
 	return secret, nil
 }

@@ -154,7 +154,7 @@ func (d *daemon) ownCertificate() func(*tls.ClientHelloInfo) (*tls.Certificate, 
 func (d *daemon) lead(ctx context.Context) error {
 	d.leading.Store(true)
 	defer d.leading.Store(false)
-	d.log.Info().Msg("this daemon renews what ends")
+	d.log.Info().Msg("elected leader; running renewals")
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		return leader.Loop{Registry: d.registry, Hub: d.hub, Log: d.log.With().Str("part", "leader").Logger()}.Run(ctx)
@@ -168,7 +168,7 @@ func (d *daemon) lead(ctx context.Context) error {
 func (d *daemon) sweep(ctx context.Context) error {
 	for {
 		if _, err := d.access.Tokens.Sweep(ctx); err != nil && ctx.Err() == nil {
-			d.log.Warn().Err(err).Msg("old tokens could not be forgotten")
+			d.log.Warn().Err(err).Msg("could not delete expired tokens")
 		}
 		if retry.Sleep(ctx, sweepEvery) != nil {
 			return ctx.Err()
@@ -179,6 +179,6 @@ func (d *daemon) sweep(ctx context.Context) error {
 // newSupervisor tells the supervisor, if there is one, how the process is (sd_notify(3)).
 func newSupervisor(getenv func(string) string, log zerolog.Logger) *sdnotify.Notifier {
 	return sdnotify.New(getenv, func(err error) {
-		log.Warn().Err(err).Msg("the supervisor could not be told how the process is")
+		log.Warn().Err(err).Msg("could not notify the service manager")
 	})
 }

@@ -30,7 +30,7 @@ func newDaemons(t *testing.T, members []*etcdtest.Node) [2]*plane {
 	return [2]*plane{configured(t, settings("one")), configured(t, settings("two"))}
 }
 
-const leads = "this daemon renews what ends"
+const leads = "elected leader; running renewals"
 
 // Two daemons work as one. When one is killed, the other goes on and leads, and agents and clients go to it.
 func TestOtherDaemonGoesOn(t *testing.T) {

@@ -63,7 +63,7 @@ func (s *Server) dryRun(w http.ResponseWriter, r *http.Request) {
 	}
 	code, out := s.try(r.Context(), policy.Draft{Name: cmp.Or(r.URL.Query().Get("name"), "policy.yaml"), Text: content})
 	if code == http.StatusTooManyRequests {
-		text(w, code, "another dry run is under way; try again")
+		text(w, code, "another dry run is in progress; try again")
 		return
 	}
 	answerWith(w, code, out)

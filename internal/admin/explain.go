@@ -97,7 +97,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	if q.Connection != "" {
 		asked, found := s.Sessions.Asked(q.Connection)
 		if !found {
-			text(w, http.StatusNotFound, "no such connection is live or among the last ones that were refused; ask with address, certificate and user, as the log has them")
+			text(w, http.StatusNotFound, "no such connection is live or among the last refused ones; use address, certificate and user, as the log has them")
 			return
 		}
 		answer(w, s.explainConnection(asked))
@@ -116,13 +116,13 @@ func parseQuestion(content []byte) (question, error) {
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&q); err != nil {
-		return q, fmt.Errorf("the body is no question in JSON: %w", err)
+		return q, fmt.Errorf("the body is not a query in JSON: %w", err)
 	}
 	if _, err := decoder.Token(); err != io.EOF {
-		return q, errors.New("there is something behind the question")
+		return q, errors.New("there is data after the query")
 	}
 	if q.Connection != "" && q != (question{Connection: q.Connection}) {
-		return q, errors.New("conn already says the address, the certificate and the rest; leave them out")
+		return q, errors.New("conn already determines the address, the certificate and the rest; leave them out")
 	}
 	return q, nil
 }
@@ -132,7 +132,7 @@ func (s *Server) hypothesis(q question) (policy.Question, error) {
 	var asked policy.Question
 	addr, err := netip.ParseAddr(q.Address)
 	if err != nil {
-		return asked, errors.New("address is not an IP address; give the client's, such as 203.0.113.7")
+		return asked, errors.New("address is not an IP address; write the client's, such as 203.0.113.7")
 	}
 	asked.Addr, asked.ServerName, asked.User, asked.Database = addr.Unmap(), q.ServerName, q.User, q.Database
 	asked.Chain, err = s.chain(q.Certificate)
@@ -158,7 +158,7 @@ func (s *Server) chain(certificate string) ([]*x509.Certificate, error) {
 	if chain := s.Sessions.ChainOf(serial); chain != nil {
 		return chain, nil
 	}
-	return nil, fmt.Errorf("no live session has a certificate with the serial %s; give the certificate itself, in PEM", serial)
+	return nil, fmt.Errorf("no live session has a certificate with the serial %s; provide the certificate itself, in PEM", serial)
 }
 
 func (s *Server) explainConnection(asked session.Asked) explanation {
@@ -169,7 +169,7 @@ func (s *Server) explainConnection(asked session.Asked) explanation {
 		out.Connection.Refusal = tell(asked.Refused, asked.ID)
 	}
 	if asked.ChainTooLong {
-		out.Connection.Note = "the client's certificates were too large to be remembered; the steps are those of a client without one"
+		out.Connection.Note = "the client's certificates were too large to be kept; the steps are those of a client without one"
 	}
 	return out
 }
@@ -208,7 +208,7 @@ func limits(room session.Room) step {
 		out.Result = policy.Refused
 	}
 	if room.Draining {
-		out.Text = "The proxy is draining: it takes no new sessions."
+		out.Text = "The proxy is draining: it accepts no new sessions."
 	}
 	return out
 }

@@ -135,7 +135,7 @@ func TestExplainSaysWhatIsWrongWithTheQuestion(t *testing.T) {
 		{"", 400, "no question in JSON"},
 		{"[]", 400, "no question in JSON"},
 		{`{"adress": "127.0.0.1"}`, 400, `unknown field "adress"`},
-		{`{"address": "127.0.0.1"} {}`, 400, "something behind"},
+		{`{"address": "127.0.0.1"} {}`, 400, "data after the query"},
 		{`{}`, 400, "address is not an IP address"},
 		{`{"address": "localhost"}`, 400, "address is not an IP address"},
 		{`{"conn": "0000000000000"}`, 404, "no such connection"},

@@ -14,7 +14,7 @@ const LocalName = "admin"
 func (s *Server) checkHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.AnyHost && !local(r.Host) {
-			text(w, http.StatusMisdirectedRequest, "ask by an address or as localhost")
+			text(w, http.StatusMisdirectedRequest, "use an IP address or localhost as the host name")
 			return
 		}
 		next.ServeHTTP(w, r)

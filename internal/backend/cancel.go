@@ -43,7 +43,7 @@ func (t *Target) cancel(ctx context.Context, packet []byte) error {
 	}
 	switch _, err := conn.Read(make([]byte, 1)); {
 	case err == nil:
-		return errors.New("the server answers, which PostgreSQL never does")
+		return errors.New("the server sent an answer, which PostgreSQL never does")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		return nil // with or without close_notify
 	default:

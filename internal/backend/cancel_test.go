@@ -82,7 +82,7 @@ func TestCancelIsBounded(t *testing.T) {
 
 func TestServerThatAnswersACancelIsNotPostgreSQL(t *testing.T) {
 	err := target(t, "tcp", echo).Cancel(t.Context(), cancelPacket)
-	if err == nil || !strings.Contains(err.Error(), "the server answers") {
+	if err == nil || !strings.Contains(err.Error(), "the server sent an answer") {
 		t.Errorf("error is %v", err)
 	}
 }

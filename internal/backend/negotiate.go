@@ -18,7 +18,7 @@ import (
 )
 
 // ErrNoTLS is a server that answers SSLRequest with N. Nothing is sent to it in plaintext instead.
-var ErrNoTLS = errors.New("the server does not offer TLS; set ssl = on there, or tls: off here if the way to it is trusted")
+var ErrNoTLS = errors.New("the server does not offer TLS; set ssl = on there, or tls: off here if the network to it is trusted")
 
 // maxServerText bounds what is read of the error that a server sends in place of an answer.
 const maxServerText = 4096
@@ -58,7 +58,7 @@ func requestTLS(conn net.Conn) (byte, error) {
 	var answer [1]byte
 	if _, err := io.ReadFull(conn, answer[:]); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-			return 0, fmt.Errorf("the server closed the connection without an answer; is it PostgreSQL? %w", err)
+			return 0, fmt.Errorf("the server closed the connection without an answer; check that it is PostgreSQL: %w", err)
 		}
 		return 0, err
 	}
@@ -68,7 +68,7 @@ func requestTLS(conn net.Conn) (byte, error) {
 	case 'E':
 		return 0, fmt.Errorf("the server reports: %s", safetext.Escape(readServerError(conn), 300))
 	default:
-		return 0, fmt.Errorf("the server answers %q, which PostgreSQL does not; is the address right?", answer[0])
+		return 0, fmt.Errorf("the server answered %q, which PostgreSQL does not; check the address", answer[0])
 	}
 }
 
@@ -122,7 +122,7 @@ func fieldsLength(body []byte) (int, bool) {
 // explainHandshake says what the two errors mean that don't say it themselves.
 func explainHandshake(err error) error {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return fmt.Errorf("the server, or somebody on the way, sent plaintext where TLS begins: %w", err)
+		return fmt.Errorf("the server, or an attacker on the way, sent plaintext where TLS begins: %w", err)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 		return fmt.Errorf("the server closed the connection; its log says why: %w", err)

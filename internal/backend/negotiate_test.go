@@ -39,7 +39,7 @@ func TestAnswersThatAreNoTLS(t *testing.T) {
 		{"error with fields, cut off", fields[:20], "the server reports: an error that can't be read", leave},
 		{"error without fields", "E\x00\x00\x00\x05\x07", "the server reports: an error that can't be read", stay},
 		{"endless error", "E" + strings.Repeat("x", 2*maxServerText), "the server reports: " + strings.Repeat("x", 300) + "…", stay},
-		{"garbage", "HTTP/1.1 400 Bad Request\r\n\r\n", `the server answers 'H', which PostgreSQL does not`, stay},
+		{"garbage", "HTTP/1.1 400 Bad Request\r\n\r\n", `the server answered 'H', which PostgreSQL does not`, stay},
 		{"close", "", "closed the connection without an answer", leave},
 		{"close after S", "S", "TLS handshake: the server closed the connection", leave},
 		{"plaintext after S", "S", "sent plaintext where TLS begins", func(conn net.Conn) {

@@ -124,13 +124,13 @@ func (t *Target) explain(err error) error {
 	var fix string
 	switch unix := t.Network == "unix"; {
 	case unix && errors.Is(err, syscall.ENOENT):
-		fix = "there is no such socket; is PostgreSQL running, and is this directory in its unix_socket_directories?"
+		fix = "the socket does not exist; check that PostgreSQL is running, and that this directory is in its unix_socket_directories"
 	case unix && errors.Is(err, syscall.EACCES):
-		fix = "this program's user may not use the socket; see unix_socket_permissions and unix_socket_group, and the modes of the directories above"
+		fix = "the proxy's user may not use the socket; see unix_socket_permissions and unix_socket_group, and the modes of the directories above"
 	case unix && errors.Is(err, syscall.ECONNREFUSED):
-		fix = "nobody listens at the socket; PostgreSQL has ended without removing it"
+		fix = "nothing listens on the socket; PostgreSQL ended without removing it"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		fix = "nobody listens there; is PostgreSQL running, and does listen_addresses have the address?"
+		fix = "nothing listens there; check that PostgreSQL is running, and that listen_addresses contains the address"
 	default:
 		return err
 	}

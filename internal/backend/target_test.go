@@ -51,7 +51,7 @@ func TestStringIsAsInTheConfiguration(t *testing.T) {
 func TestMissingSocketAsksForPostgreSQL(t *testing.T) {
 	target := &Target{Network: "unix", Address: filepath.Join(t.TempDir(), ".s.PGSQL.5432")}
 	_, err := target.Dial(t.Context())
-	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "dial backend unix:"+target.Address+": connect: there is no such socket; is PostgreSQL running") {
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "dial backend unix:"+target.Address+": connect: the socket does not exist; check that PostgreSQL is running") {
 		t.Errorf("error is %q", err)
 	}
 }
@@ -66,7 +66,7 @@ func TestStaleSocketIsCalledStale(t *testing.T) {
 	l.SetUnlinkOnClose(false)
 	l.Close()
 	_, err = target.Dial(t.Context())
-	if !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), "has ended without removing it") {
+	if !errors.Is(err, syscall.ECONNREFUSED) || !strings.Contains(err.Error(), "ended without removing it") {
 		t.Errorf("error is %q", err)
 	}
 }

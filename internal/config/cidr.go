@@ -61,7 +61,7 @@ func whyNoCIDR(text string) *complaint {
 	case strings.Contains(text, "%"):
 		return &complaint{"has a zone", "write the network without % and what follows: a rule holds on every interface"}
 	case hasLeadingZero(address) || slash && len(bits) > 1 && bits[0] == '0' && allDigits(bits):
-		return &complaint{"has a leading zero", "write each number without: programs disagree whether 010 is ten or eight"}
+		return &complaint{"has a leading zero", "write each number without it: programs disagree whether 010 is ten or eight"}
 	case err == nil && !slash:
 		return &complaint{"is an address, not a network", "write " + single(addr).String() + " for the one address"}
 	case err == nil && allDigits(bits):

@@ -18,7 +18,7 @@ func TestControlProblemsNameLineFieldValueAndFix(t *testing.T) {
 	store := func(rest string) string { return base + "store: {" + rest + "}\n" }
 	for name, c := range map[string]struct{ text, want string }{
 		"nothing": {"log: {}\n",
-			"pgmtls.yaml:1: data_dir: is missing; add it: the directory of what the daemon keeps: its store, unless store.endpoints names another, and the master key"},
+			"pgmtls.yaml:1: data_dir: is missing; add it: the directory for the store, unless store.endpoints names another, and for the master key"},
 		"mistyped key": {base + "plain_htp: true\n", `pgmtls.yaml:2: plain_htp: is not a key that exists; did you mean plain_http?`},
 		"all at once": {base + "listen: []\ncrl_validity: 5\nlog: {level: loud}\n",
 			"pgmtls.yaml:2: listen: is empty; write at least one item\n" +
@@ -32,8 +32,8 @@ func TestControlProblemsNameLineFieldValueAndFix(t *testing.T) {
 		"plain HTTP with a certificate": {base + "plain_http: true\ntls: {cert: a, key: b}\nnames: [a]\n",
 			"pgmtls.yaml:3: tls: has no effect with plain_http: true; remove one of the two\n" +
 				"pgmtls.yaml:4: names: has no effect with plain_http: true; remove one of the two"},
-		"certificate without key": {base + "tls: {cert: a}\n", `pgmtls.yaml:2: tls.cert: is there without key; add key: and the PEM file of its private key`},
-		"key without certificate": {base + "tls: {key: a}\n", `pgmtls.yaml:2: tls.key: is there without cert; add cert: and the PEM file of its certificate`},
+		"certificate without key": {base + "tls: {cert: a}\n", `pgmtls.yaml:2: tls.cert: is set without key; add key: and the PEM file of its private key`},
+		"key without certificate": {base + "tls: {key: a}\n", `pgmtls.yaml:2: tls.key: is set without cert; add cert: and the PEM file of its certificate`},
 		"names and a certificate": {base + "tls: {cert: a, key: b}\nnames: [a]\n", `pgmtls.yaml:3: names: has no effect with tls.cert, which has its names in it; remove one of the two`},
 		"wildcard":                {base + "names: [\"*.internal\"]\n", `pgmtls.yaml:2: names[0]: "*.internal" is not a name; write a DNS name without wildcard, such as pgmtls.internal, or an IP address`},
 		"address with a zone":     {base + "names: [\"fe80::1%eth0\"]\n", `pgmtls.yaml:2: names[0]: "fe80::1%eth0" is not a name; write a DNS name without wildcard, such as pgmtls.internal, or an IP address`},
@@ -41,23 +41,23 @@ func TestControlProblemsNameLineFieldValueAndFix(t *testing.T) {
 		"etcd without a scheme":     {store("endpoints: etcd-1:2379"), `pgmtls.yaml:2: store.endpoints: "etcd-1:2379" is not the URL of a member of etcd; write it as in https://etcd-1.internal:2379`},
 		"etcd without a port":       {store("endpoints: [\"https://etcd-1\"]"), `pgmtls.yaml:2: store.endpoints[0]: "https://etcd-1" has no port; write it as in https://etcd-1.internal:2379`},
 		"etcd in clear text":        {store("endpoints: [\"http://etcd-1:2379\"]"), `pgmtls.yaml:2: store.endpoints[0]: "http://etcd-1:2379" is not encrypted, and not on this machine; write https://, with ca for the members' own authority`},
-		"etcd with a password":      {store("endpoints: [\"https://root:hunter22@etcd-1:2379\"]"), `pgmtls.yaml:2: store.endpoints[0]: has a user in it; write the user to username, and the file with its password to password_file`},
+		"etcd with a password":      {store("endpoints: [\"https://root:hunter22@etcd-1:2379\"]"), `pgmtls.yaml:2: store.endpoints[0]: has a user in it; put the user in username, and the name of the file with its password in password_file`},
 		"etcd with a path":          {store("endpoints: [\"https://etcd-1:2379/v3\"]"), `pgmtls.yaml:2: store.endpoints[0]: "https://etcd-1:2379/v3" is not the URL of a member of etcd; write it as in https://etcd-1.internal:2379`},
 		"etcd twice":                {store("endpoints: [\"https://a:1/\", \"https://a:1\"]"), `pgmtls.yaml:2: store.endpoints: has https://a:1 twice; keep one`},
 		"etcd half encrypted":       {store("endpoints: [\"https://a:1\", \"http://127.0.0.1:1\"]"), `pgmtls.yaml:2: store.endpoints: has http and https; write https:// for all`},
 		"a CA and no TLS":           {store("endpoints: \"http://127.0.0.1:1\", ca: x"), `pgmtls.yaml:2: store.ca: has no effect with endpoints of http; write https:// for the endpoints, or remove the key`},
-		"etcd's key alone":          {store("endpoints: \"https://a:1\", key: x"), `pgmtls.yaml:2: store.key: is there without cert; add cert: and the PEM file of its certificate`},
-		"a user without a password": {store("endpoints: \"https://a:1\", username: x"), `pgmtls.yaml:2: store.username: is there without password_file; add password_file: and the file with its password`},
+		"etcd's key alone":          {store("endpoints: \"https://a:1\", key: x"), `pgmtls.yaml:2: store.key: is set without cert; add cert: and the PEM file of its certificate`},
+		"a user without a password": {store("endpoints: \"https://a:1\", username: x"), `pgmtls.yaml:2: store.username: is set without password_file; add password_file: and the file with its password`},
 		"TLS to the own etcd": {store("ca: x, cert: y, key: z"),
-			"pgmtls.yaml:2: store.ca: has no effect without endpoints: the daemon's own etcd is reached by nobody else; add endpoints, or remove the key\n" +
-				"pgmtls.yaml:2: store.cert: has no effect without endpoints: the daemon's own etcd is reached by nobody else; add endpoints, or remove the key\n" +
-				"pgmtls.yaml:2: store.key: has no effect without endpoints: the daemon's own etcd is reached by nobody else; add endpoints, or remove the key"},
+			"pgmtls.yaml:2: store.ca: has no effect without endpoints: no other process can reach the daemon's own etcd; add endpoints, or remove the key\n" +
+				"pgmtls.yaml:2: store.cert: has no effect without endpoints: no other process can reach the daemon's own etcd; add endpoints, or remove the key\n" +
+				"pgmtls.yaml:2: store.key: has no effect without endpoints: no other process can reach the daemon's own etcd; add endpoints, or remove the key"},
 		"a prefix of nothing":  {store("prefix: \"//\""), `pgmtls.yaml:2: store.prefix: "//" does not start and end with a slash, with something between; write it as in /pgmtls/`},
 		"a prefix without end": {store("prefix: /pgmtls"), `pgmtls.yaml:2: store.prefix: "/pgmtls" does not start and end with a slash, with something between; write it as in /pgmtls/`},
 
-		"policies everywhere":        {base + "policy_roots: /\n", `pgmtls.yaml:2: policy_roots: has /, which is every directory; write the directories below which policies are`},
-		"policies over the data":     {base + "policy_roots: [/srv, /var/lib/pgmtls/]\n", `pgmtls.yaml:2: policy_roots: has /var/lib/pgmtls, which holds data_dir; write a directory of policies only, such as /var/lib/pgmtls/policies`},
-		"policies above the data":    {"data_dir: data\npolicy_roots: .\n", `pgmtls.yaml:2: policy_roots: has ., which holds data_dir; write a directory of policies only, such as data/policies`},
+		"policies everywhere":        {base + "policy_roots: /\n", `pgmtls.yaml:2: policy_roots: has /, which is every directory; write the directories of policies`},
+		"policies over the data":     {base + "policy_roots: [/srv, /var/lib/pgmtls/]\n", `pgmtls.yaml:2: policy_roots: has /var/lib/pgmtls, which contains data_dir; write a directory of policies only, such as /var/lib/pgmtls/policies`},
+		"policies above the data":    {"data_dir: data\npolicy_roots: .\n", `pgmtls.yaml:2: policy_roots: has ., which contains data_dir; write a directory of policies only, such as data/policies`},
 		"policies in the same twice": {base + "policy_roots: [/srv, /srv/x/..]\n", `pgmtls.yaml:2: policy_roots: has /srv twice; keep one`},
 		"no policies":                {base + "policy_roots: []\n", `pgmtls.yaml:2: policy_roots: is empty; write at least one item`},
 
@@ -69,16 +69,16 @@ func TestControlProblemsNameLineFieldValueAndFix(t *testing.T) {
 		"more days than any":                {base + "audit_keep: 99999999999999999999d\n", `pgmtls.yaml:2: audit_keep: "99999999999999999999d" is out of bounds; write a duration from 1d to 3650d`},
 		"days that overflow":                {base + "audit_keep: 213504d\n", `pgmtls.yaml:2: audit_keep: "213504d" is out of bounds; write a duration from 1d to 3650d`},
 		"a burst that is none":              {base + "limits: {requests_per_second: 500}\n", `pgmtls.yaml:2: limits.burst: is 200, less than requests_per_second; write 500 or more`},
-		"a webhook without a secret":        {base + "notify: {webhook: {url: \"https://h/\"}}\n", `pgmtls.yaml:2: notify.webhook.url: is there without secret_file; add secret_file: and the file with the secrets that sign`},
+		"a webhook without a secret":        {base + "notify: {webhook: {url: \"https://h/\"}}\n", `pgmtls.yaml:2: notify.webhook.url: is set without secret_file; add secret_file: and the file with the signing secrets`},
 		"a webhook in clear text":           {base + "notify: {webhook: {url: \"http://hunter22/\", secret_file: x}}\n", `pgmtls.yaml:2: notify.webhook.url: is not encrypted, and not on this machine; write https://`},
-		"a webhook with a password":         {base + "notify: {webhook: {url: \"https://a:hunter22@h/\", secret_file: x}}\n", `pgmtls.yaml:2: notify.webhook.url: has a user or a password in it; remove it: the receiver knows us by the signature`},
+		"a webhook with a password":         {base + "notify: {webhook: {url: \"https://a:hunter22@h/\", secret_file: x}}\n", `pgmtls.yaml:2: notify.webhook.url: has a user or a password in it; remove it: the receiver authenticates the sender by the signature`},
 		"a webhook of nonsense":             {base + "notify: {webhook: {url: hunter22, secret_file: x}}\n", `pgmtls.yaml:2: notify.webhook.url: is not a URL; write it as in https://hooks.example.com/pgmtls, at most 2048 bytes`},
-		"half a mail":                       {mail("to: a@b"), "pgmtls.yaml:2: notify.mail: has no address; add address: and the mail server, as in mail.example.com:587\npgmtls.yaml:2: notify.mail: has no from; add from: and who the mails are from"},
+		"half a mail":                       {mail("to: a@b"), "pgmtls.yaml:2: notify.mail: has no address; add address: and the mail server, as in mail.example.com:587\npgmtls.yaml:2: notify.mail: has no from; add from: and the sender"},
 		"mail in clear text":                {mail("address: \"m:25\", from: a@b, to: c@d, tls: off"), `pgmtls.yaml:2: notify.mail.tls: is off, and the mail server is not on this machine; write starttls or tls`},
 		"mail server without a port":        {mail("address: m, from: a@b, to: c@d"), `pgmtls.yaml:2: notify.mail.address: "m" has no port; write m:587`},
 		"mail server that can't be":         {mail("address: \"smtp://m\", from: a@b, to: c@d"), `pgmtls.yaml:2: notify.mail.address: "smtp://m" is not an address; write it as in mail.example.com:587`},
 		"recipients that are none":          {mail("address: \"m:25\", from: a@b, to: [c, \"d@e, f@g\"]"), "pgmtls.yaml:2: notify.mail.to[0]: \"c\" is not a mail address; write it as in ops@example.com\npgmtls.yaml:2: notify.mail.to[1]: \"d@e, f@g\" is not a mail address; write it as in ops@example.com"},
-		"mail user without a password":      {mail("address: \"m:25\", from: a@b, to: c@d, username: u"), `pgmtls.yaml:2: notify.mail.username: is there without password_file; add password_file: and the file with its password`},
+		"mail user without a password":      {mail("address: \"m:25\", from: a@b, to: c@d, username: u"), `pgmtls.yaml:2: notify.mail.username: is set without password_file; add password_file: and the file with its password`},
 		"a password and not a file with it": {store("endpoints: \"https://a:1\", username: u, password_file: \"\""), `pgmtls.yaml:2: store.password_file: is empty; write 1 to 1024 bytes, printable`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,9 +18,9 @@ func (v value) both(p pair) {
 	name := func(path string) string { return path[strings.LastIndex(path, ".")+1:] }
 	switch one, other := v.has(p.one), v.has(p.other); {
 	case one && !other:
-		v.at(p.one).refuseHidden("is there without "+name(p.other), "add "+name(p.other)+": and "+p.otherIs)
+		v.at(p.one).refuseHidden("is set without "+name(p.other), "add "+name(p.other)+": and "+p.otherIs)
 	case other && !one:
-		v.at(p.other).refuseHidden("is there without "+name(p.one), "add "+name(p.one)+": and "+p.oneIs)
+		v.at(p.other).refuseHidden("is set without "+name(p.one), "add "+name(p.one)+": and "+p.oneIs)
 	}
 }
 
@@ -75,9 +75,9 @@ func (c *Control) checkDirectories(v value) {
 		case seen[root]:
 			at.refuseHidden("has "+shown(root)+" twice", "keep one")
 		case root == "/":
-			at.refuseHidden("has /, which is every directory", "write the directories below which policies are")
+			at.refuseHidden("has /, which is every directory", "write the directories of policies")
 		case err == nil && c.DataDir != "" && filepath.IsLocal(inside):
-			at.refuseHidden("has "+shown(root)+", which holds data_dir", "write a directory of policies only, such as "+shown(filepath.Join(c.DataDir, "policies")))
+			at.refuseHidden("has "+shown(root)+", which contains data_dir", "write a directory of policies only, such as "+shown(filepath.Join(c.DataDir, "policies")))
 		}
 		seen[root] = true
 	}
@@ -92,7 +92,7 @@ func (s *Store) check(v value) {
 	}
 	if len(s.Endpoints) == 0 {
 		v.without("store.", []string{"ca", "cert", "key", "username", "password_file"},
-			complaint{"has no effect without endpoints: the daemon's own etcd is reached by nobody else", "add endpoints, or remove the key"})
+			complaint{"has no effect without endpoints: no other process can reach the daemon's own etcd", "add endpoints, or remove the key"})
 		return
 	}
 	at := v.at("store.endpoints")
@@ -140,11 +140,11 @@ func (c *Control) checkLimits(v value) {
 
 // check refuses a half of a way to tell people, which would be found out when a certificate has ended.
 func (n *Notify) check(v value) {
-	v.both(pair{"notify.webhook.url", "notify.webhook.secret_file", "the URL to post to", "the file with the secrets that sign"})
+	v.both(pair{"notify.webhook.url", "notify.webhook.secret_file", "the URL to post to", "the file with the signing secrets"})
 	v.both(pair{"notify.mail.username", "notify.mail.password_file", "the user of the mail server", "the file with its password"})
 	written := func(key string) bool { return v.has("notify.mail." + key) }
 	if slices.ContainsFunc([]string{"address", "from", "to", "username", "password_file", "tls"}, written) {
-		for _, needed := range [][2]string{{"address", "the mail server, as in mail.example.com:587"}, {"from", "who the mails are from"}, {"to", "who gets them"}} {
+		for _, needed := range [][2]string{{"address", "the mail server, as in mail.example.com:587"}, {"from", "the sender"}, {"to", "the recipients"}} {
 			if !written(needed[0]) {
 				v.at("notify.mail").refuseHidden("has no "+needed[0], "add "+needed[0]+": and "+needed[1])
 			}

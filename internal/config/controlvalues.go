@@ -39,7 +39,7 @@ func (v value) asEndpoint() (string, bool) {
 	case err != nil, u.Host == "", u.Scheme != "http" && u.Scheme != "https", u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "":
 		v.refuse(complaint{"is not the URL of a member of etcd", form})
 	case u.User != nil:
-		v.refuseHidden("has a user in it", "write the user to username, and the file with its password to password_file")
+		v.refuseHidden("has a user in it", "put the user in username, and the name of the file with its password in password_file")
 	case !isPort(u.Port()):
 		v.refuse(complaint{"has no port", form})
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
@@ -75,7 +75,7 @@ func (v value) asWebhookURL() string {
 	case err != nil, u.Host == "", u.Scheme != "http" && u.Scheme != "https", len(v.text) > 2048:
 		v.refuseHidden("is not a URL", "write it as in https://hooks.example.com/pgmtls, at most 2048 bytes")
 	case u.User != nil:
-		v.refuseHidden("has a user or a password in it", "remove it: the receiver knows us by the signature")
+		v.refuseHidden("has a user or a password in it", "remove it: the receiver authenticates the sender by the signature")
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
 		v.refuseHidden("is not encrypted, and not on this machine", "write https://")
 	default:

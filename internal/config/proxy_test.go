@@ -18,8 +18,8 @@ func TestProxyProblemsNameLineFieldValueAndFix(t *testing.T) {
 	backend := func(rest string) string { return head + "backend: {address: \"db:5432\", " + rest + "}\n" }
 	for name, c := range map[string]struct{ text, want string }{
 		"nothing": {"log: {}\n",
-			"proxy.yaml:1: listen: is missing; add it: the addresses with port on which clients are served\n" +
-				"proxy.yaml:1: backend: is missing; add it: the PostgreSQL server that allowed clients reach"},
+			"proxy.yaml:1: listen: is missing; add it: the addresses, with port, that clients connect to\n" +
+				"proxy.yaml:1: backend: is missing; add it: the PostgreSQL server behind the proxy"},
 		"listen on nothing": {"listen: []\nbackend: {address: \"db:5432\"}\n",
 			"proxy.yaml:1: listen: is empty; write at least one item"},
 		"listen on names and fragments": {"listen: [\"localhost:5432\", \"db:5432\", \":5432\", \"*:5432\", 5432, 1.2.3.4, \"::1\", \"1.2.3.4:99999\", \"[::ffff:1.2.3.4]:5432\", \"unix:/run/x\", \"\"]\nbackend: {address: \"db:5432\"}\n",
@@ -56,8 +56,8 @@ func TestProxyProblemsNameLineFieldValueAndFix(t *testing.T) {
 		"verify without CA":         {backend("tls: verify-full"), `proxy.yaml:2: backend.tls: is verify-full and there is no ca to verify with; add ca: and the PEM file of the CA that issued PostgreSQL's certificate`},
 		"CA that verifies nothing":  {backend("tls: require, ca: ca.pem"), `proxy.yaml:2: backend.ca: has no effect with tls: require, which verifies nothing; write tls: verify-full, or remove the key`},
 		"CA without TLS":            {backend("ca: ca.pem"), `proxy.yaml:2: backend.ca: has no effect with tls: off; write tls: verify-full, or remove the key`},
-		"certificate without key":   {backend("tls: require, cert: c.pem"), `proxy.yaml:2: backend.cert: is there without key; add key: and the PEM file of its private key`},
-		"key without certificate":   {backend("tls: require, key: c.key"), `proxy.yaml:2: backend.key: is there without cert; add cert: and the PEM file of its certificate`},
+		"certificate without key":   {backend("tls: require, cert: c.pem"), `proxy.yaml:2: backend.cert: is set without key; add key: and the PEM file of its private key`},
+		"key without certificate":   {backend("tls: require, key: c.key"), `proxy.yaml:2: backend.key: is set without cert; add cert: and the PEM file of its certificate`},
 		"TLS on a unix socket":      {head + "backend: {address: \"unix:/run/x\", tls: require}\n", `proxy.yaml:2: backend.tls: is require on a unix socket, where PostgreSQL speaks no TLS; write tls: off`},
 		"server name":               {backend("tls: require, server_name: \"*.x\""), `proxy.yaml:2: backend.server_name: "*.x" is not a name; write the DNS name or the IP address in PostgreSQL's certificate`},
 		"duration without unit":     {backend("connect_timeout: 5"), `proxy.yaml:2: backend.connect_timeout: "5" has no unit; write 5s for seconds, or 5ms for milliseconds`},

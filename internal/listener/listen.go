@@ -70,7 +70,7 @@ func checkInherited(inherited []net.Listener) ([]net.Listener, error) {
 	var problems []error
 	for i, l := range inherited {
 		if l == nil {
-			problems = append(problems, fmt.Errorf("the inherited descriptor %d is no socket that listens; write ListenStream= in the socket unit", firstInherited+i))
+			problems = append(problems, fmt.Errorf("the inherited descriptor %d is not a listening socket; write ListenStream= in the socket unit", firstInherited+i))
 		} else if _, tcp := l.Addr().(*net.TCPAddr); !tcp {
 			problems = append(problems, fmt.Errorf("the inherited descriptor %d is a %s socket; write ListenStream= with a port in the socket unit", firstInherited+i, l.Addr().Network()))
 		}
@@ -119,7 +119,7 @@ func explain(err error) error {
 		cause syscall.Errno
 		fix   string
 	}{
-		{syscall.EADDRINUSE, "the port is taken; stop the program that has it (ss -ltnp shows it) or choose another port"},
+		{syscall.EADDRINUSE, "the port is in use; stop the program that uses it (ss -ltnp shows it) or choose another port"},
 		{syscall.EACCES, "the port is below 1024; choose a higher one or grant CAP_NET_BIND_SERVICE"},
 		{syscall.EADDRNOTAVAIL, "no interface of this host has the address; correct it or use 0.0.0.0 or [::]"},
 		{syscall.EAFNOSUPPORT, "this host has no such address family; remove the address"},

@@ -103,7 +103,7 @@ func TestEveryAddressesProblemIsToldAndNothingStaysOpen(t *testing.T) {
 	if !errors.Is(err, syscall.EADDRINUSE) || !errors.Is(err, syscall.EADDRNOTAVAIL) {
 		t.Fatalf("error is %v, want both problems", err)
 	}
-	for _, part := range []string{"listen on " + busy.String() + ": the port is taken", "listen on 192.0.2.77:5432: no interface"} {
+	for _, part := range []string{"listen on " + busy.String() + ": the port is in use", "listen on 192.0.2.77:5432: no interface"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("error %q does not contain %q", err, part)
 		}
@@ -139,7 +139,7 @@ func TestInheritedSocketsThatCannotBeServedAreNamedAndClosed(t *testing.T) {
 	}
 	defer unix.Close()
 	_, err = Listen(t.Context(), nil, []net.Listener{tcp, nil, unix})
-	if err == nil || !strings.Contains(err.Error(), "descriptor 4 is no socket that listens") || !strings.Contains(err.Error(), "descriptor 5 is a unix socket") {
+	if err == nil || !strings.Contains(err.Error(), "descriptor 4 is not a listening socket") || !strings.Contains(err.Error(), "descriptor 5 is a unix socket") {
 		t.Errorf("Listen gives %v", err)
 	}
 	for _, l := range []net.Listener{tcp, unix} {

@@ -64,80 +64,80 @@ func New(registry *prometheus.Registry, process Process) *Metrics {
 	define := definer{registry}
 	m := &Metrics{
 		connections: define.counter("connections_total",
-			"Connections accepted, whatever became of them. Compare with refusals_total, probes_total and session_seconds_count."),
+			"Accepted connections, whatever their outcome. Compare with refusals_total, probes_total and session_seconds_count."),
 		probes: define.counter("probes_total",
-			"Connections that ended before their first byte, as a load balancer's health checks do. Not an error."),
+			"Connections that closed before their first byte, as a load balancer's health checks do. Not an error."),
 		dialErrors: define.counter("backend_dial_errors_total",
-			"Dials of PostgreSQL that gave no connection. If it grows, PostgreSQL is down, unreachable, or its TLS can't be verified: the log has the error, and clients get 57P03."),
+			"Failed dials of PostgreSQL. If it grows, PostgreSQL is down, unreachable, or its TLS can't be verified: the log has the error, and clients get 57P03."),
 		acceptErrors: define.counter("accept_errors_total",
-			"Accepts that the system refused, and socket options. If it grows, the process is out of descriptors or memory: raise LimitNOFILE or lower limits.sessions."),
+			"Failed accepts and socket options. If it grows, the process is out of descriptors or memory: raise LimitNOFILE or lower limits.sessions."),
 		panics: define.counter("panics_total",
-			"Connections whose code broke. Anything but 0 is a bug of the proxy: the log has the stack, report it."),
+			"Panics while serving a connection. Anything but 0 is a bug in the proxy: the log has the stack; report it."),
 		reloadSuccess: define.gauge("policy_last_reload_success",
-			"1 if the policy on disk is the one in force. 0: it is wrong or was never read, and the last good one stays in force; /status says what is wrong and since when."),
+			"1 if the policy on disk is the one in force. 0: it is invalid or was never read, and the last valid one stays in force; /status says what is wrong and since when."),
 		draining: define.gauge("draining",
-			"1 from SIGTERM on: no new session is let in, the live ones have the grace time to end."),
+			"1 once a drain has begun: no new session begins, and live sessions have the grace period to end."),
 		dials: define.histogram("backend_dial_seconds", dialBuckets,
-			"Time of the dials of PostgreSQL that succeeded, TLS included. If it grows, PostgreSQL accepts too slowly or the way to it is slow."),
+			"Duration of successful dials of PostgreSQL, TLS included. If it grows, PostgreSQL accepts too slowly or the network is slow."),
 		sessionSeconds: define.histogram("session_seconds", sessionBuckets,
-			"Length of the sessions that have ended, from their accept. Many short ones: clients connect for each query, and a pool would save them the handshakes."),
+			"Duration of sessions that have ended, from their accept. Many short ones: clients connect for each query, and a pool would save the handshakes."),
 	}
 
 	m.policyInForce = define.histogram("policy_in_force_seconds", inForceBuckets,
-		"Time from a new policy's first connection to the end of the last session that it no longer allows. More than a second: sessions in long queries use their end_grace.")
+		"Time from when a new policy applies to new connections until the last session that it no longer allows has ended. More than a second: sessions in long queries use their end_grace.")
 
 	refusals := define.counters("refusals_total", "reason",
-		"Connections refused, and sessions ended by the proxy, by reason: docs/refusals.md says what each asks for.")
+		"Connections refused, and sessions ended by the proxy, by reason: docs/refusals.md says what to do about each.")
 	m.refusals = make([]prometheus.Counter, len(refusal.All())+1)
 	for _, reason := range refusal.All() {
 		m.refusals[reason] = refusals.WithLabelValues(reason.String())
 	}
 
 	handshakes := define.histograms("handshake_seconds", "result", handshakeBuckets,
-		"Time of TLS handshakes with clients, their round trips and the wait for a processor included. If result=\"ok\" grows, raise limits.handshakes or give more CPU, or the clients are far away.")
+		"Duration of TLS handshakes with clients, including their round trips and the wait for a processor. If result=\"ok\" grows, raise limits.handshakes or give more CPU, or the clients are far away.")
 	m.handshakes = [2]prometheus.Observer{handshakes.WithLabelValues("failed"), handshakes.WithLabelValues("ok")}
 
 	cancels := define.counters("cancel_requests_total", "result",
-		"Cancel requests, by what became of them. Many denied: somebody guesses keys, or clients reach another proxy than their session (see cancel_requests in the configuration). Failed: PostgreSQL could not be reached.")
+		"Cancel requests, by result. Many denied: a client guesses keys, or requests reach another proxy than their session (see cancel_requests in the configuration). Failed: PostgreSQL could not be reached.")
 	m.cancelsForwarded = cancels.WithLabelValues("forwarded")
 	m.cancelsDenied = cancels.WithLabelValues("denied")
 	m.cancelsFailed = cancels.WithLabelValues("failed")
 
 	reloads := define.counters("policy_reloads_total", "result",
-		"Looks at the policy directory, by result. Refused grows: what the control plane writes is wrong, see policy_last_reload_success.")
+		"Looks at the policy directory, by result. Refused grows: the control plane writes an invalid policy, see policy_last_reload_success.")
 	m.reloads = make(map[ReloadResult]prometheus.Counter)
 	for _, result := range []ReloadResult{ReloadApplied, ReloadUnchanged, ReloadRefused} {
 		m.reloads[result] = reloads.WithLabelValues(string(result))
 	}
 
 	define.gauge("sessions_limit",
-		"Sessions that may be live at once (limits.sessions); 0 is no bound. Near it, clients are refused with 53300 soon.").Set(float64(process.SessionsLimit))
+		"Sessions that may be live at once (limits.sessions); 0 is no bound. At the limit, clients are refused with 53300.").Set(float64(process.SessionsLimit))
 	build := define.gauges("build_info", []string{"version", "goversion"},
-		"Always 1; the labels tell the version that runs and the Go version that built it.")
+		"Always 1; the labels have the running version and the Go version that built it.")
 	build.WithLabelValues(process.Version, runtime.Version()).Set(1)
 
 	m.scrape = scrape{
 		open: &m.openConnections,
 		unfinished: define.described("unfinished_connections",
-			"Open connections that are no session yet, or no more: in the handshake, being refused, cancelling. If it stays high, clients are stuck in the handshake or somebody floods the port."),
+			"Open connections that are not sessions: in the handshake, being refused, cancelling. If it stays high, clients are stuck in the handshake, or the port is flooded."),
 		sessions: define.described("sessions",
-			"Live sessions, by what the protocol shows of them. Many in failed_transaction or in_transaction for long: applications forget to end their transactions.", "state"),
+			"Live sessions, by their state in the protocol. Many in failed_transaction or in_transaction for a long time: applications do not end their transactions.", "state"),
 		bytes: define.described("bytes_total",
 			"Plaintext relayed, live sessions included, by direction.", "direction"),
 		handshakes: define.described("handshakes_in_flight",
-			"TLS handshakes that compute right now. At limits.handshakes others wait for their turn: a flood, or too little CPU."),
+			"TLS handshakes that are computing. At limits.handshakes others wait: a flood, or too little CPU."),
 		generation: define.described("policy_info",
-			"Always 1; the label has the generation of the policy in force. Absent: no policy has ever been good, and everybody is refused.", "generation"),
+			"Always 1; the label has the generation of the policy in force. Absent: no policy has been valid yet, and every client is refused.", "generation"),
 		loaded: define.described("policy_loaded_timestamp_seconds",
 			"When the policy in force was loaded, in Unix time; 0: there is none."),
 		rules: define.described("policy_rules",
 			"IP rules in force, expired ones included. 0: nobody can connect."),
 		certificates: define.described("certificate_not_after_seconds",
-			"When the certificate expires, in Unix time. role server: those that clients see; client_ca: those that client certificates are verified with, after which all of theirs are refused; backend: the proxy's own at PostgreSQL. Renew before.", "role", "serial"),
+			"When the certificate expires, in Unix time. role server: shown to clients; client_ca: verifies client certificates, all of which are refused after it; backend: the proxy's own at PostgreSQL. Renew before.", "role", "serial"),
 		crls: define.described("crl_next_update_seconds",
-			"When the revocation list goes stale, in Unix time, by its place in client_crl from 0 on. After it, every client certificate that it covers is refused: publish a new one before.", "position"),
+			"When the revocation list goes out of date, in Unix time, by its position in client_crl from 0. After that, every client certificate that it covers is refused: publish a new one before.", "position"),
 		logLost: define.described("log_lines_dropped_total",
-			"Lines of the log that were lost, because its reader does not keep up or is gone, or its disk is full. Nothing waits for the log. What happened meanwhile is counted by the other series."),
+			"Lines of the log that were lost, because its reader is too slow or gone, or its disk is full. Nothing waits for the log; the other series count what happened meanwhile."),
 	}
 	registry.MustRegister(&m.scrape, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -36,7 +36,7 @@ const maxShown = 128
 // generate is the command that makes a key which serves everywhere.
 const generate = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
 
-var errEncrypted = errors.New("the private key is encrypted, and nobody is here to type its password; decrypt it with openssl pkey -in ENCRYPTED.key -out PLAIN.key and chmod 0600 PLAIN.key")
+var errEncrypted = errors.New("the private key is encrypted, and the program can't ask for its password; decrypt it with openssl pkey -in ENCRYPTED.key -out PLAIN.key and chmod 0600 PLAIN.key")
 
 // ErrRSAPSS is the error for a key that is bound to RSA-PSS, with which crypto/tls can't sign.
 var ErrRSAPSS = errors.New("the key is of the type RSA-PSS, which TLS here can't use; make one with " + generate + ", or of the type RSA")

@@ -87,7 +87,7 @@ func TestWhatIsNoUsableKeyIsRefusedWithItsRemedy(t *testing.T) {
 	}{
 		{"nothing", "there is no private key in it", nil},
 		{"parameters only", "there is no private key in it", block("EC PARAMETERS", nil)},
-		{"encrypted", "nobody is here to type its password; decrypt it with openssl pkey -in ENCRYPTED.key -out PLAIN.key and chmod 0600 PLAIN.key", testpki.EncryptedPKCS8},
+		{"encrypted", "the program can't ask for its password; decrypt it with openssl pkey -in ENCRYPTED.key -out PLAIN.key and chmod 0600 PLAIN.key", testpki.EncryptedPKCS8},
 		{"encrypted of old", "the private key is encrypted", testpki.EncryptedLegacy},
 		{"OpenSSH", "is in OpenSSH's format; make one with openssl genpkey", block("OPENSSH PRIVATE KEY", nil)},
 		{"a certificate", "there is a certificate where the private key is expected; give", leaf.CertPEM},

@@ -73,7 +73,7 @@ func TestTryRefusesWithLines(t *testing.T) {
 	k := p.directory(t, required+threeRules)
 	for _, row := range []struct{ lines, want string }{
 		{required + "ip_rules:\n  - {id: a, cidr: 10.0.0.1/8}\n", "new.yaml:6: ip_rules[0].cidr: \"10.0.0.1/8\" has host bits set"},
-		{"client_ca: [absent.pem]\nip_rules: []\n", "new.yaml:3: client_ca[0]: \"absent.pem\" is not there"},
+		{"client_ca: [absent.pem]\nip_rules: []\n", "new.yaml:3: client_ca[0]: \"absent.pem\" does not exist"},
 		{"client_ca: [server.key]\nip_rules: []\n", "new.yaml:3: client_ca[0]: \"server.key\" is refused: there is a private key"},
 		{"client_ca: [../policy.yaml]\nip_rules: []\n", "new.yaml:3: client_ca[0]:"},
 	} {

@@ -63,7 +63,7 @@ func (s *Snapshot) Explain(q Question) Explanation {
 	if s == nil {
 		return Explanation{
 			Refused: &refusal.Refusal{Reason: refusal.NoPolicy},
-			Steps:   []Step{{Name: "policy", Result: Refused, Text: "No policy is in force: everybody is refused."}},
+			Steps:   []Step{{Name: "policy", Result: Refused, Text: "No policy is in force: every client is refused."}},
 		}
 	}
 	var e Explanation
@@ -95,22 +95,22 @@ func (s *Snapshot) explainAddress(q Request) Step {
 		case !r.Prefix.Contains(addr):
 			verdict = "is another network"
 		case r.Expired(q.Now):
-			verdict = "has it, but has expired on " + date(r.ExpiresAt)
+			verdict = "contains it, but expired on " + date(r.ExpiresAt)
 		case allowed && r.ID == match.ID:
-			verdict = "has it, and is the closest one"
+			verdict = "contains it, and is the most specific"
 		default:
-			verdict = "has it too"
+			verdict = "also contains it"
 		}
 		if !allowed || r.Prefix.Contains(addr) {
 			step.Details = append(step.Details, fmt.Sprintf("%s %s %s", shown(r.ID), r.Prefix, verdict))
 		}
 	}
 	if !allowed {
-		step.Text = fmt.Sprintf("No unexpired rule has %s; %d considered.", addr, len(rules))
+		step.Text = fmt.Sprintf("No unexpired rule contains %s; %d considered.", addr, len(rules))
 		return step
 	}
 	step.Result = Passed
-	step.Text = fmt.Sprintf("Rule %s (%s) has %s.", shown(match.ID), match.Prefix, addr)
+	step.Text = fmt.Sprintf("Rule %s (%s) contains %s.", shown(match.ID), match.Prefix, addr)
 	return step
 }
 
@@ -184,9 +184,9 @@ func (s *Snapshot) explainClientCertificate(q Request, identity *tlsconf.Identit
 	case s.ClientAuth == config.ClientAuthOff:
 		step.Result, step.Text = NotAsked, "client_auth is off: clients are not asked for a certificate."
 	case identity == nil:
-		step.Text = "None was presented, and client_auth is optional."
+		step.Text = "The client presents none, and client_auth is optional."
 	default:
-		step.Text = fmt.Sprintf("%s (serial %s) is good: its CA is trusted, and it is for TLS clients, valid and not revoked.", identity.Subject, identity.Serial)
+		step.Text = fmt.Sprintf("%s (serial %s) is accepted: its CA is trusted, and it is for TLS clients, valid and not revoked.", identity.Subject, identity.Serial)
 	}
 	return step
 }
@@ -195,10 +195,10 @@ func (s *Snapshot) explainUser(q Request, identity *tlsconf.Identity, bad *refus
 	step := Step{Name: "user", Result: NotAsked}
 	switch {
 	case len(s.identities) == 0:
-		step.Text = "The policy has no identities: a good certificate is for every user."
+		step.Text = "The policy has no identities: an accepted certificate is for every user."
 		return step
 	case bad != nil:
-		step.Text = "Identities are asked with a good certificate."
+		step.Text = "Identities are evaluated only with an accepted certificate."
 		return step
 	}
 	for i := range s.identities {
@@ -213,7 +213,7 @@ func (s *Snapshot) explainUser(q Request, identity *tlsconf.Identity, bad *refus
 		step.Details = append(step.Details, fmt.Sprintf("line %d gives the certificate %s", entry.Position.Line, given))
 	}
 	if q.User == "" {
-		step.Text = "The question names no user; identities are left out."
+		step.Text = "No user is given, so identities are not evaluated."
 		return step
 	}
 	giver := s.identityFor(identity, q.User)

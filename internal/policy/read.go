@@ -169,9 +169,9 @@ func (v *view) refuse(f config.File, err error) {
 	p := config.Problem{Position: f.Position, Field: f.Field, Value: f.Path, Message: "is refused: " + err.Error()}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && f.Path == "":
-		p.Message, p.Fix = "is not there", "write the policy, or correct policy_dir"
+		p.Message, p.Fix = "does not exist", "write the policy, or correct policy_dir"
 	case errors.Is(err, fs.ErrNotExist):
-		p.Message, p.Fix = "is not there", "put the file into the policy directory, or correct the name"
+		p.Message, p.Fix = "does not exist", "put the file into the policy directory, or correct the name"
 	case errors.Is(err, fs.ErrPermission):
 		p.Message, p.Fix = "can't be read", fmt.Sprintf("let the proxy's user (uid %d) read it", os.Geteuid())
 	}

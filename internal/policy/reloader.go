@@ -85,7 +85,7 @@ func (k *Reloader) apply(next, previous *Snapshot, now time.Time) {
 // keep is a look that found what is in force already. It ends a failure: the files are as they were.
 func (k *Reloader) keep(now time.Time) {
 	if last := k.Live.Status(); last.Error != "" {
-		k.Log.Info().Msg("what is on disk is the policy in force again")
+		k.Log.Info().Msg("the policy on disk is the one in force again")
 	}
 	k.Live.status.Store(&Status{CheckedAt: now})
 	k.warned.check(k.Live.Current(), now, k.Log)
@@ -105,7 +105,7 @@ func (k *Reloader) refuse(err error, now time.Time) {
 	if last.Error != status.Error {
 		event := k.Log.Error().Err(err).Time("failing_since", status.FailedAt)
 		if current := k.Live.Current(); current != nil {
-			event.Str("generation_in_force", current.Generation).Msg("the policy on disk is refused; the last good one stays in force")
+			event.Str("generation_in_force", current.Generation).Msg("the policy on disk is refused; the last valid one stays in force")
 		} else {
 			event.Msg("the policy on disk is refused; none is in force, and every connection is refused")
 		}

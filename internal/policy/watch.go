@@ -210,5 +210,5 @@ func (l *looker) poll(err error) {
 	}
 	l.polls = true
 	l.Log.Warn().Err(err).Stringer("interval", pollInterval).
-		Msg("the system tells of no changes in the policy directory; it is polled. On Linux, raise fs.inotify.max_user_instances and max_user_watches")
+		Msg("the system reports no changes in the policy directory, so it is polled. On Linux, raise fs.inotify.max_user_instances and max_user_watches")
 }

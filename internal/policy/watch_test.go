@@ -194,10 +194,10 @@ func TestChangeOfAReferencedFileIsSeen(t *testing.T) {
 	must(t, os.Chmod(key, 0o600))
 	w.until(func(s seen) bool { return s.err == nil }, nil)
 	must(t, os.RemoveAll(filepath.Join(dir, "tls")))
-	w.until(func(s seen) bool { return s.err != nil && strings.Contains(s.err.Error(), "is not there") }, nil)
+	w.until(func(s seen) bool { return s.err != nil && strings.Contains(s.err.Error(), "does not exist") }, nil)
 	put(t, filepath.Join(dir, policyName), versionPolicy(3, "other/"))
 	w.until(func(s seen) bool {
-		return s.err != nil && strings.Contains(s.err.Error(), `"other/tls.key" is not there`)
+		return s.err != nil && strings.Contains(s.err.Error(), `"other/tls.key" does not exist`)
 	}, nil)
 	writeVersion(t, filepath.Join(dir, "other"), 3)
 	w.until(isVersion(3), nil)

@@ -51,7 +51,7 @@ func TestKeyModeSaysWhatToDo(t *testing.T) {
 		want string
 	}{
 		{keyInfo{0o644, &syscall.Stat_t{Uid: 7}}, "has group or world access (mode 0644); chmod 0600 it"},
-		{keyInfo{0o644, &syscall.Stat_t{Uid: 0}}, "is owned by root, and may be read by its group and no more (mode 0644); chmod 0640 it"},
+		{keyInfo{0o644, &syscall.Stat_t{Uid: 0}}, "is owned by root, and may be readable only by its group (mode 0644); chmod 0640 it"},
 		{keyInfo{0o600, &syscall.Stat_t{Uid: 8}}, "must be owned by the user of this process (uid 7) or root, not by uid 8; chown it"},
 		{keyInfo{fs.ModeDir | 0o700, &syscall.Stat_t{Uid: 7}}, "is not a regular file (d---------)"},
 		{keyInfo{fs.ModeNamedPipe | 0o600, &syscall.Stat_t{Uid: 7}}, "is not a regular file (p---------)"},

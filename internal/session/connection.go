@@ -268,7 +268,7 @@ func (c *connection) cancelQuery() {
 	}
 	if err := c.server.cancelByKey(context.Background(), c.snap, key); err != nil {
 		c.server.config.Log.Warn().Str("conn", c.id).Err(err).
-			Msg("the client is gone and its query could not be cancelled; it may run on in the database")
+			Msg("the client is gone, and its query could not be cancelled; the query may still be running in the database")
 	}
 }
 

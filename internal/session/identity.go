@@ -43,7 +43,7 @@ func (c *connection) startupPacket() ([]byte, error) {
 	return nil, &refusal.Refusal{
 		Reason:  refusal.ProtocolViolation,
 		Message: "startup packet is too long",
-		Hint:    "The proxy adds the client's identity to it, for which there is no room. Send fewer or shorter options.",
+		Hint:    "The proxy adds the client's identity to it, and there is no room left. Send fewer or shorter options.",
 	}
 }
 

@@ -49,8 +49,8 @@ func explainChannelBinding(e *pgproto3.ErrorResponse) bool {
 	if e.Code != "28000" || !strings.Contains(e.Message, "channel binding") && e.File != "auth-scram.c" {
 		return false
 	}
-	const hint = "A TLS proxy stands between this client and PostgreSQL, and both connections have certificates of their own. " +
-		"Connect with channel_binding=disable, or let the proxy reach PostgreSQL by a unix socket or with the same certificate and key."
+	const hint = "A TLS proxy is between this client and PostgreSQL, and the two connections use different certificates. " +
+		"Connect with channel_binding=disable, or let the proxy connect to PostgreSQL over a unix socket or with the same certificate and key."
 	if e.Hint != "" {
 		e.Hint += " "
 	}

@@ -131,7 +131,7 @@ func (c *connection) recoverPanic() {
 	c.server.config.Metrics.Panicked()
 	c.server.config.Metrics.Refused(refusal.InternalError)
 	c.server.config.Log.Error().Str("conn", c.id).Str("panic", text).Bytes("stack", debug.Stack()).
-		Msg("a connection's code broke; the connection was ended")
+		Msg("panic while serving a connection; the connection was closed")
 	c.conn.Close()
 	c.finish(refusal.Because(refusal.InternalError, errors.New("panic: "+text)))
 }

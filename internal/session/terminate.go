@@ -88,7 +88,7 @@ func (c *connection) cancelEnding(ctx context.Context) {
 	}
 	err := c.server.cancelByKey(ctx, c.server.config.Policy.Current(), key)
 	if err != nil && ctx.Err() == nil {
-		c.server.config.Log.Warn().Str("conn", c.id).Err(err).Msg("the query of a session that is told to end could not be cancelled")
+		c.server.config.Log.Warn().Str("conn", c.id).Err(err).Msg("could not cancel the query of a session that has to end")
 	}
 }
 

@@ -46,10 +46,10 @@ func Take(path string) (*Predecessor, error) {
 func receive(conn *net.UnixConn) (*Predecessor, error) {
 	who, err := peerOf(conn)
 	if err != nil {
-		return nil, fmt.Errorf("ask who offers sockets: %w", err)
+		return nil, fmt.Errorf("identify the process that offers sockets: %w", err)
 	}
 	if !who.trusted(os.Geteuid()) {
-		return nil, fmt.Errorf("the process %d that offers sockets is of user %d; they are taken from user %d and root only", who.PID, who.UID, os.Geteuid())
+		return nil, fmt.Errorf("process %d of user %d offers sockets; only user %d and root may", who.PID, who.UID, os.Geteuid())
 	}
 	conn.SetDeadline(time.Now().Add(offerTimeout))
 	sockets, err := receiveSockets(conn)
@@ -66,10 +66,10 @@ func (p *Predecessor) Ready() error {
 	p.Sockets.keepFiles(false)
 	p.conn.SetDeadline(time.Now().Add(yoursTimeout))
 	if _, err := p.conn.Write([]byte(ready)); err != nil {
-		return fmt.Errorf("tell process %d that its sockets are served: %w", p.PID, err)
+		return fmt.Errorf("report to process %d that its sockets are served: %w", p.PID, err)
 	}
 	if err := expect(p.conn, released); err != nil {
-		return fmt.Errorf("wait for process %d to let go of its sockets: %w", p.PID, err)
+		return fmt.Errorf("wait for process %d to release its sockets: %w", p.PID, err)
 	}
 	return nil
 }

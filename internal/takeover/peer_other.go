@@ -9,5 +9,5 @@ import (
 
 // peerOf fails: without knowing the peer, sockets go nowhere.
 func peerOf(*net.UnixConn) (peer, error) {
-	return peer{}, errors.New("this system does not tell who the other process is; a takeover needs Linux")
+	return peer{}, errors.New("this system can't identify the other process; a takeover needs Linux")
 }

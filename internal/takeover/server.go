@@ -130,17 +130,17 @@ func (d *Server) wait(pause time.Duration) bool {
 func offer(conn *net.UnixConn, sockets Sockets) (*Successor, error) {
 	who, err := peerOf(conn)
 	if err != nil {
-		return nil, fmt.Errorf("ask who wants the sockets: %w", err)
+		return nil, fmt.Errorf("identify the process that requests the sockets: %w", err)
 	}
 	if !who.trusted(os.Geteuid()) {
-		return nil, fmt.Errorf("the process %d of user %d wants the sockets; they are for user %d and root", who.PID, who.UID, os.Geteuid())
+		return nil, fmt.Errorf("process %d of user %d requests the sockets; only user %d and root may have them", who.PID, who.UID, os.Geteuid())
 	}
 	conn.SetDeadline(time.Now().Add(readyTimeout))
 	if err := sendSockets(conn, sockets); err != nil {
 		return nil, err
 	}
 	if err := expect(conn, ready); err != nil {
-		return nil, fmt.Errorf("the process %d took the sockets and did not become ready: %w", who.PID, err)
+		return nil, fmt.Errorf("process %d received the sockets and did not become ready: %w", who.PID, err)
 	}
 	return &Successor{PID: who.PID, conn: conn}, nil
 }
@@ -155,7 +155,7 @@ type Successor struct {
 func (s *Successor) Release() error {
 	defer s.conn.Close()
 	if _, err := s.conn.Write([]byte(released)); err != nil {
-		return fmt.Errorf("tell the process %d that the takeover is done: %w", s.PID, err)
+		return fmt.Errorf("report to process %d that the takeover is complete: %w", s.PID, err)
 	}
 	return nil
 }
@@ -168,7 +168,7 @@ func expect(conn *net.UnixConn, want string) error {
 		return err
 	}
 	if string(text[:n]) != want {
-		return fmt.Errorf("it says %q instead of %q", text[:n], want)
+		return fmt.Errorf("it sent %q instead of %q", text[:n], want)
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ const (
 func sendSockets(conn *net.UnixConn, sockets Sockets) error {
 	all := sockets.all()
 	if len(all) > maxSockets {
-		return fmt.Errorf("%d sockets are more than can be handed over at once, %d", len(all), maxSockets)
+		return fmt.Errorf("%d sockets can't be handed over at once; the maximum is %d", len(all), maxSockets)
 	}
 	var copies []int
 	defer func() { closeAll(copies) }()

@@ -59,11 +59,11 @@ func Backend(b BackendTLS) (*tls.Config, error) {
 			problems = append(problems, errors.New("verify-full needs the name to verify; set server_name"))
 		}
 	default:
-		problems = append(problems, fmt.Errorf("no TLS mode is called %s; use require, verify-ca or verify-full", quote(string(b.Mode))))
+		problems = append(problems, fmt.Errorf("%s is not a TLS mode; use require, verify-ca or verify-full", quote(string(b.Mode))))
 	}
 	switch {
 	case (len(b.Cert) > 0) != (len(b.Key) > 0):
-		problems = append(problems, errors.New("a client certificate for the backend needs both cert and key; give both or neither"))
+		problems = append(problems, errors.New("a client certificate for the backend needs both cert and key; set both or neither"))
 	case len(b.Cert) > 0:
 		pair, err := parsePair(b.Cert, b.Key)
 		if err != nil {

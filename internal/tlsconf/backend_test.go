@@ -94,13 +94,13 @@ func TestBackendNamesEveryFault(t *testing.T) {
 		backend BackendTLS
 		want    string
 	}{
-		{"no mode", BackendTLS{}, `no TLS mode is called ""; use require, verify-ca or verify-full`},
-		{"off", BackendTLS{Mode: "off"}, `no TLS mode is called "off"`},
+		{"no mode", BackendTLS{}, `"" is not a TLS mode; use require, verify-ca or verify-full`},
+		{"off", BackendTLS{Mode: "off"}, `"off" is not a TLS mode`},
 		{"require with a CA", BackendTLS{Mode: Require, CA: ca.PEM()}, "require verifies nothing, so ca would be ignored; use verify-ca or verify-full, or remove ca"},
 		{"verify-ca without one", BackendTLS{Mode: VerifyCA}, "verify-ca needs the CA that issued the backend's certificate; set ca"},
 		{"verify-full without anything", BackendTLS{Mode: VerifyFull}, "verify-full needs the CA that issued the backend's certificate; set ca\nverify-full needs the name to verify; set server_name"},
 		{"a CA that is none", BackendTLS{Mode: VerifyCA, CA: proxy.KeyPEM}, "ca: there is a private key where certificates are expected"},
-		{"certificate without key", BackendTLS{Mode: Require, Cert: proxy.CertPEM}, "a client certificate for the backend needs both cert and key; give both or neither"},
+		{"certificate without key", BackendTLS{Mode: Require, Cert: proxy.CertPEM}, "a client certificate for the backend needs both cert and key; set both or neither"},
 		{"key without certificate", BackendTLS{Mode: Require, Key: proxy.KeyPEM}, "needs both cert and key"},
 		{"another key", BackendTLS{Mode: Require, Cert: proxy.CertPEM, Key: other.KeyPEM}, `key: the key does not belong to the certificate "CN=proxy"`},
 		{"encrypted key", BackendTLS{Mode: Require, Cert: proxy.CertPEM, Key: testpki.EncryptedPKCS8}, "key: the private key is encrypted"},

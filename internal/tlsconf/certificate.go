@@ -99,11 +99,11 @@ func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	for i, block := range blocks {
 		switch {
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			return nil, errors.New("there is a private key where certificates are expected; keep it in a file of its own that only the proxy may read")
+			return nil, errors.New("there is a private key where certificates are expected; keep it in a separate file that only the proxy may read")
 		case block.Type == "CERTIFICATE REQUEST" || block.Type == "NEW CERTIFICATE REQUEST":
 			return nil, errors.New("there is a certificate request where certificates are expected; the CA has to sign it first")
 		case block.Type == "X509 CRL":
-			return nil, errors.New("there is a revocation list where certificates are expected; it belongs into client_crl")
+			return nil, errors.New("there is a revocation list where certificates are expected; it belongs in client_crl")
 		case block.Type != "CERTIFICATE":
 			return nil, fmt.Errorf("PEM block %d has the type %s where a CERTIFICATE is expected; openssl x509 -in FILE -out FILE.pem rewrites it", i+1, quote(block.Type))
 		}
@@ -162,7 +162,7 @@ func matchKey(key crypto.Signer, chain []*x509.Certificate) error {
 		}
 		return nil
 	}
-	return &FileError{KeyFile, fmt.Errorf("the key does not belong to the certificate %s; give the key that the certificate was issued for", subject(chain[0]))}
+	return &FileError{KeyFile, fmt.Errorf("the key does not belong to the certificate %s; use the key that the certificate was issued for", subject(chain[0]))}
 }
 
 // checkOrder requires that every certificate was issued by the next, as TLS 1.2 sends them (RFC 5246 section 7.4.2) and
@@ -185,12 +185,12 @@ func checkServerLeaf(leaf *x509.Certificate) error {
 		return errors.New("its key is an Ed25519 key, with which libpq's channel binding (tls-server-end-point) fails; use an ECDSA P-256 or an RSA key")
 	}
 	if hasKeyUsage(leaf) && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		return errors.New("its key usage lacks digitalSignature, without which it can't serve TLS 1.3; issue it again with it")
+		return errors.New("its key usage lacks digitalSignature, without which it can't serve TLS 1.3; issue it again with digitalSignature")
 	}
 	purposes := leaf.ExtKeyUsage
 	if len(purposes)+len(leaf.UnknownExtKeyUsage) > 0 &&
 		!slices.Contains(purposes, x509.ExtKeyUsageServerAuth) && !slices.Contains(purposes, x509.ExtKeyUsageAny) {
-		return errors.New("it is not for TLS servers: its extended key usage lacks serverAuth; issue it again with it")
+		return errors.New("it is not for TLS servers: its extended key usage lacks serverAuth; issue it again with serverAuth")
 	}
 	return nil
 }

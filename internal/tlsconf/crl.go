@@ -109,7 +109,7 @@ func (t *ClientVerifier) signer(list *x509.RevocationList) (*issuer, error) {
 		}
 	}
 	if named {
-		return nil, errors.New("the CA of that name in client_ca did not sign it or may not sign lists (key usage cRLSign); give the list of that CA")
+		return nil, errors.New("the CA of that name in client_ca did not sign it or may not sign lists (key usage cRLSign); use the list of that CA")
 	}
 	return nil, errors.New("client_ca has no CA of that name; add the CA, or remove the list")
 }
@@ -118,22 +118,22 @@ func (t *ClientVerifier) signer(list *x509.RevocationList) (*issuer, error) {
 // is not understood here. A list that says less than it seems to would let revoked certificates in.
 func checkList(list *x509.RevocationList) error {
 	if list.NextUpdate.IsZero() {
-		return errors.New("it has no nextUpdate (RFC 5280 section 5.1.2.5), so nobody could tell when it is out of date; issue it with one")
+		return errors.New("it has no nextUpdate (RFC 5280 section 5.1.2.5), so it can't be known when it is out of date; issue it with one")
 	}
 	for _, extension := range list.Extensions {
 		switch {
 		case extension.Id.Equal(oidDelta):
-			return errors.New("it is a delta list; give the full list")
+			return errors.New("it is a delta list; use the full list")
 		case extension.Id.Equal(oidDistribution):
-			return errors.New("it covers a part of the certificates only (issuing distribution point); give the full list")
+			return errors.New("it covers only a part of the certificates (issuing distribution point); use the full list")
 		case extension.Critical:
-			return fmt.Errorf("it has the critical extension %v, which is unknown here; issue it without", extension.Id)
+			return fmt.Errorf("it has the unknown critical extension %v; issue it without", extension.Id)
 		}
 	}
 	for _, entry := range list.RevokedCertificateEntries {
 		for _, extension := range entry.Extensions {
 			if extension.Critical {
-				return fmt.Errorf("its entry for serial %s has the critical extension %v, which is unknown here; issue it without",
+				return fmt.Errorf("its entry for serial %s has the unknown critical extension %v; issue it without",
 					FormatSerial(entry.SerialNumber), extension.Id)
 			}
 		}

@@ -28,7 +28,7 @@ func readPEM(text []byte) ([]*pem.Block, error) {
 		}
 		number := len(blocks) + 1
 		if misplaced(text[:start]) {
-			return nil, fmt.Errorf("PEM block %d does not start at the beginning of a line; remove what stands before its -----BEGIN", number)
+			return nil, fmt.Errorf("PEM block %d does not start at the beginning of a line; remove the text before its -----BEGIN", number)
 		}
 		size, err := measure(text[start:])
 		if err != nil {
@@ -43,9 +43,9 @@ func readPEM(text []byte) ([]*pem.Block, error) {
 	}
 	switch {
 	case misplaced(text):
-		return nil, fmt.Errorf("PEM block %d does not start at the beginning of a line; remove what stands before its -----BEGIN", len(blocks)+1)
+		return nil, fmt.Errorf("PEM block %d does not start at the beginning of a line; remove the text before its -----BEGIN", len(blocks)+1)
 	case !comment(text):
-		return nil, fmt.Errorf("there is text behind the last PEM block (block %d); remove it, or the file was cut and has to be copied again", len(blocks))
+		return nil, fmt.Errorf("there is text after the last PEM block (block %d); remove it, or, if the file was truncated, copy it again", len(blocks))
 	}
 	return blocks, nil
 }

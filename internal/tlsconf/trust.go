@@ -68,7 +68,7 @@ func NewClientVerifier(files TrustFiles) (*ClientVerifier, error) {
 		}
 	}
 	if len(problems) == 0 && len(t.cas) == 0 {
-		problems = append(problems, errors.New("no CA certificate is given, so no client certificate could be accepted; give the CA that issues them"))
+		problems = append(problems, errors.New("no CA certificate is given, so no client certificate could be accepted; add the CA that issues them"))
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...) // the revocation lists' problems would follow from these
@@ -169,10 +169,10 @@ func (t *ClientVerifier) issued(cert *x509.Certificate) bool {
 
 func checkCA(cert *x509.Certificate) error {
 	if !cert.BasicConstraintsValid || !cert.IsCA {
-		return errors.New("it is not the certificate of a CA (basic constraints); give the CA that issues the clients' certificates")
+		return errors.New("it is not the certificate of a CA (basic constraints); use the CA that issues the clients' certificates")
 	}
 	if hasKeyUsage(cert) && cert.KeyUsage&x509.KeyUsageCertSign == 0 {
-		return errors.New("its key usage lacks keyCertSign, so what it issues is not valid; issue it again with it")
+		return errors.New("its key usage lacks keyCertSign, so certificates that it issues are not valid; issue it again with keyCertSign")
 	}
 	if err := checkKey(cert.PublicKey); err != nil {
 		return fmt.Errorf("%w; a CA with such a key can't be trusted", err)

@@ -41,7 +41,7 @@ func (t *Tokens) Bootstrap(ctx context.Context, file string) (made bool, err err
 	case errors.Is(err, store.ErrConflict): // another daemon was faster, with its own file
 		return false, dropToken(file, presented)
 	case err != nil:
-		return false, fmt.Errorf("make the first token: %w", err)
+		return false, fmt.Errorf("create the first token: %w", err)
 	}
 	return true, nil
 }

@@ -33,7 +33,7 @@ func MatchesKey(certPEM, keyPEM []byte) error {
 		return fmt.Errorf("the key: %w", err)
 	}
 	if !pemkey.Belongs(key, certs[0].PublicKey) {
-		return fmt.Errorf("the key does not belong to the certificate %s; give the key that the certificate was issued for", subject(certs[0]))
+		return fmt.Errorf("the key does not belong to the certificate %s; use the key that the certificate was issued for", subject(certs[0]))
 	}
 	return nil
 }

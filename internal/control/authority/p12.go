@@ -42,7 +42,7 @@ func EncodeP12(p P12) ([]byte, error) {
 		return nil, fmt.Errorf("the key: %w", err)
 	}
 	if !pemkey.Belongs(key, certs[0].PublicKey) {
-		return nil, fmt.Errorf("the key does not belong to the certificate %s; give the key that the certificate was issued for", subject(certs[0]))
+		return nil, fmt.Errorf("the key does not belong to the certificate %s; use the key that the certificate was issued for", subject(certs[0]))
 	}
 	above := certs[1:]
 	if len(p.CAPEM) > 0 {

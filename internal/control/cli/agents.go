@@ -24,13 +24,13 @@ func (a *app) agents() *cobra.Command {
 	}
 	return a.client(group(&cobra.Command{
 		Use:   "agents",
-		Short: "The agents beside proxies on other machines",
+		Short: "Manage the agents of proxies on other machines",
 	}, list, a.createAgent(), a.revokeAgent()))
 }
 
 func (p *printer) agents(agents []api.Agent, now time.Time) {
 	if len(agents) == 0 {
-		p.line("No agents. Let one enrol: pgmtls agents create DB PROXY")
+		p.line("There are no agents. Enrol one: pgmtls agents create DB PROXY")
 		return
 	}
 	rows := [][]string{{"ID", "DATABASE", "PROXY", "LAST SEEN", "ENROLLED", "CERTIFICATE UNTIL"}}
@@ -57,9 +57,9 @@ func (a *app) createAgent() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "create DB PROXY",
-		Short: "Make what the agent of a proxy enrols with: a token that works once, within an hour",
-		Long: `Makes what the agent of a proxy enrols with, and writes it into a directory: ` + agentToken + `, which works once and within an
-hour, and ` + agentCA + `, by which the agent knows the control plane. Copy both to the proxy's machine.`,
+		Short: "Create an enrolment token for the agent of a proxy; it works once, within an hour",
+		Long: `Creates the files with which the agent of a proxy enrols, in a directory: ` + agentToken + `, which works once and within an
+hour, and ` + agentCA + `, with which the agent verifies the control plane. Copy both to the proxy's machine.`,
 		Args:              exactly(2),
 		ValidArgsFunction: a.complete(databaseThenProxy),
 		RunE: a.run(func(s *session) error {
@@ -81,17 +81,17 @@ hour, and ` + agentCA + `, by which the agent knows the control plane. Copy both
 			}, force); err != nil {
 				return err
 			}
-			s.out.line("wrote %s, good until %s", token, moment(enrolment.ExpiresAt))
+			s.out.line("wrote %s, valid until %s", token, moment(enrolment.ExpiresAt))
 			s.out.line("wrote %s", ca)
 			s.out.line("")
-			s.out.line("Copy both to the machine of %s, and start there:", clean(s.args[1]))
+			s.out.line("Copy both to the machine of %s, and start the agent there:", clean(s.args[1]))
 			s.out.line("pgmtls agent --database %s --control %s --ca %s --token-file %s --policy-dir DIR --admin 127.0.0.1:9815",
 				clean(s.args[0]), clean(s.URL()), agentCA, agentToken)
 			return nil
 		}),
 	}
-	cmd.Flags().StringVar(&dir, "dir", ".", "the `directory` to write into")
-	cmd.Flags().BoolVar(&force, "force", false, "write over files that are there and differ")
+	cmd.Flags().StringVar(&dir, "dir", ".", "the `directory` to write to")
+	cmd.Flags().BoolVar(&force, "force", false, "overwrite existing files that differ")
 	_ = cmd.MarkFlagDirname("dir") // it is there
 	return cmd
 }
@@ -99,7 +99,7 @@ hour, and ` + agentCA + `, by which the agent knows the control plane. Copy both
 func (a *app) revokeAgent() *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke ID",
-		Short: "Revoke an agent; its stream ends at once, and its proxy goes on with the policy that it has",
+		Short: "Revoke an agent and end its stream; its proxy keeps the policy that it has",
 		Args:  exactly(1),
 		ValidArgsFunction: a.complete(func(s *session) ([]cobra.Completion, error) {
 			agents, err := s.Agents(s)

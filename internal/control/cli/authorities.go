@@ -16,7 +16,7 @@ import (
 func (a *app) authorities() *cobra.Command {
 	show := &cobra.Command{
 		Use:               "show [SPACE]",
-		Short:             "Show the CAs of a space, and who still uses them",
+		Short:             "Show the CAs of a space and the certificates that still use them",
 		Args:              between(0, 1),
 		ValidArgsFunction: a.spaceNames(),
 		RunE: a.run(func(s *session) error {
@@ -33,7 +33,7 @@ func (a *app) authorities() *cobra.Command {
 	}
 	return a.client(group(&cobra.Command{
 		Use:   "ca [SPACE]",
-		Short: "The certificate authorities of a space",
+		Short: "Manage the certificate authorities of a space",
 	}, show, a.showCRL(), a.rotateCA(), a.importCA(), a.retireCA()))
 }
 
@@ -48,11 +48,11 @@ func (s *session) space() (string, error) {
 	}
 	switch len(spaces) {
 	case 0:
-		return "", fmt.Errorf("there is no space yet: it comes with its first database, pgmtls databases create")
+		return "", fmt.Errorf("there is no space yet: the first database creates it, with pgmtls databases create")
 	case 1:
 		return spaces[0], nil
 	}
-	return "", usage(fmt.Errorf("there are %d spaces: name one, as in pgmtls ca show %s", len(spaces), clean(spaces[0])))
+	return "", usage(fmt.Errorf("there are %d spaces: name one, for example pgmtls ca show %s", len(spaces), clean(spaces[0])))
 }
 
 func (a *app) spaceNames() completion {
@@ -66,7 +66,7 @@ func (a *app) spaceNames() completion {
 
 func (p *printer) authorities(space string, authorities []api.Authority) {
 	if len(authorities) == 0 {
-		p.line("Space %s has no CA yet. The first pgmtls mtls create makes it, or bring one: pgmtls ca import %[1]s --cert FILE --key FILE", clean(space))
+		p.line("Space %s has no CA yet. The first pgmtls mtls create creates one. To import your own: pgmtls ca import %[1]s --cert FILE --key FILE", clean(space))
 		return
 	}
 	for i, ca := range authorities {
@@ -172,9 +172,9 @@ func (s *session) authorityIDs(space string, states ...string) ([]cobra.Completi
 func (a *app) rotateCA() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rotate SPACE",
-		Short: "Make a new CA that signs from now on; the one before stays trusted",
-		Long: `Makes a new CA that signs from now on. The one before stays trusted until it is retired, so nobody is cut off. Give the
-clients the new root certificate and new certificates meanwhile; pgmtls ca show says who still uses the old one.`,
+		Short: "Create a new signing CA; the previous one stays trusted",
+		Long: `Creates a new CA that signs from now on. The previous one stays trusted until it is retired, so no client is cut off. Give the
+clients the new root certificate and new certificates meanwhile; pgmtls ca show lists those that still use the old one.`,
 		Args:              exactly(1),
 		ValidArgsFunction: a.spaceNames(),
 		RunE: a.run(func(s *session) error {
@@ -190,14 +190,14 @@ clients the new root certificate and new certificates meanwhile; pgmtls ca show 
 func (p *printer) newAuthority(ca api.Authority) {
 	p.authority(ca)
 	p.line("")
-	p.line("Who still uses the one before: pgmtls ca show %s", clean(ca.Space))
+	p.line("Certificates that still use the previous CA: pgmtls ca show %s", clean(ca.Space))
 }
 
 func (a *app) importCA() *cobra.Command {
 	var certificate, key string
 	cmd := &cobra.Command{
 		Use:   "import SPACE --cert FILE --key FILE",
-		Short: "Bring a CA, or an intermediate, that signs from now on; the one before stays trusted",
+		Short: "Import a CA or an intermediate as the signing CA; the previous one stays trusted",
 		Args:  exactly(1),
 		RunE: a.run(func(s *session) error {
 			var ca api.ImportCA
@@ -222,7 +222,7 @@ func (a *app) importCA() *cobra.Command {
 		}),
 		ValidArgsFunction: a.spaceNames(),
 	}
-	cmd.Flags().StringVar(&certificate, "cert", "", "PEM `file`: the CA's certificate first, then those above it")
+	cmd.Flags().StringVar(&certificate, "cert", "", "PEM `file` with the CA's certificate, followed by its chain")
 	cmd.Flags().StringVar(&key, "key", "", "PEM `file` with its private key, not encrypted")
 	for _, name := range []string{"cert", "key"} {
 		_ = cmd.MarkFlagRequired(name)                      // it is there
@@ -238,20 +238,20 @@ func (a *app) retireCA() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:               "retire SPACE --id ID",
-		Short:             "Trust a CA no more; with --force although its certificates are in use",
+		Short:             "Stop trusting a CA; with --force even if its certificates are in use",
 		Args:              exactly(1),
 		ValidArgsFunction: a.spaceNames(),
 		RunE: a.run(func(s *session) error {
 			retirement.Space = s.args[0]
 			if retirement.Force {
-				consequence := "This cuts off everybody in space " + s.args[0] + " whose certificate is of this CA: their sessions end, and they do not get in any more."
+				consequence := "This cuts off every client in space " + s.args[0] + " with a certificate of this CA: its sessions end, and it can't connect any more."
 				if err := s.confirm(confirm, s.args[0], consequence); err != nil {
 					return err
 				}
 			}
 			ca, err := s.RetireCA(s, retirement)
 			if isID(err, api.Conflict) && !retirement.Force {
-				return fmt.Errorf("%w\nWho uses it: pgmtls ca show %s. To cut them off: --force", s.advise(err), clean(s.args[0]))
+				return fmt.Errorf("%w\nTo see the clients that use it: pgmtls ca show %s. To cut them off: --force", s.advise(err), clean(s.args[0]))
 			}
 			if err != nil {
 				return err
@@ -261,7 +261,7 @@ func (a *app) retireCA() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&retirement.ID, "id", "", "the CA's `id`")
 	_ = cmd.MarkFlagRequired("id") // it is there
-	cmd.Flags().BoolVar(&retirement.Force, "force", false, "although its certificates are in use")
+	cmd.Flags().BoolVar(&retirement.Force, "force", false, "even if its certificates are in use")
 	confirm.flag(cmd, "space")
 	a.ids(cmd, func(s *session) ([]cobra.Completion, error) {
 		return s.authorityIDs(s.args[0], api.RetiringCA)

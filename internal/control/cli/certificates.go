@@ -29,13 +29,13 @@ func (a *app) certificates() *cobra.Command {
 	}
 	return a.client(group(&cobra.Command{
 		Use:   "certificates DB",
-		Short: "The client certificates of a database",
+		Short: "Manage the client certificates of a database",
 	}, list, a.createCertificate(), a.getCertificate(), a.deleteCertificate(), a.keepCertificate(), a.downloadCertificate()))
 }
 
 func (p *printer) certificates(database string, certificates []api.Certificate) {
 	if len(certificates) == 0 {
-		p.line("No certificates. Make one: pgmtls certificates create %s --name NAME", clean(database))
+		p.line("There are no certificates. Create one: pgmtls certificates create %s --name NAME", clean(database))
 		return
 	}
 	rows := [][]string{{"ID", "NAME", "STATUS", "CREATED", "EXPIRES", "NOTE"}}
@@ -111,7 +111,7 @@ func (a *app) createCertificate() *cobra.Command {
 				return after(waited, s.out.show(created, func() {
 					s.out.certificate(created)
 					s.out.line("")
-					s.out.line("Get it: pgmtls certificates download %s --id %s", clean(s.args[0]), created.ID)
+					s.out.line("To download it: pgmtls certificates download %s --id %s", clean(s.args[0]), created.ID)
 				}))
 			}
 			if !s.app.json {
@@ -122,11 +122,11 @@ func (a *app) createCertificate() *cobra.Command {
 			return after(waited, files.fetch(s))
 		}),
 	}
-	cmd.Flags().StringVar(&name, "name", "", "whose it is")
-	cmd.Flags().StringVar(&request, "csr", "", "`file` with a certificate request, when the client keeps its own key")
+	cmd.Flags().StringVar(&name, "name", "", "name of its holder")
+	cmd.Flags().StringVar(&request, "csr", "", "`file` with a certificate request, if the client keeps its own key")
 	_ = cmd.MarkFlagFilename("csr", "csr", "pem") // it is there
 	wait.flags(cmd, api.Ready)
-	cmd.Flags().BoolVar(&fetch, "download", false, "write its files too, as certificates download does")
+	cmd.Flags().BoolVar(&fetch, "download", false, "also write its files, as certificates download does")
 	files.flags(cmd)
 	return cmd
 }
@@ -174,7 +174,7 @@ func certificateTarget(s *session, w certificateWait) target {
 					return now.Status, nil
 				}
 			}
-			return "", fmt.Errorf("certificate %s is not there any more", w.certificate.ID)
+			return "", fmt.Errorf("certificate %s does not exist any more", w.certificate.ID)
 		},
 	}
 }
@@ -183,7 +183,7 @@ func (a *app) getCertificate() *cobra.Command {
 	var id string
 	cmd := &cobra.Command{
 		Use:               "get DB --id ID",
-		Short:             "Show a client certificate; with --json its key too",
+		Short:             "Show a client certificate; with --json including its key",
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
@@ -205,8 +205,8 @@ func (a *app) deleteCertificate() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:               "delete DB --id ID",
-		Short:             "Revoke a client certificate, and end its sessions",
-		Example:           "  pgmtls certificates delete shop --id 0b2e… --after 24h   and until then: pgmtls certificates keep",
+		Short:             "Revoke a client certificate and end its sessions",
+		Example:           "  pgmtls certificates delete shop --id 0b2e… --after 24h   # until then, pgmtls certificates keep undoes it",
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
@@ -230,13 +230,13 @@ func (a *app) deleteCertificate() *cobra.Command {
 				s.out.certificate(certificate)
 				if !certificate.DisableAt.IsZero() && certificate.Status != api.Disabling {
 					s.out.line("")
-					s.out.line("Until then it can be kept: pgmtls certificates keep %s --id %s", clean(s.args[0]), certificate.ID)
+					s.out.line("To keep it: pgmtls certificates keep %s --id %s", clean(s.args[0]), certificate.ID)
 				}
 			}))
 		}),
 	}
 	a.certificateFlag(cmd, &id)
-	cmd.Flags().StringVar(&later, "after", "", "only after so `long`, such as 24h or 7d")
+	cmd.Flags().StringVar(&later, "after", "", "revoke it after this `duration`, such as 24h or 7d")
 	wait.flags(cmd, "disabled on every proxy")
 	cmd.MarkFlagsMutuallyExclusive("after", "wait")
 	return cmd
@@ -246,7 +246,7 @@ func (a *app) keepCertificate() *cobra.Command {
 	var id string
 	cmd := &cobra.Command{
 		Use:               "keep DB --id ID",
-		Short:             "Undo a delete --after that is still to come",
+		Short:             "Cancel a scheduled revocation (delete --after)",
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
@@ -265,15 +265,15 @@ func (a *app) downloadCertificate() *cobra.Command {
 	var files download
 	cmd := &cobra.Command{
 		Use:   "download DB --id ID",
-		Short: "Write a client certificate, its key and the root certificate into files",
-		Long: `Writes what a client needs into a directory:
+		Short: "Write a client certificate, its key and the root certificate to files",
+		Long: `Writes the files that a client needs to a directory:
 
   PREFIXpostgresql.crt   the certificate
-  PREFIXpostgresql.key   its key, PKCS #8 in PEM, readable by you alone
-  PREFIXroot.crt         what to verify the server with
+  PREFIXpostgresql.key   its key, PKCS #8 in PEM, readable only by you
+  PREFIXroot.crt         the CA certificates that verify the server
 
-With --format pk8 the key is PREFIXpostgresql.pk8, in DER as the JDBC driver wants it. With --format p12 certificate
-and key are PREFIXpostgresql.p12, under the password of --password-file or PGMTLS_P12_PASSWORD, or one that is made and
+With --format pk8 the key is PREFIXpostgresql.pk8, in DER as the JDBC driver requires. With --format p12 certificate
+and key are PREFIXpostgresql.p12, under the password of --password-file or PGMTLS_P12_PASSWORD, or one that is generated and
 shown once.`,
 		Example: `  pgmtls certificates download shop --id 0b2e… --dir ~/.postgresql
   pgmtls certificates download shop --id 0b2e… --prefix shop- --format pk8`,
@@ -286,7 +286,7 @@ shown once.`,
 			return files.fetch(s)
 		}),
 	}
-	cmd.Flags().StringVar(&files.id, "id", "", "the certificate's `id`; may be left out when only one is usable")
+	cmd.Flags().StringVar(&files.id, "id", "", "the certificate's `id`; optional if only one is usable")
 	a.ids(cmd, certificateIDs)
 	files.flags(cmd)
 	return cmd

@@ -102,9 +102,9 @@ type app struct {
 // client gives a command, and those below it, the flags that say whom to ask and how to answer.
 func (a *app) client(cmd *cobra.Command) *cobra.Command {
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&a.server.url, "url", "", "the control plane, as https://127.0.0.1:9816 (PGMTLS_URL)")
-	flags.StringVar(&a.server.ca, "ca", "", "PEM `file` of what its certificate is verified with (PGMTLS_CA)")
-	flags.StringVar(&a.server.tokenFile, "token-file", "", "`file` with the token (PGMTLS_TOKEN_FILE; or the token in PGMTLS_TOKEN)")
+	flags.StringVar(&a.server.url, "url", "", "URL of the control plane, such as https://127.0.0.1:9816 (PGMTLS_URL)")
+	flags.StringVar(&a.server.ca, "ca", "", "PEM `file` with the CA that verifies its certificate (PGMTLS_CA)")
+	flags.StringVar(&a.server.tokenFile, "token-file", "", "`file` with the token (PGMTLS_TOKEN_FILE, or the token itself in PGMTLS_TOKEN)")
 	flags.BoolVar(&a.json, "json", false, "print the API's own JSON")
 	return cmd
 }

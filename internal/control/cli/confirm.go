@@ -14,7 +14,7 @@ import (
 type confirmation struct{ given string }
 
 func (c *confirmation) flag(cmd *cobra.Command, what string) {
-	cmd.Flags().StringVar(&c.given, "confirm", "", "the `name` of the "+what+" again, so that nobody is asked")
+	cmd.Flags().StringVar(&c.given, "confirm", "", "the `name` of the "+what+", to confirm without a question")
 }
 
 // confirm wants the name of what is to be destroyed once more: from the flag, or from the person at the terminal.
@@ -23,9 +23,9 @@ func (s *session) confirm(c confirmation, name, consequence string) error {
 	given := c.given
 	if given == "" {
 		if !env.StdinTerminal {
-			return usage(fmt.Errorf("%s\nIf that is what you want: --confirm %s", clean(consequence), clean(name)))
+			return usage(fmt.Errorf("%s\nTo confirm: --confirm %s", clean(consequence), clean(name)))
 		}
-		fmt.Fprintf(env.Stderr, "%s\nType %s to go on: ", clean(consequence), clean(name))
+		fmt.Fprintf(env.Stderr, "%s\nType %s to continue: ", clean(consequence), clean(name))
 		line, err := bufio.NewReader(io.LimitReader(env.Stdin, 4096)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("read the answer: %w", err)
@@ -33,7 +33,7 @@ func (s *session) confirm(c confirmation, name, consequence string) error {
 		given = strings.TrimSpace(line)
 	}
 	if given != name {
-		return usage(fmt.Errorf("%q is not %q: nothing was done", clean(given), clean(name)))
+		return usage(fmt.Errorf("%q is not %q: nothing was changed", clean(given), clean(name)))
 	}
 	return nil
 }

@@ -18,14 +18,14 @@ func (a *app) snapshot() *cobra.Command {
 	var force bool
 	save := &cobra.Command{
 		Use:   "save FILE",
-		Short: "Copy the store of a running control plane into a file",
-		Long: `Copies the store of a running control plane into a file, for pgmtls snapshot restore. Private keys in it are encrypted with
-the master key: keep a copy of that file too, and elsewhere.`,
+		Short: "Copy the store of a running control plane to a file",
+		Long: `Copies the store of a running control plane to a file, for pgmtls snapshot restore. Private keys in it are encrypted with
+the master key: keep a copy of that key as well, in another place.`,
 		Args: exactly(1),
 		RunE: a.run(func(s *session) error { return saveSnapshot(s, s.args[0], force) }),
 	}
-	save.Flags().BoolVar(&force, "force", false, "write over a file that is there")
-	cmd := &cobra.Command{Use: "snapshot", Short: "Copies of the store"}
+	save.Flags().BoolVar(&force, "force", false, "overwrite an existing file")
+	cmd := &cobra.Command{Use: "snapshot", Short: "Save and restore the store"}
 	cmd.AddCommand(a.client(save))
 	return cmd
 }
@@ -33,7 +33,7 @@ the master key: keep a copy of that file too, and elsewhere.`,
 // saveSnapshot writes beside the file and renames, so that a broken transfer leaves nothing that looks like a snapshot.
 func saveSnapshot(s *session, path string, force bool) (err error) {
 	if _, err := os.Lstat(path); err == nil && !force {
-		return fmt.Errorf("%s is there already: take another name, or write over it with --force", path)
+		return fmt.Errorf("%s already exists: choose another name, or overwrite it with --force", path)
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), ".pgmtls-snapshot-*") // mode 0600
 	if err != nil {
@@ -63,7 +63,7 @@ func saveSnapshot(s *session, path string, force bool) (err error) {
 	}
 	return s.out.show(map[string]any{"file": path, "bytes": size}, func() {
 		s.out.line("wrote %s, %d bytes", path, size)
-		s.out.line("It is of no use without the master key: keep a copy of that too.")
+		s.out.line("It is useless without the master key: keep a copy of the key as well.")
 	})
 }
 
@@ -78,7 +78,7 @@ type versions struct {
 func (a *app) version() *cobra.Command {
 	return a.client(&cobra.Command{
 		Use:   "version",
-		Short: "Print the version, the toolchain and the modules, and the control plane's if it can be asked",
+		Short: "Print the version, the toolchain and the modules, and the control plane's version if it is reachable",
 		Args:  exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			found := versions{Client: a.env.Built.Version, ClientBuild: a.env.Built}

@@ -18,7 +18,7 @@ func (a *app) databases() *cobra.Command {
 	}
 	return a.client(group(&cobra.Command{
 		Use:   "databases",
-		Short: "The databases behind the proxies",
+		Short: "Manage the databases behind the proxies",
 	}, list, a.createDatabase(), a.showDatabase(), a.deleteDatabase()))
 }
 
@@ -72,10 +72,10 @@ func (a *app) createDatabase() *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&database.Hosts, "host", nil, "a `name` or IP address by which clients reach it; the first stands in URLs")
-	flags.IntVar(&database.Port, "port", 0, "port by which clients reach it (default 5432)")
+	flags.StringSliceVar(&database.Hosts, "host", nil, "a `name` or IP address that clients connect to; URLs contain the first")
+	flags.IntVar(&database.Port, "port", 0, "port that clients connect to (default 5432)")
 	flags.StringVar(&database.Space, "space", "", "the space whose CA it uses (default \"default\")")
-	flags.StringVar(&database.BackendNote, "note", "", "a note about what is behind the proxy")
+	flags.StringVar(&database.BackendNote, "note", "", "a description of the database")
 	flags.StringVar(&proxy.Name, "proxy", "", "`name` of the first proxy")
 	proxyFlags(cmd, &proxy)
 	_ = cmd.MarkFlagRequired("host") // it is there
@@ -85,7 +85,7 @@ func (a *app) createDatabase() *cobra.Command {
 func (a *app) showDatabase() *cobra.Command {
 	return &cobra.Command{
 		Use:               "show DB",
-		Short:             "Show a database, and what still waits",
+		Short:             "Show a database and its pending changes",
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
@@ -109,19 +109,19 @@ func (a *app) deleteDatabase() *cobra.Command {
 	var confirm confirmation
 	cmd := &cobra.Command{
 		Use:               "delete DB",
-		Short:             "Forget a database that has no mutual TLS",
+		Short:             "Delete a database that has no mutual TLS",
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
 			name := s.args[0]
-			if err := s.confirm(confirm, name, "This forgets "+name+" and its proxies. Their policies stay as they are."); err != nil {
+			if err := s.confirm(confirm, name, "This deletes "+name+" and its proxies from the control plane. The proxies keep their policies."); err != nil {
 				return err
 			}
 			if err := s.DeleteDatabase(s, name); err != nil {
 				return err
 			}
 			if !s.app.json {
-				s.out.line("%s is forgotten", clean(name))
+				s.out.line("%s is deleted", clean(name))
 			}
 			return nil
 		}),

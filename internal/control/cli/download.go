@@ -37,12 +37,12 @@ type download struct {
 
 func (d *download) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&d.prefix, "prefix", "", "what the names of the files begin with")
-	flags.StringVar(&d.dir, "dir", ".", "the `directory` to write into")
-	flags.StringVar(&d.format, "format", formatPEM, "form of the key: pem, pk8 or p12")
-	flags.StringVar(&d.key, "key", "", "your own key's `file`, to put into a pk8 or p12 when the certificate was made with --csr")
+	flags.StringVar(&d.prefix, "prefix", "", "prefix of the file names")
+	flags.StringVar(&d.dir, "dir", ".", "the `directory` to write to")
+	flags.StringVar(&d.format, "format", formatPEM, "format of the key: pem, pk8 or p12")
+	flags.StringVar(&d.key, "key", "", "`file` with your own key, for pk8 or p12 if the certificate was created with --csr")
 	flags.StringVar(&d.passwordFile, "password-file", "", "`file` with the password of a p12")
-	flags.BoolVar(&d.force, "force", false, "write over files that are there and differ")
+	flags.BoolVar(&d.force, "force", false, "overwrite existing files that differ")
 	choices(cmd, "format", formatPEM, formatPK8, formatP12)
 	_ = cmd.MarkFlagDirname("dir") // it is there
 }
@@ -50,16 +50,16 @@ func (d *download) flags(cmd *cobra.Command) {
 // check finds what is wrong before anything is asked for.
 func (d *download) check() error {
 	if !slices.Contains([]string{formatPEM, formatPK8, formatP12}, d.format) {
-		return usage(fmt.Errorf("--format %s: it is pem, pk8 or p12", d.format))
+		return usage(fmt.Errorf("--format %s: must be pem, pk8 or p12", d.format))
 	}
 	if strings.ContainsRune(d.prefix, filepath.Separator) {
-		return usage(fmt.Errorf("--prefix %s has a %c in it: the directory is --dir", d.prefix, filepath.Separator))
+		return usage(fmt.Errorf("--prefix %s contains %c: name the directory with --dir", d.prefix, filepath.Separator))
 	}
 	if d.passwordFile != "" && d.format != formatP12 {
 		return usage(errors.New("--password-file is for --format p12"))
 	}
 	if d.key != "" && d.format == formatPEM {
-		return usage(errors.New("--key is for --format pk8 and p12: as PEM your key is there already"))
+		return usage(errors.New("--key is for --format pk8 and p12: you already have your key as PEM"))
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func (d *download) free() error {
 	}
 	for _, path := range []string{files.Certificate, files.Key} {
 		if _, err := os.Lstat(path); path != "" && err == nil {
-			return fmt.Errorf("%s is there already, so no certificate was made. Take another --prefix or --dir, or write over it with --force", path)
+			return fmt.Errorf("%s already exists, so no certificate was created. Choose another --prefix or --dir, or overwrite it with --force", path)
 		}
 	}
 	return nil
@@ -155,7 +155,7 @@ func (d *download) choose(s *session) (string, error) {
 		}
 	}
 	if len(usable) != 1 {
-		return "", usage(fmt.Errorf("%s has %s that can be used: say which with --id; pgmtls certificates %[1]s lists them",
+		return "", usage(fmt.Errorf("%s has %s that can be used: choose one with --id; pgmtls certificates %[1]s lists them",
 			clean(s.args[0]), count(len(usable), "certificate")))
 	}
 	return usable[0], nil
@@ -177,7 +177,7 @@ func (d *download) encode(s *session, files api.CertificateFiles, result *fetche
 	case len(key) == 0 && d.format == formatPEM:
 		return nil, nil
 	case len(key) == 0:
-		return nil, usage(fmt.Errorf("the certificate was made with --csr, so its key is yours alone: give it with --key FILE, and it gets into the %s", d.format))
+		return nil, usage(fmt.Errorf("the certificate was created with --csr, so only you have its key: name its file with --key FILE, to include it in the %s", d.format))
 	case d.format == formatPK8:
 		return authority.EncodePK8(key)
 	case d.format == formatP12:
@@ -203,7 +203,7 @@ func (d *download) password(env Env) (password string, made bool, err error) {
 			return "", false, usage(fmt.Errorf("read the password: %w", err))
 		}
 		if password = strings.TrimRight(string(text), "\r\n"); password == "" {
-			return "", false, usage(fmt.Errorf("%s is empty: write the password into it", d.passwordFile))
+			return "", false, usage(fmt.Errorf("%s is empty: write the password to it", d.passwordFile))
 		}
 		return password, false, nil
 	}
@@ -221,7 +221,7 @@ func (p *printer) fetched(result fetched) {
 		}
 	}
 	if result.Password != "" {
-		p.line("password of the .p12, shown only now: %s", result.Password)
+		p.line("password of the .p12, shown only once: %s", result.Password)
 	}
 	p.line("")
 	if strings.HasSuffix(result.Key, ".pk8") || strings.HasSuffix(result.Key, ".p12") {
@@ -235,6 +235,6 @@ func (p *printer) fetched(result fetched) {
 	p.exports(fetched{Certificate: result.Certificate, Key: key, Root: result.Root})
 	if result.Key == "" {
 		p.line("")
-		p.line("The certificate was made with --csr: put the file of your own key in place of YOUR.key.")
+		p.line("The certificate was created with --csr: replace YOUR.key with the file of your own key.")
 	}
 }

@@ -125,7 +125,7 @@ func TestOtherFilesAreNotWrittenOverWithoutForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := w.download()
-	want := "there are other files already:\n  /home/me/files/root.crt\n  /home/me/files/postgresql.key\nNothing was written. Take another --prefix or --dir, or write over them with --force\n"
+	want := "these files already exist and differ:\n  /home/me/files/root.crt\n  /home/me/files/postgresql.key\nNothing was written. Choose another --prefix or --dir, or overwrite them with --force\n"
 	if got.code != 1 || got.stderr != want {
 		t.Errorf("%+v", got)
 	}
@@ -215,7 +215,7 @@ func TestP12OpensWithItsPassword(t *testing.T) {
 			}
 			password := c.password
 			if password == "" {
-				_, shown, ok := strings.Cut(got.stdout, "shown only now: ")
+				_, shown, ok := strings.Cut(got.stdout, "shown only once: ")
 				if !ok {
 					t.Fatalf("%+v", got)
 				}
@@ -243,7 +243,7 @@ func TestOwnKeyNeverLeavesButGetsIntoThePK8(t *testing.T) {
 	if got.code != 0 || !strings.Contains(got.stdout, "export PGSSLKEY=YOUR.key\n") || w.names() != "postgresql.crt root.crt" {
 		t.Errorf("%+v", got)
 	}
-	if got := w.download("--format", "pk8"); got.code != 2 || !strings.Contains(got.stderr, "give it with --key FILE") {
+	if got := w.download("--format", "pk8"); got.code != 2 || !strings.Contains(got.stderr, "name its file with --key FILE") {
 		t.Errorf("without the key: %+v", got)
 	}
 	if got := w.download("--format", "pk8", "--key", w.write("other.key", other.key, 0o600)); got.code != 2 || !strings.Contains(got.stderr, "does not belong") {
@@ -303,7 +303,7 @@ func TestNoCertificateIsMadeWhoseFilesHaveNoPlace(t *testing.T) {
 	w.asked = nil
 	create := []string{"certificates", "create", "shop", "--download", "--dir", filepath.Join(w.dir, "files")}
 	got := w.run(create...)
-	if got.code != 1 || !strings.Contains(got.stderr, "postgresql.crt is there already, so no certificate was made") || len(w.asked) != 0 {
+	if got.code != 1 || !strings.Contains(got.stderr, "postgresql.crt already exists, so no certificate was created") || len(w.asked) != 0 {
 		t.Errorf("%+v, %v", got, w.asked)
 	}
 	if got := w.run(append(create, "--prefix", "two-")...); got.code != 0 || !strings.Contains(w.names(), "two-postgresql.key") {

@@ -34,13 +34,13 @@ func (s *session) advise(err error) error {
 	case errors.As(err, &refused):
 		return s.adviseRefused(refused)
 	case errors.As(err, &authority):
-		return fmt.Errorf("%w\nGive the control plane's CA with --ca: it is control-ca.pem in the daemon's data_dir", err)
+		return fmt.Errorf("%w\nName the control plane's CA with --ca: it is control-ca.pem in the daemon's data_dir", err)
 	case errors.As(err, &name):
-		return fmt.Errorf("%w\nAsk by a name that its certificate has, or add this one to names in pgmtls.yaml", err)
+		return fmt.Errorf("%w\nUse a name that its certificate contains, or add this one to names in pgmtls.yaml", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w\nNobody listens there: start pgmtls serve, or correct the URL (from %s)", err, s.from.urlFrom)
+		return fmt.Errorf("%w\nNothing listens there: start pgmtls serve, or correct the URL (from %s)", err, s.from.urlFrom)
 	case errors.As(err, &connection) && errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%w\nIs the URL right (from %s), and its port open?", err, s.from.urlFrom)
+		return fmt.Errorf("%w\nCheck the URL (from %s), and that its port is open", err, s.from.urlFrom)
 	}
 	return err
 }
@@ -50,9 +50,9 @@ func (s *session) adviseRefused(refused *api.Error) error {
 	switch refused.ID {
 	case api.Unauthorized:
 		if s.from.token == "" {
-			return fmt.Errorf("%s\nGive a token: --token-file, PGMTLS_TOKEN, or token_file in client.yaml", message)
+			return fmt.Errorf("%s\nProvide a token: --token-file, PGMTLS_TOKEN, or token_file in client.yaml", message)
 		}
-		return fmt.Errorf("%s\nThe token is from %s. Somebody with scope all makes another: pgmtls tokens create", message, s.from.tokenAt)
+		return fmt.Errorf("%s\nThe token is from %s. With scope all, create another: pgmtls tokens create", message, s.from.tokenAt)
 	case api.RateLimit:
 		return fmt.Errorf("%s\nTry again in %v", message, max(refused.RetryAfter, 1e9))
 	case api.Internal:

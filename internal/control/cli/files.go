@@ -33,7 +33,7 @@ func writeAll(dir string, writes []write, force bool) error {
 		wanted = append(wanted, w)
 	}
 	if len(inTheWay) > 0 {
-		return fmt.Errorf("there are other files already:\n%s\nNothing was written. Take another --prefix or --dir, or write over them with --force",
+		return fmt.Errorf("these files already exist and differ:\n%s\nNothing was written. Choose another --prefix or --dir, or overwrite them with --force",
 			strings.Join(inTheWay, "\n"))
 	}
 	for _, w := range wanted {

@@ -11,7 +11,7 @@ import (
 func (a *app) mtls() *cobra.Command {
 	status := &cobra.Command{
 		Use:               "status DB",
-		Short:             "Show mutual TLS of a database",
+		Short:             "Show the state of mutual TLS of a database",
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
@@ -24,7 +24,7 @@ func (a *app) mtls() *cobra.Command {
 	}
 	return a.client(group(&cobra.Command{
 		Use:   "mtls DB",
-		Short: "Mutual TLS of a database",
+		Short: "Manage mutual TLS of a database",
 	}, status, a.createMTLS(), a.destroyMTLS()))
 }
 
@@ -37,9 +37,9 @@ func (a *app) createMTLS() *cobra.Command {
 	var wait waiting
 	cmd := &cobra.Command{
 		Use:   "create DB",
-		Short: "Give a database mutual TLS: the space's CA, a server certificate and a first client certificate",
-		Long: `Gives a database mutual TLS. It makes the space's CA if there is none, the database's server certificate and a first
-client certificate. Nobody gets in before there is an IP rule too.`,
+		Short: "Create mutual TLS for a database: the space's CA, a server certificate and a first client certificate",
+		Long: `Creates mutual TLS for a database: the space's CA if there is none, the database's server certificate and a first
+client certificate. No client can connect until there is also an IP rule.`,
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
@@ -61,7 +61,7 @@ client certificate. Nobody gets in before there is an IP rule too.`,
 			return after(waited, s.out.show(endpoint, func() {
 				s.out.endpoint(endpoint)
 				s.out.line("")
-				s.out.line("Let a network in:    pgmtls ip-rules create %s --cidr 203.0.113.7/32", clean(endpoint.Addon))
+				s.out.line("Allow a network:     pgmtls ip-rules create %s --cidr 203.0.113.7/32", clean(endpoint.Addon))
 				s.out.line("Get the certificate: pgmtls certificates download %s", clean(endpoint.Addon))
 			}))
 		}),
@@ -77,12 +77,12 @@ func (a *app) destroyMTLS() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:               "destroy DB",
-		Short:             "Take mutual TLS away, with all IP rules and certificates; every session ends",
+		Short:             "Destroy mutual TLS with all IP rules and certificates, and end every session",
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
 			name := s.args[0]
-			consequence := "This revokes every client certificate of " + name + ", deletes its IP rules and ends every session. Nobody gets in any more."
+			consequence := "This revokes every client certificate of " + name + ", deletes its IP rules and ends every session. No client can connect any more."
 			if err := s.confirm(confirm, name, consequence); err != nil {
 				return err
 			}

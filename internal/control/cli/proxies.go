@@ -13,14 +13,14 @@ import (
 func (a *app) proxies() *cobra.Command {
 	list := &cobra.Command{
 		Use:               "list DB",
-		Short:             "List the proxies of a database, and what they have acknowledged",
+		Short:             "List the proxies of a database and their acknowledgements",
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE:              a.run(listProxies),
 	}
 	return a.client(group(&cobra.Command{
 		Use:   "proxies DB",
-		Short: "The proxies in front of a database",
+		Short: "Manage the proxies in front of a database",
 	}, list, a.addProxy(), a.removeProxy()))
 }
 
@@ -37,7 +37,7 @@ func stateOf(proxy api.ProxyAcknowledgement, generation int64) string {
 	case proxy.Error != "":
 		return failing
 	case proxy.At.IsZero():
-		return "never heard of"
+		return "never seen"
 	case proxy.InForce >= generation:
 		return inForce
 	case proxy.Applied >= generation:
@@ -57,11 +57,11 @@ func listProxies(s *session) error {
 	}
 	return s.out.show(acknowledgements, func() {
 		if len(acknowledgements.Proxies) == 0 {
-			s.out.line("%[1]s has no proxy, so nothing gets in force. Add one: pgmtls proxies add %[1]s NAME", clean(database.Name))
+			s.out.line("%[1]s has no proxy, so nothing can be in force. Add one: pgmtls proxies add %[1]s NAME", clean(database.Name))
 			return
 		}
 		s.out.line("generation %d of %s", acknowledgements.Generation, clean(database.Name))
-		rows := [][]string{{"PROXY", "STATE", "APPLIED", "IN FORCE", "LAST NEWS", "DELIVERY", "VERSION"}}
+		rows := [][]string{{"PROXY", "STATE", "APPLIED", "IN FORCE", "LAST REPORT", "DELIVERY", "VERSION"}}
 		for _, proxy := range acknowledgements.Proxies {
 			heard := "-"
 			if !proxy.At.IsZero() {
@@ -78,7 +78,7 @@ func listProxies(s *session) error {
 				s.out.line("%s refuses its policy: %s", clean(proxy.Proxy), clean(proxy.Error))
 			}
 			if proxy.Drift != "" {
-				s.out.line("%s: somebody else changed its directory: %s", clean(proxy.Proxy), clean(proxy.Drift))
+				s.out.line("%s: its directory was changed by something else: %s", clean(proxy.Proxy), clean(proxy.Drift))
 			}
 		}
 		s.out.waiting(acknowledgements)
@@ -109,15 +109,15 @@ func (a *app) addProxy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add DB NAME",
 		Short: "Register a proxy",
-		Long: `Registers a proxy in front of a database. From then on nothing of the database counts as in force before this proxy has
-acknowledged it. With --policy-dir the daemon writes the policy itself; without, an agent on the proxy's machine does.`,
+		Long: `Registers a proxy in front of a database. From then on a change of the database is in force only when this proxy has
+acknowledged it. With --policy-dir the daemon writes the policy itself; without it, an agent on the proxy's machine does.`,
 		Example: `  pgmtls proxies add shop local --policy-dir /var/lib/pgmtls/policies/shop --admin 127.0.0.1:9815
   pgmtls proxies add shop edge-1`,
 		Args:              exactly(2),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
 			if proxy.PolicyDir != "" && !filepath.IsAbs(proxy.PolicyDir) {
-				return usage(fmt.Errorf("--policy-dir %s is relative: the daemon has another working directory, so give the whole path", proxy.PolicyDir))
+				return usage(fmt.Errorf("--policy-dir %s is relative: the daemon has another working directory, so write the absolute path", proxy.PolicyDir))
 			}
 			proxy.Name = s.args[1]
 			database, err := s.AddProxy(s, s.args[0], proxy)
@@ -127,7 +127,7 @@ acknowledged it. With --policy-dir the daemon writes the policy itself; without,
 			return s.out.show(database, func() {
 				s.out.line("%s is a proxy of %s", clean(proxy.Name), clean(database.Name))
 				if proxy.PolicyDir == "" {
-					s.out.line("Its agent enrols with: pgmtls agents create %s %s", clean(database.Name), clean(proxy.Name))
+					s.out.line("To enrol its agent: pgmtls agents create %s %s", clean(database.Name), clean(proxy.Name))
 				}
 			})
 		}),
@@ -139,7 +139,7 @@ acknowledged it. With --policy-dir the daemon writes the policy itself; without,
 func (a *app) removeProxy() *cobra.Command {
 	return &cobra.Command{
 		Use:               "remove DB NAME",
-		Short:             "Forget a proxy: nothing waits for it any more, and its policy stays as it is",
+		Short:             "Remove a proxy: changes no longer wait for it, and it keeps its policy",
 		Args:              exactly(2),
 		ValidArgsFunction: a.complete(databaseThenProxy),
 		RunE: a.run(func(s *session) error {
@@ -148,7 +148,7 @@ func (a *app) removeProxy() *cobra.Command {
 				return err
 			}
 			return s.out.show(database, func() {
-				s.out.line("%s is no proxy of %s any more. It goes on with the policy that it has.", clean(s.args[1]), clean(database.Name))
+				s.out.line("%s is no longer a proxy of %s. It keeps the policy that it has.", clean(s.args[1]), clean(database.Name))
 			})
 		}),
 	}

@@ -27,13 +27,13 @@ func (a *app) rules() *cobra.Command {
 	}
 	return a.client(group(&cobra.Command{
 		Use:   "ip-rules DB",
-		Short: "The networks that may connect to a database",
+		Short: "Manage the networks that may connect to a database",
 	}, list, a.createRule(), a.getRule(), a.deleteRule()))
 }
 
 func (p *printer) rules(database string, rules []api.Rule) {
 	if len(rules) == 0 {
-		p.line("No IP rules, so nobody gets in. Let a network in: pgmtls ip-rules create %s --cidr 203.0.113.7/32", clean(database))
+		p.line("There are no IP rules, so no client can connect. Allow a network: pgmtls ip-rules create %s --cidr 203.0.113.7/32", clean(database))
 		return
 	}
 	rows := [][]string{{"ID", "CIDR", "STATUS", "CREATED", "EXPIRES", "DESCRIPTION"}}
@@ -58,7 +58,7 @@ func (a *app) createRule() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "create DB --cidr CIDR",
-		Short: "Let a network in",
+		Short: "Allow a network",
 		Example: `  pgmtls ip-rules create shop --cidr 203.0.113.7/32 --description "My office" --wait
   pgmtls ip-rules create shop --cidr 2001:db8:7::/48 --expires 8h`,
 		Args:              exactly(1),
@@ -81,8 +81,8 @@ func (a *app) createRule() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&rule.CIDR, "cidr", "", "the `network`, such as 203.0.113.7/32 or 2001:db8::/48")
-	flags.StringVar(&rule.Description, "description", "", "whose it is")
-	flags.StringVar(&expires, "expires", "", "`when` it ends: 8h, 30d, 2027-01-31 or a moment in RFC 3339")
+	flags.StringVar(&rule.Description, "description", "", "name of its holder")
+	flags.StringVar(&expires, "expires", "", "`when` it expires: 8h, 30d, 2027-01-31 or a time in RFC 3339")
 	wait.flags(cmd, api.Authorized)
 	_ = cmd.MarkFlagRequired("cidr") // it is there
 	return cmd
@@ -117,7 +117,7 @@ type chosen struct{ id, cidr string }
 
 func (c *chosen) flags(a *app, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.id, "id", "", "the rule's `id`")
-	cmd.Flags().StringVar(&c.cidr, "cidr", "", "or its `network`")
+	cmd.Flags().StringVar(&c.cidr, "cidr", "", "the rule's `network`, instead of its id")
 	cmd.MarkFlagsOneRequired("id", "cidr")
 	cmd.MarkFlagsMutuallyExclusive("id", "cidr")
 	a.ids(cmd, ruleIDs)
@@ -167,7 +167,7 @@ func (a *app) deleteRule() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "delete DB --id ID",
-		Short: "Let a network in no more, and end its sessions",
+		Short: "Delete an IP rule and end the sessions it allowed",
 		Example: `  pgmtls ip-rules delete shop --cidr 203.0.113.7/32 --dry-run
   pgmtls ip-rules delete shop --cidr 203.0.113.7/32 --wait`,
 		Args:              exactly(1),
@@ -193,7 +193,7 @@ func (a *app) deleteRule() *cobra.Command {
 	}
 	which.flags(a, cmd)
 	wait.flags(cmd, "gone on every proxy")
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show which sessions it would end")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show the sessions that it would end")
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "wait")
 	return cmd
 }
@@ -218,7 +218,7 @@ func dryRun(s *session, rule api.Rule) error {
 }
 
 func (p *printer) dryRun(result api.RuleDryRun) {
-	p.line("Deleting %s would end %s. Nothing was done.", clean(result.Rule.CIDR), count(result.Ended, "session"))
+	p.line("Deleting %s would end %s. Nothing was changed.", clean(result.Rule.CIDR), count(result.Ended, "session"))
 	rows := [][]string{{"PROXY", "ADDRESS", "SINCE", "USER", "DATABASE", "CONNECTION"}}
 	for _, proxy := range result.Proxies {
 		if proxy.Effect == nil {

@@ -90,15 +90,15 @@ func (a *app) findToken(s *settings, file ClientFile) error {
 // clientFile reads the first client.yaml that there is.
 func (a *app) clientFile() (file ClientFile, path string, err error) {
 	candidates := a.clientFiles()
-	looked := []string{"  --url and PGMTLS_URL: not given"}
+	looked := []string{"  --url and PGMTLS_URL: not set"}
 	for _, path := range candidates {
 		text, err := readFile(path, maxClientFile)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			looked = append(looked, "  "+path+": not there")
+			looked = append(looked, "  "+path+": does not exist")
 			continue
 		case errors.Is(err, fs.ErrPermission):
-			looked = append(looked, "  "+path+": you may not read it")
+			looked = append(looked, "  "+path+": permission denied")
 			continue
 		case err != nil:
 			return ClientFile{}, "", fmt.Errorf("read the client's settings: %w", err)
@@ -112,7 +112,7 @@ func (a *app) clientFile() (file ClientFile, path string, err error) {
 		file.CA, file.TokenFile = beside(path, file.CA), beside(path, file.TokenFile)
 		return file, path, nil
 	}
-	return ClientFile{}, "", fmt.Errorf("which control plane? I looked here:\n%s\nGive --url, or start one with pgmtls serve", strings.Join(looked, "\n"))
+	return ClientFile{}, "", fmt.Errorf("no control plane is configured. Looked at:\n%s\nSet --url, or start one with pgmtls serve", strings.Join(looked, "\n"))
 }
 
 // clientFiles lists where to look: one place when it is named, else the person's own and then the machine's.
@@ -148,7 +148,7 @@ func first(texts ...string) string {
 // goodToken finds what is certainly no token, and does not show it: it may be another secret.
 func goodToken(text, from string) error {
 	if !strings.HasPrefix(text, "pgmtls_") || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fmt.Errorf("what %s has is no token: one begins with pgmtls_ and has no spaces", from)
+		return fmt.Errorf("%s does not contain a token: a token begins with pgmtls_ and has no spaces", from)
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func readToken(path string) (string, error) {
 		return "", fmt.Errorf("read the token: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return "", fmt.Errorf("others may read the token in %s (mode %04o): chmod 600 %s", path, mode, path)
+		return "", fmt.Errorf("others can read the token in %s (mode %04o): chmod 600 %s", path, mode, path)
 	}
 	text, err := readBounded(file, maxToken)
 	if err != nil {
@@ -192,7 +192,7 @@ func readFile(path string, bound int64) ([]byte, error) {
 func readBounded(from io.Reader, bound int64) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(from, bound+1))
 	if err == nil && int64(len(text)) > bound {
-		err = fmt.Errorf("it is longer than %d bytes: is it the right file?", bound)
+		err = fmt.Errorf("it is longer than %d bytes: check that it is the right file", bound)
 	}
 	return text, err
 }

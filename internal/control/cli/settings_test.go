@@ -65,7 +65,7 @@ func TestServerIsFoundByFlagsThenEnvironmentThenFile(t *testing.T) {
 func TestTokenOfAFileDoesNotGoToAnotherServer(t *testing.T) {
 	w := versionWorld(t)
 	got := w.run("databases", "--url", w.server.URL, "--ca", filepath.Join(w.dir, "control-ca.pem"))
-	if got.code != 1 || !strings.Contains(got.stderr, "Give a token: --token-file") {
+	if got.code != 1 || !strings.Contains(got.stderr, "Provide a token: --token-file") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -76,23 +76,23 @@ func TestBadSettingsSayWhatToDo(t *testing.T) {
 		prepare    func(*world)
 		args       []string
 	}{
-		{"nothing found", "which control plane? I looked here:\n  --url and PGMTLS_URL: not given\n  /home/me/.config/pgmtls/client.yaml: not there\n  /nowhere/client.yaml: not there\nGive --url, or start one with pgmtls serve\n",
+		{"nothing found", "no control plane is configured. Looked at:\n  --url and PGMTLS_URL: not set\n  /home/me/.config/pgmtls/client.yaml: does not exist\n  /nowhere/client.yaml: does not exist\nSet --url, or start one with pgmtls serve\n",
 			func(w *world) { w.env = map[string]string{"HOME": w.dir} }, nil},
-		{"named file not there", "  /home/me/none.yaml: not there\n",
+		{"named file not there", "  /home/me/none.yaml: does not exist\n",
 			func(w *world) { w.env["PGMTLS_CONFIG"] = filepath.Join(w.dir, "none.yaml") }, nil},
 		{"unknown key", "the client's settings in /home/me/client.yaml: [1:1] unknown field \"uri\"",
 			func(w *world) { w.write("client.yaml", "uri: x\n", 0o644) }, nil},
 		{"no url", "have no url: write one",
 			func(w *world) { w.write("client.yaml", "ca: x\n", 0o644) }, nil},
-		{"token that others may read", "others may read the token in /home/me/token (mode 0644): chmod 600 /home/me/token\n",
+		{"token that others may read", "others can read the token in /home/me/token (mode 0644): chmod 600 /home/me/token\n",
 			func(w *world) { w.write("token", "pgmtls_1_secret", 0o644) }, nil},
 		{"token that a group may read", "(mode 0640)",
 			func(w *world) { w.write("token", "pgmtls_1_secret", 0o640) }, nil},
-		{"no token in the file", "is no token: one begins with pgmtls_",
+		{"no token in the file", "does not contain a token: a token begins with pgmtls_",
 			func(w *world) { w.write("token", "hunter2", 0o600) }, nil},
 		{"token file not there", "read the token: open /home/me/token",
 			func(w *world) { os.Remove(filepath.Join(w.dir, "token")) }, nil},
-		{"token file too long", "is it the right file?",
+		{"token file too long", "check that it is the right file",
 			func(w *world) { w.write("token", strings.Repeat("x", 5000), 0o600) }, nil},
 		{"CA not there", "read the control plane's CA: open /nowhere: no such file",
 			func(*world) {}, []string{"--ca", "/nowhere"}},
@@ -122,11 +122,11 @@ func TestBadSettingsSayWhatToDo(t *testing.T) {
 func TestConnectionErrorsSayWhatToDo(t *testing.T) {
 	w := versionWorld(t)
 	ca, url := filepath.Join(w.dir, "control-ca.pem"), w.server.URL
-	if got := w.run("databases", "--url", url); got.code != 1 || !strings.Contains(got.stderr, "Give the control plane's CA with --ca") {
+	if got := w.run("databases", "--url", url); got.code != 1 || !strings.Contains(got.stderr, "Name the control plane's CA with --ca") {
 		t.Errorf("unknown CA: %+v", got)
 	}
 	w.server.Close()
-	if got := w.run("databases", "--url", url, "--ca", ca); got.code != 1 || !strings.Contains(got.stderr, "Nobody listens there: start pgmtls serve, or correct the URL (from --url)") {
+	if got := w.run("databases", "--url", url, "--ca", ca); got.code != 1 || !strings.Contains(got.stderr, "Nothing listens there: start pgmtls serve, or correct the URL (from --url)") {
 		t.Errorf("nobody there: %+v", got)
 	}
 }
@@ -135,7 +135,7 @@ func TestUnknownTokenSaysWhereItIsFrom(t *testing.T) {
 	w := versionWorld(t)
 	w.env["PGMTLS_TOKEN"] = "pgmtls_1_other"
 	got := w.run("databases")
-	want := "this token is not known\nThe token is from PGMTLS_TOKEN. Somebody with scope all makes another: pgmtls tokens create\n"
+	want := "this token is not known\nThe token is from PGMTLS_TOKEN. With scope all, create another: pgmtls tokens create\n"
 	if got.code != 1 || got.stderr != want {
 		t.Errorf("%+v", got)
 	}

@@ -11,7 +11,7 @@ import (
 func (a *app) tokens() *cobra.Command {
 	list := &cobra.Command{
 		Use:   "list",
-		Short: "List the tokens, without what makes them tokens",
+		Short: "List the tokens, without their secrets",
 		Args:  exactly(0),
 		RunE: a.run(func(s *session) error {
 			tokens, err := s.Tokens(s)
@@ -23,7 +23,7 @@ func (a *app) tokens() *cobra.Command {
 	}
 	return a.client(group(&cobra.Command{
 		Use:   "tokens",
-		Short: "Who may ask the control plane",
+		Short: "Manage the tokens of the API",
 	}, list, a.createToken(), a.revokeToken()))
 }
 
@@ -53,20 +53,20 @@ func (a *app) createToken() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "create NAME --scope SCOPE",
-		Short: "Make a token; it is shown only now",
-		Long: `Makes a token. Its scope is one of
+		Short: "Create a token; it is shown only once",
+		Long: `Creates a token. Its scope is one of
 
   all        everything
-  read       see everything but private keys, change nothing
-  database   everything of the one database that --database names
+  read       reading everything but private keys
+  database   everything about the one database that --database names
 
-The token of an agent is made with pgmtls agents create.`,
+Tokens for agents are created with pgmtls agents create.`,
 		Example: `  pgmtls tokens create terraform --scope database --database shop --expires 365d
   umask 077; pgmtls tokens create grafana --scope read > grafana.token`,
 		Args: exactly(1),
 		RunE: a.run(func(s *session) error {
 			if (token.Scope == api.ScopeDatabase) != (token.Database != "") {
-				return usage(fmt.Errorf("--scope database and --database NAME go together"))
+				return usage(fmt.Errorf("--scope database and --database NAME must be used together"))
 			}
 			if expires != "" {
 				var err error
@@ -81,7 +81,7 @@ The token of an agent is made with pgmtls agents create.`,
 			}
 			// The token alone is on standard output, so that it can go into a file.
 			return s.out.show(created, func() {
-				fmt.Fprintf(s.app.env.Stderr, "Token %s of scope %s. It is shown only now:\n", clean(created.Name), clean(scopeOf(created)))
+				fmt.Fprintf(s.app.env.Stderr, "Token %s of scope %s, shown only once:\n", clean(created.Name), clean(scopeOf(created)))
 				s.out.line("%s", clean(created.Secret))
 			})
 		}),
@@ -90,7 +90,7 @@ The token of an agent is made with pgmtls agents create.`,
 	flags := cmd.Flags()
 	flags.StringVar(&token.Scope, "scope", "", "all, read or database")
 	flags.StringVar(&token.Database, "database", "", "the `database`, with --scope database")
-	flags.StringVar(&expires, "expires", "", "`when` it ends: 12h, 365d, 2027-01-31 or a moment in RFC 3339")
+	flags.StringVar(&expires, "expires", "", "`when` it expires: 12h, 365d, 2027-01-31 or a time in RFC 3339")
 	_ = cmd.MarkFlagRequired("scope") // it is there
 	choices(cmd, "scope", api.ScopeAll, api.ScopeRead, api.ScopeDatabase)
 	a.databaseFlag(cmd)
@@ -110,7 +110,7 @@ func (a *app) databaseFlag(cmd *cobra.Command) {
 func (a *app) revokeToken() *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke ID",
-		Short: "Revoke a token; it ends at once",
+		Short: "Revoke a token at once",
 		Args:  exactly(1),
 		ValidArgsFunction: a.complete(func(s *session) ([]cobra.Completion, error) {
 			tokens, err := s.Tokens(s)

@@ -19,13 +19,13 @@ func (a *app) audit() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Show who changed what, the newest first",
+		Short: "Show the audit trail, newest first",
 		Example: `  pgmtls audit --database shop --limit 20
-  pgmtls audit --limit 0 --json > trail.json   all of it`,
+  pgmtls audit --limit 0 --json > trail.json   # all of it`,
 		Args: exactly(0),
 		RunE: a.run(func(s *session) error {
 			if limit < 0 {
-				return usage(fmt.Errorf("--limit %d: 0 is all of it", limit))
+				return usage(fmt.Errorf("--limit %d: must not be negative; 0 is all", limit))
 			}
 			records, err := trail(s, query, limit)
 			if err != nil {
@@ -42,10 +42,10 @@ func (a *app) audit() *cobra.Command {
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&query.Database, "database", "", "only of this `database`")
-	flags.StringVar(&query.Actor, "actor", "", "only by this `token`'s name, or agent:ID, or system")
-	flags.StringVar(&query.Action, "action", "", "only this `action`, such as ip_rule.create")
-	flags.IntVar(&limit, "limit", api.DefaultPage, "how many at most; 0: all")
+	flags.StringVar(&query.Database, "database", "", "only records of this `database`")
+	flags.StringVar(&query.Actor, "actor", "", "only records of this `token` name, agent:ID, or system")
+	flags.StringVar(&query.Action, "action", "", "only records of this `action`, such as ip_rule.create")
+	flags.IntVar(&limit, "limit", api.DefaultPage, "maximum number of records; 0 is all")
 	a.databaseFlag(cmd)
 	return a.client(cmd)
 }
@@ -82,7 +82,7 @@ func (a *app) events() *cobra.Command {
 	var following apiclient.Following
 	cmd := &cobra.Command{
 		Use:   "events",
-		Short: "Follow what changes, until Ctrl-C",
+		Short: "Follow the audit trail until Ctrl-C",
 		Args:  exactly(0),
 		RunE: a.run(func(s *session) error {
 			for record, err := range s.Events(s, following) {
@@ -100,8 +100,8 @@ func (a *app) events() *cobra.Command {
 		}),
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	cmd.Flags().StringVar(&following.Database, "database", "", "only of this `database`")
-	cmd.Flags().StringVar(&following.After, "after", "", "begin behind the event with this `id`, and not now")
+	cmd.Flags().StringVar(&following.Database, "database", "", "only records of this `database`")
+	cmd.Flags().StringVar(&following.After, "after", "", "begin after the event with this `id`, instead of now")
 	a.databaseFlag(cmd)
 	return a.client(cmd)
 }

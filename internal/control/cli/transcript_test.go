@@ -37,7 +37,7 @@ func TestTranscripts(t *testing.T) {
 				return
 			}
 			if got != string(text) {
-				t.Errorf("this differs; if it is meant to: go test ./internal/cli -run Transcripts -update\n%s", difference(string(text), got))
+				t.Errorf("this differs; if it is meant to: go test ./internal/control/cli -run Transcripts -update\n%s", difference(string(text), got))
 			}
 		})
 	}

@@ -26,9 +26,9 @@ func (a *app) url() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "url DB",
-		Short: "Print how to connect: a URL, the variables with the files, a JDBC URL",
-		Long: `Prints how clients connect. The files are those that certificates download writes; give it the same --dir and --prefix.
-With --verify-full the client also makes sure that it talks to the right server, which is what you want wherever the
+		Short: "Print how to connect: a URL, environment variables for the files, a JDBC URL",
+		Long: `Prints how clients connect. The files are those written by certificates download; use the same --dir and --prefix.
+With --verify-full the client also verifies the server's name. Use it wherever the
 server's name resolves.`,
 		Example: `  pgmtls url shop --verify-full --user app --dbname shop
   eval "$(pgmtls url shop --verify-full | grep ^export)"`,
@@ -72,7 +72,7 @@ server's name resolves.`,
 	flags.BoolVar(&verify, "verify-full", false, "verify the server's certificate and name")
 	flags.StringVar(&login.User, "user", "", "`role` of PostgreSQL")
 	flags.StringVar(&login.DBName, "dbname", "", "`database` of PostgreSQL")
-	flags.StringVar(&prefix, "prefix", "", "what the names of the files begin with")
+	flags.StringVar(&prefix, "prefix", "", "prefix of the file names")
 	flags.StringVar(&dir, "dir", ".", "the `directory` of the files")
 	_ = cmd.MarkFlagDirname("dir") // it is there
 	return a.client(cmd)

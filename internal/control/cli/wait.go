@@ -85,7 +85,7 @@ func (s *session) reach(w waiting, t target) error {
 		select {
 		case <-s.app.env.After(pause):
 		case <-s.Done():
-			return fmt.Errorf("waiting for %s was interrupted; it goes on by itself", clean(t.name))
+			return fmt.Errorf("waiting for %s was interrupted; the change continues by itself", clean(t.name))
 		}
 		pause = min(pause*3/2, lastPoll)
 	}
@@ -123,10 +123,10 @@ func (s *session) behind(t target) string {
 // overdue says who has not acknowledged, and what is known of why.
 func (s *session) overdue(t target, last string, timeout time.Duration) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s is %s, and not %s, after %v", clean(t.name), or(last, "in an unknown state"), t.want, timeout)
+	fmt.Fprintf(&text, "timed out after %v: %s is still %s", timeout, clean(t.name), or(last, "in an unknown state"))
 	acknowledgements, err := s.Acknowledgements(s, t.database)
 	if err != nil {
-		return fmt.Errorf("%s (and who is missing can't be asked: %w)", text.String(), err)
+		return fmt.Errorf("%s (and the proxies can't be queried: %w)", text.String(), err)
 	}
 	if len(acknowledgements.Proxies) == 0 {
 		fmt.Fprintf(&text, "\n  %[1]s has no proxy that could acknowledge it: pgmtls proxies add %[1]s NAME", clean(t.database))
@@ -142,7 +142,7 @@ func (s *session) overdue(t target, last string, timeout time.Duration) error {
 			}
 		}
 	}
-	text.WriteString("\nIt goes on by itself: pgmtls proxies " + clean(t.database) + " shows how far it is")
+	text.WriteString("\nThe change continues by itself: pgmtls proxies " + clean(t.database) + " shows its progress")
 	return &failure{exitFailure, errors.New(text.String())}
 }
 
@@ -150,13 +150,13 @@ func (s *session) overdue(t target, last string, timeout time.Duration) error {
 func (s *session) whyBehind(proxy api.ProxyAcknowledgement, waiting api.Waiting) string {
 	switch {
 	case proxy.Error != "":
-		return "it refuses the policy: " + clean(proxy.Error)
+		return "refuses the policy: " + clean(proxy.Error)
 	case proxy.At.IsZero():
-		return "never heard of; is it, or its agent, running?"
+		return "never seen; check that it, or its agent, is running"
 	case waiting.Until == api.UntilInForce && proxy.Applied >= waiting.Generation:
-		return fmt.Sprintf("it follows generation %d, and sessions that it refuses are still ending", waiting.Generation)
+		return fmt.Sprintf("follows generation %d; sessions that it refuses are still ending", waiting.Generation)
 	}
-	return fmt.Sprintf("it has generation %d of %d, last news %s ago",
+	return fmt.Sprintf("has generation %d of %d, last report %s ago",
 		proxy.Applied, waiting.Generation, elapsed(s.app.env.Now().Sub(proxy.At)))
 }
 

@@ -30,12 +30,12 @@ func TestWaitThatRunsOutSaysWhoIsMissingAndWhy(t *testing.T) {
 		name, want string
 		change     func(*api.Acknowledgements)
 	}{
-		{"behind", "proxy edge-1: it has generation 7 of 8, last news 3 min ago", nil},
-		{"refusing", "proxy edge-1: it refuses the policy: no such CA", func(a *api.Acknowledgements) { a.Proxies[1].Error = "no such CA" }},
-		{"silent", "proxy edge-1: never heard of; is it, or its agent, running?", func(a *api.Acknowledgements) {
+		{"behind", "proxy edge-1: has generation 7 of 8, last report 3 min ago", nil},
+		{"refusing", "proxy edge-1: refuses the policy: no such CA", func(a *api.Acknowledgements) { a.Proxies[1].Error = "no such CA" }},
+		{"silent", "proxy edge-1: never seen; check that it, or its agent, is running", func(a *api.Acknowledgements) {
 			a.Proxies[1].At = time.Time{}
 		}},
-		{"sessions still end", "proxy edge-1: it follows generation 8, and sessions that it refuses are still ending", func(a *api.Acknowledgements) {
+		{"sessions still end", "proxy edge-1: follows generation 8; sessions that it refuses are still ending", func(a *api.Acknowledgements) {
 			a.Proxies[1].Applied, a.Waiting[0].Until = 8, api.UntilInForce
 		}},
 		{"no proxy", "shop has no proxy that could acknowledge it: pgmtls proxies add shop NAME", func(a *api.Acknowledgements) {
@@ -46,7 +46,7 @@ func TestWaitThatRunsOutSaysWhoIsMissingAndWhy(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := stuck(t, c.change)
 			got := w.run(createAndWait...)
-			if got.code != 1 || !strings.Contains(got.stderr, "203.0.113.7/32 is Authorizing, and not Authorized, after 10s") || !strings.Contains(got.stderr, c.want) {
+			if got.code != 1 || !strings.Contains(got.stderr, "timed out after 10s: 203.0.113.7/32 is still Authorizing") || !strings.Contains(got.stderr, c.want) {
 				t.Errorf("exit %d:\n%s\nwithout\n%s", got.code, got.stderr, c.want)
 			}
 			if !strings.Contains(got.stdout, "status:      Authorizing") {
@@ -85,7 +85,7 @@ func TestInterruptedWaitSaysThatItGoesOn(t *testing.T) {
 	w := stuck(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	w.clock.onAfter = cancel
-	if got := w.runContext(ctx, createAndWait...); got.code != 1 || !strings.Contains(got.stderr, "interrupted; it goes on by itself") {
+	if got := w.runContext(ctx, createAndWait...); got.code != 1 || !strings.Contains(got.stderr, "interrupted; the change continues by itself") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -18,14 +18,14 @@ func parseUntil(text string, now time.Time) (time.Time, error) {
 	}
 	duration, err := parseDuration(text)
 	if err != nil {
-		return time.Time{}, usage(fmt.Errorf("%q is no time: write a day (2027-01-31), a moment (2027-01-31T18:00:00Z), or how long from now (12h, 30d)", text))
+		return time.Time{}, usage(fmt.Errorf("%q is not a time: write a day (2027-01-31), a time (2027-01-31T18:00:00Z), or a duration from now (12h, 30d)", text))
 	}
 	return future(text, now.Add(duration).UTC().Truncate(time.Second), now)
 }
 
 func future(text string, at, now time.Time) (time.Time, error) {
 	if !at.After(now) {
-		return time.Time{}, usage(fmt.Errorf("%s is over", text))
+		return time.Time{}, usage(fmt.Errorf("%s is in the past", text))
 	}
 	return at, nil
 }
@@ -39,17 +39,17 @@ func parseDuration(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.Atoi(days)
 		if err != nil || n > maxDays {
-			return 0, usage(fmt.Errorf("%q is no duration: write 90m, 24h or 30d", text))
+			return 0, usage(fmt.Errorf("%q is not a duration: write 90m, 24h or 30d", text))
 		}
 		duration = time.Duration(n) * 24 * time.Hour
 	} else {
 		var err error
 		if duration, err = time.ParseDuration(text); err != nil {
-			return 0, usage(fmt.Errorf("%q is no duration: write 90m, 24h or 30d", text))
+			return 0, usage(fmt.Errorf("%q is not a duration: write 90m, 24h or 30d", text))
 		}
 	}
 	if duration <= 0 {
-		return 0, usage(fmt.Errorf("%q is not more than nothing", text))
+		return 0, usage(fmt.Errorf("%q is not a positive duration", text))
 	}
 	return duration, nil
 }
