@@ -44,7 +44,7 @@ func TestExplainAndDryRunOfARunningProxy(t *testing.T) {
 		`^    FATAL:  certificate authentication failed for user "postgres" \(connection `+ids[0]+`\)$`,
 		`^Under policy "1", which is in force, it would be REFUSED as user_not_allowed\.$`,
 		`^yes  server certificate  For the name "`+privateName+`" the client gets the default, `,
-		`^yes  address             Rule loopback \(127\.0\.0\.0/8\) has 127\.0\.0\.1\.$`,
+		`^yes  address             Rule loopback \(127\.0\.0\.0/8\) contains 127\.0\.0\.1\.$`,
 		`^yes  client certificate  CN=other \(serial `+pki.serial("other")+`\) is good`,
 		`^NO   user                No entry of identities gives the user "postgres" to the certificate\.$`,
 		`^yes  limits              0 of at most \d+ sessions are live, 0 from this address\.$`)
@@ -96,7 +96,7 @@ func TestExplainAndDryRunOfARunningProxy(t *testing.T) {
 
 	// What might be, and what is wrong.
 	stdout, _ = ask(0, "explain", "--addr", "192.0.2.7", "--cert", filepath.Join(pki.dir, "stranger.crt"), "--user", "postgres", "--database", "shop")
-	show("explain --addr", stdout, `would be REFUSED as address_not_allowed\.$`, `^    HINT:  .* Add 192\.0\.2\.7/32 to`, `^NO   address +No unexpired rule has 192\.0\.2\.7; 1 considered\.$`,
+	show("explain --addr", stdout, `would be REFUSED as address_not_allowed\.$`, `^    HINT:  .* Add 192\.0\.2\.7/32 to`, `^NO   address +No unexpired rule contains 192\.0\.2\.7; 1 considered\.$`,
 		`^ +loopback 127\.0\.0\.0/8 is another network$`, `^NO   client certificate +.*which this server does not trust\.$`)
 	withdrawn.IPRules = []ipRule{{ID: "a", CIDR: "10.0.0.1/8"}}
 	withdrawn.ClientCA = []string{"absent.pem"}
@@ -111,7 +111,7 @@ func TestExplainAndDryRunOfARunningProxy(t *testing.T) {
 		t.Errorf("explain without a question prints %s", stderr)
 	}
 	p.stop(t)
-	if _, stderr := ask(1, "dry-run", draft); !strings.Contains(stderr, "ask the running proxy at "+socket) {
+	if _, stderr := ask(1, "dry-run", draft); !strings.Contains(stderr, "query the running proxy at "+socket) {
 		t.Errorf("without a proxy dry-run prints %s", stderr)
 	}
 }

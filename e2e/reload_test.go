@@ -199,7 +199,7 @@ func TestPolicyDirectoryMayComeAfterTheStart(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "policy")
 	p := launch(t, options{Config: map[string]any{"policy_dir": dir}})
-	if err := p.ready(); err == nil || !strings.Contains(err.Error(), "503") || !strings.Contains(err.Error(), "policy.yaml: is not there") {
+	if err := p.ready(); err == nil || !strings.Contains(err.Error(), "503") || !strings.Contains(err.Error(), "policy.yaml: does not exist") {
 		t.Errorf("/readyz says %v", err)
 	}
 	w := dial(t, p)

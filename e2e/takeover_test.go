@@ -253,10 +253,10 @@ func TestSuccessorThatIsNotReadyChangesNothing(t *testing.T) {
 	o.Config = map[string]any{"policy_dir": heir.PolicyDir}
 	writeFile(t, heir.configFile(), configText(t, o))
 	output, err := l.command(heir).CombinedOutput()
-	if err == nil || !strings.Contains(string(output), "serves on") {
+	if err == nil || !strings.Contains(string(output), "keeps serving") {
 		t.Errorf("a successor without a policy ends with %v:\n%s", err, output)
 	}
-	failed := func(e event) bool { return strings.HasPrefix(e.text("message"), "a takeover has failed") }
+	failed := func(e event) bool { return strings.HasPrefix(e.text("message"), "a takeover failed") }
 	eventually(t, func() error {
 		if l.now.log.count(failed) != 1 {
 			return errNotYet

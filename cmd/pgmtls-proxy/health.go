@@ -55,7 +55,7 @@ func askHealth(ctx context.Context, address config.Address, probe string) error 
 	}
 	response, err := adminClient(address).Do(request)
 	if err != nil {
-		return fmt.Errorf("ask %s for %s: %w", address.Address, probe, err)
+		return fmt.Errorf("query %s at %s: %w", probe, address.Address, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode == http.StatusOK {

@@ -63,12 +63,12 @@ func TestRulesByCommandLine(t *testing.T) {
 
 	live := v.converse(t)
 	says(t, l.do(t, "ip-rules", "delete", "shop", "--cidr", "127.0.0.0/8", "--dry-run"),
-		"would end 1 session", "Nothing was done", "beside", "127.0.0.1", "postgres")
+		"would end 1 session", "Nothing was changed", "beside", "127.0.0.1", "postgres")
 	live.goesOn(t)
 	says(t, l.do(t, "ip-rules", "delete", "shop", "--cidr", "127.0.0.0/8", "--wait"), "gone after")
 	live.wasEnded(t, "IP rule")
 	v.staysOut(t, "")
-	says(t, l.do(t, "ip-rules", "shop"), "nobody gets in")
+	says(t, l.do(t, "ip-rules", "shop"), "no client can connect")
 
 	// Deleted and added again at once, without waiting between.
 	l.letIn(t, "shop")

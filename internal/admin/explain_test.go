@@ -132,8 +132,8 @@ func TestExplainSaysWhatIsWrongWithTheQuestion(t *testing.T) {
 		code int
 		want string
 	}{
-		{"", 400, "no question in JSON"},
-		{"[]", 400, "no question in JSON"},
+		{"", 400, "not a query in JSON"},
+		{"[]", 400, "not a query in JSON"},
 		{`{"adress": "127.0.0.1"}`, 400, `unknown field "adress"`},
 		{`{"address": "127.0.0.1"} {}`, 400, "data after the query"},
 		{`{}`, 400, "address is not an IP address"},

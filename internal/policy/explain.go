@@ -221,7 +221,7 @@ func (s *Snapshot) explainUser(q Request, identity *tlsconf.Identity, bad *refus
 		step.Result, step.Text = Refused, fmt.Sprintf("No entry of identities gives the user \"%s\" to the certificate.", shown(q.User))
 		return step
 	}
-	step.Result, step.Text = Passed, fmt.Sprintf("The user \"%s\" is given to the certificate by line %d.", shown(q.User), giver.Position.Line)
+	step.Result, step.Text = Passed, fmt.Sprintf("Line %d gives the user \"%s\" to the certificate.", giver.Position.Line, shown(q.User))
 	return step
 }
 

@@ -94,7 +94,7 @@ func TestExplanationTellsEveryStep(t *testing.T) {
 		details     []string // part of each
 	}{
 		{what: "the closest rule counts", lines: required + overlapping, addr: office, step: "address", result: Passed,
-			text: "Rule office (203.0.113.0/24) has 203.0.113.7.", details: []string{"office 203.0.113.0/24 has it, and is the closest one", "everybody 0.0.0.0/0 has it too"}},
+			text: "Rule office (203.0.113.0/24) contains 203.0.113.7.", details: []string{"office 203.0.113.0/24 contains it, and is the most specific", "everybody 0.0.0.0/0 also contains it"}},
 		{what: "an expired rule", lines: required + overlapping, addr: guest, step: "address", result: Passed,
 			text: "Rule everybody", details: []string{"everybody", "guest 198.51.100.0/24 contains it, but expired on 2020-01-01 00:00:00 UTC"}},
 		{what: "all rules", lines: required + threeRules, addr: outside, step: "address", result: Refused, text: "No unexpired rule has 192.0.2.200; 3 considered.",
@@ -111,9 +111,9 @@ func TestExplanationTellsEveryStep(t *testing.T) {
 			step: "client_certificate", result: Refused, text: "has been revoked", details: []string{"CN=app"}},
 		{what: "no identities", lines: required + threeRules, addr: office, chain: p.client, user: "x", step: "user", result: NotAsked, text: "no identities"},
 		{what: "a user of the certificate", lines: required + threeRules + "identities: [{subject_cn: app, users: [app, reports]}]\n", addr: office, chain: p.client, user: "app",
-			step: "user", result: Passed, text: `The user "app" is given to the certificate by line 6.`, details: []string{"gives the certificate the users app, reports"}},
+			step: "user", result: Passed, text: `Line 6 gives the user "app" to the certificate.`, details: []string{"gives the certificate the users app, reports"}},
 		{what: "any user of the certificate", lines: required + threeRules + "identities:\n- {subject_cn: app, users: [reports]}\n- {uri: 'urn:x:1', any_user: true}\n- {serial: '" + serialOf(p.client) + "', any_user: true}\n",
-			addr: office, chain: p.client, user: "app", step: "user", result: Passed, text: `The user "app" is given to the certificate by line 9.`,
+			addr: office, chain: p.client, user: "app", step: "user", result: Passed, text: `Line 9 gives the user "app" to the certificate.`,
 			details: []string{"line 7 gives the certificate the users reports", "line 9 gives the certificate every user"}},
 		{what: "any user of another certificate", lines: required + threeRules + "identities: [{uri: 'urn:x:1', any_user: true}]\n", addr: office, chain: p.client, user: "app",
 			step: "user", result: Refused, text: `No entry of identities gives the user "app"`},

@@ -123,7 +123,7 @@ ip_rules: []
 func TestMissingPolicyIsNamed(t *testing.T) {
 	dir := t.TempDir()
 	_, err := readDir(t.Context(), dir)
-	if want := filepath.Join(dir, policyName) + ": is not there; write the policy, or correct policy_dir"; err == nil || err.Error() != want {
+	if want := filepath.Join(dir, policyName) + ": does not exist; write the policy, or correct policy_dir"; err == nil || err.Error() != want {
 		t.Errorf("\n got %v\nwant %s", err, want)
 	}
 }
