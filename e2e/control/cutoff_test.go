@@ -160,7 +160,7 @@ func TestEditOfAPolicyIsToldAndPutRight(t *testing.T) {
 	e := newEdge(t)
 	path := filepath.Join(e.front.PolicyDir, "policy.yaml")
 	before := readFile(t, path)
-	edited := strings.Replace(before, "cidr: 127.0.0.0/8", "cidr: 0.0.0.0/0", 1)
+	edited := strings.Replace(before, `cidr: "127.0.0.0/8"`, `cidr: "0.0.0.0/0"`, 1)
 	if edited == before {
 		t.Fatalf("there is no rule to edit in\n%s", before)
 	}

@@ -295,7 +295,7 @@ func (w *wreck) converges(t *testing.T) {
 		t.Errorf("the proxies have different policies:\n%s\n%s", text, other)
 	}
 	for _, o := range w.rules {
-		if has := strings.Contains(text, "cidr: "+o.name+"\n"); o.state == is && !has || o.state == gone && has {
+		if has := strings.Contains(text, `cidr: "`+o.name+`"}`); o.state == is && !has || o.state == gone && has {
 			t.Errorf("acknowledged was that %s %s, and the policy says %v", o.name, o.state, has)
 		}
 	}

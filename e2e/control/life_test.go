@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -189,6 +190,25 @@ func TestURLIsEnoughForAShell(t *testing.T) {
 	if code != 0 || stdout != "answered\n" {
 		t.Errorf("the shell ended with %d: %s%s\n%s", code, stdout, stderr, script)
 	}
+}
+
+// A text that the proxy could not read would have stopped every later policy, this revocation included.
+func TestDescriptionStopsNoRevocation(t *testing.T) {
+	t.Parallel()
+	l := newLife(t)
+	l.letIn(t, "shop")
+	l.do(t, "certificates", "create", "shop", "--name", "stolen", "--wait")
+	var list []struct{ ID, Name string }
+	l.read(t, &list, "certificates", "shop")
+	v := l.download(t, l.shop, "shop", list[1].ID)
+	live := v.converse(t)
+	for i, text := range []string{"? ask Bob what this is", "- a", "!tag", "...", `a "quoted": # text`} {
+		l.do(t, "ip-rules", "create", "shop", "--cidr", "198.51.100."+strconv.Itoa(i)+"/32", "--description", text, "--wait")
+	}
+	l.do(t, "certificates", "delete", "shop", "--id", list[1].ID, "--wait")
+	live.wasEnded(t, "revoked")
+	v.staysOut(t, "revoked")
+	l.download(t, l.shop, "shop", list[0].ID).comesIn(t)
 }
 
 func TestDestroyedMeansNobodyGetsIn(t *testing.T) {

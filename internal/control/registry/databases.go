@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/authority"
@@ -61,6 +62,9 @@ func checkName(what, name string) error {
 func checkText(what, text string, longest int) error {
 	if len(text) > longest {
 		return problem.New(problem.InvalidParams, "%s has %d bytes; at most %d are kept", what, len(text), longest)
+	}
+	if !utf8.ValidString(text) {
+		return problem.New(problem.InvalidParams, "%s is not UTF-8; send it in UTF-8", what)
 	}
 	if strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) {
 		return problem.New(problem.InvalidParams, "%s has a character that can't be printed; leave it out", what)

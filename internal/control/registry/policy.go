@@ -1,51 +1,19 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
+	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
-
-// policyFile is policy.yaml, as docs/configuration.md describes it.
-type policyFile struct {
-	Generation   string              `yaml:"generation"`
-	ClientAuth   string              `yaml:"client_auth"`
-	ClientCA     []string            `yaml:"client_ca"`
-	ClientCRL    []string            `yaml:"client_crl"`
-	Certificates []policyCertificate `yaml:"certificates"`
-	Identities   []policyIdentity    `yaml:"identities"`
-	OnRemoval    string              `yaml:"on_removal"`
-	Rules        []policyRule        `yaml:"ip_rules"` // what lets in comes last
-}
-
-type policyCertificate struct {
-	Cert    string `yaml:"cert"`
-	Key     string `yaml:"key"`
-	Default bool   `yaml:"default"`
-}
-
-type policyRule struct {
-	ID          string `yaml:"id"`
-	Description string `yaml:"description,omitempty"`
-	ExpiresAt   string `yaml:"expires_at,omitempty"`
-	CIDR        string `yaml:"cidr"`
-}
-
-type policyIdentity struct {
-	URI     string `yaml:"uri"`
-	AnyUser bool   `yaml:"any_user"`
-}
 
 // Policy gives what the proxies of a database are to have now.
 func (r *Registry) Policy(ctx context.Context, databaseID string) (api.Policy, error) {
@@ -78,16 +46,7 @@ func (r *Registry) render(ctx context.Context, db Database) (api.Policy, error) 
 	if err != nil {
 		return api.Policy{}, fmt.Errorf("server certificate of %s: %w", db.Name, err)
 	}
-	file := policyFile{
-		Generation: strconv.FormatInt(db.Generation, 10),
-		ClientAuth: "required",
-		Certificates: []policyCertificate{{
-			Cert: add("server", "crt", []byte(chain)), Key: add("server", "key", key), Default: true,
-		}},
-		Rules:      []policyRule{},
-		Identities: []policyIdentity{{URI: identity(db.ID), AnyUser: true}},
-		OnRemoval:  "end",
-	}
+	names := policyFiles{cert: add("server", "crt", []byte(chain)), key: add("server", "key", key)}
 	for _, t := range db.Trust {
 		a, _, err := docstore.Get[Authority](ctx, r.docs.Store, authorityKey(db.Space, t.CA))
 		if err != nil {
@@ -97,25 +56,83 @@ func (r *Registry) render(ctx context.Context, db Database) (api.Policy, error) 
 		if err != nil {
 			return api.Policy{}, fmt.Errorf("revocation list %d of %s: %w", t.CRL, a.Subject, err)
 		}
-		file.ClientCA = append(file.ClientCA, add("client-ca", "pem", []byte(a.CertificatePEM)))
-		file.ClientCRL = append(file.ClientCRL, add("client-crl", "pem", crl.Value))
+		names.ca = append(names.ca, config.File{Path: add("client-ca", "pem", []byte(a.CertificatePEM))})
+		names.crl = append(names.crl, config.File{Path: add("client-crl", "pem", crl.Value)})
+	}
+	parsed, err := policyOf(db, names)
+	if err != nil {
+		return api.Policy{}, fmt.Errorf("policy of %s: %w", db.Name, err)
+	}
+	files[api.PolicyFile] = policyText(db, parsed)
+	return api.Policy{Database: db.ID, Generation: db.Generation, Files: files}, nil
+}
+
+// policyFiles are the names of the files beside policy.yaml.
+type policyFiles struct {
+	cert, key string
+	ca, crl   []config.File
+}
+
+// policyOf is what the policy.yaml of a document says. It is a function of the document and the names alone.
+func policyOf(db Database, names policyFiles) (*config.Policy, error) {
+	p := &config.Policy{
+		Generation:   strconv.FormatInt(db.Generation, 10),
+		ClientAuth:   config.ClientAuthRequired,
+		ClientCA:     names.ca,
+		ClientCRL:    names.crl,
+		Certificates: []config.Certificate{{Cert: config.File{Path: names.cert}, Key: config.File{Path: names.key}, Default: true}},
+		Identities:   []config.Identity{{URI: identity(db.ID), AnyUser: true}},
+		OnRemoval:    config.OnRemovalEnd,
+		EndGrace:     5 * time.Second, // the proxy's own default
 	}
 	for _, rule := range db.Rules {
 		if rule.Status == Deauthorizing {
 			continue
 		}
-		written := policyRule{ID: rule.ID, CIDR: rule.CIDR, Description: rule.Description}
-		if !rule.ExpiresAt.IsZero() {
-			written.ExpiresAt = rule.ExpiresAt.Format(time.RFC3339)
+		network, err := config.ParseCIDR(rule.CIDR)
+		if err != nil {
+			return nil, fmt.Errorf("IP rule %s: %w", rule.ID, err)
 		}
-		file.Rules = append(file.Rules, written)
+		p.IPRules = append(p.IPRules, config.IPRule{ID: rule.ID, CIDR: network, Description: rule.Description, ExpiresAt: rule.ExpiresAt})
 	}
-	var text bytes.Buffer
-	text.WriteString(policysync.Header(db.ID, db.Generation))
-	if err := yaml.NewEncoder(&text).Encode(file); err != nil {
-		return api.Policy{}, fmt.Errorf("write the policy of %s: %w", db.Name, err)
+	return p, nil
+}
+
+// policyText is the policy.yaml of a document.
+func policyText(db Database, p *config.Policy) []byte {
+	return append([]byte(policysync.Header(db.ID, db.Generation)), config.FormatPolicy(p)...)
+}
+
+// checkPolicy refuses a change whose policy the proxies could not read, or would read as something else: once such a
+// one is stored, no later policy of the database would be taken either, revocations included. It writes and reads with
+// the proxy's own code. Certificates and lists stand by names of their kind, since their bytes are only in the
+// transaction as yet.
+func (c *change) checkPolicy() error {
+	if c.db.Generation == c.before || c.db.Server == nil {
+		return nil
 	}
-	text.WriteString("...\n") // without its end the proxy does not take it
-	files[api.PolicyFile] = text.Bytes()
-	return api.Policy{Database: db.ID, Generation: db.Generation, Files: files}, nil
+	pem := func(stem, extension string, number int) string {
+		return policysync.FileName(stem, extension, strconv.AppendInt(nil, int64(number), 10))
+	}
+	names := policyFiles{cert: pem("server", "crt", 0), key: pem("server", "key", 0)}
+	for i := range c.db.Trust {
+		names.ca = append(names.ca, config.File{Path: pem("client-ca", "pem", i)})
+		names.crl = append(names.crl, config.File{Path: pem("client-crl", "pem", i)})
+	}
+	meant, err := policyOf(*c.db, names)
+	if err != nil {
+		return unreadable(err)
+	}
+	read, err := config.ParsePolicy(api.PolicyFile, policyText(*c.db, meant))
+	if err != nil {
+		return unreadable(err)
+	}
+	if !read.Equal(meant) {
+		return unreadable(errors.New("they would read something else than what was meant"))
+	}
+	return nil
+}
+
+func unreadable(err error) error {
+	return problem.New(problem.InvalidParams, "the proxies could not read the policy that this would make, so nothing was changed: %s", err)
 }

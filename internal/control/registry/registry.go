@@ -177,6 +177,9 @@ func (r *Registry) change(ctx context.Context, by audit.Actor, nameOrID string, 
 			return err
 		}
 		c.advance()
+		if err := c.checkPolicy(); err != nil {
+			return err
+		}
 		if err := c.auditSettled(); err != nil {
 			return err
 		}
