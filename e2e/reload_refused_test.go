@@ -53,11 +53,6 @@ func mistakes() []mistake {
 		{"an empty CA", put("space-ca.pem", nil), ca, `client_ca[0]: "space-ca.pem" is refused: `},
 		{"a key that others may read", func(t *testing.T, p *proxy) { must(t, os.Chmod(p.policyFile("private.key"), 0o644)) }, key,
 			`certificates[0].key: "private.key" is refused: `},
-		{"a new certificate that has expired", func(t *testing.T, p *proxy) {
-			old := testpki.Server(privateName)
-			old.Signer, old.NotBefore, old.NotAfter = pki.private.Key, time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
-			writeFile(t, p.policyFile("private.crt"), pki.privateCA.MustIssue(t, old).CertPEM)
-		}, cert, `certificates[0].cert: "private.crt" is refused: it has expired on `},
 		{"a certificate that is not there", func(t *testing.T, p *proxy) { must(t, os.Remove(p.policyFile("private.crt"))) }, cert,
 			`certificates[0].cert: "private.crt" does not exist`},
 		{"half a policy", func(t *testing.T, p *proxy) {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"crypto/x509"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -251,4 +252,23 @@ func TestRuleThatExpiresNeedsNoChangeOfAFile(t *testing.T) {
 	if now := p.status(t).Policy; now.Digest != inForce.Digest || now.LoadedAt != inForce.LoadedAt {
 		t.Errorf("/status has %+v, want %+v", now, inForce)
 	}
+}
+
+// A server certificate only answers. One that has expired does not keep a rule that is gone in force.
+func TestNewExpiredCertificateKeepsNoRuleInForce(t *testing.T) {
+	t.Parallel()
+	p := start(t, options{})
+	p.comesIn(t, "app")
+	old := testpki.Server(privateName)
+	old.Signer, old.NotBefore, old.NotAfter = pki.private.Key, time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
+	writeFile(t, p.policyFile("private.crt"), pki.privateCA.MustIssue(t, old).CertPEM)
+	eventually(t, func() error {
+		if n := p.metric(t, "pgmtls_policy_certificates_left_out"); n != 1 {
+			return fmt.Errorf("%v certificates are left out", n)
+		}
+		return nil
+	})
+	p.comesIn(t, "app") // by the certificate that was there before
+	p.edit(t, nobody)
+	p.staysOut(t, "app", "no allowlist entry")
 }

@@ -34,6 +34,7 @@ type dryRun struct {
 		Identities          bool     `json:"identities_changed"`
 	}
 	OnRemoval     string         `json:"on_removal"`
+	LeftOut       []string       `json:"certificates_left_out"`
 	Kept          int            `json:"sessions_kept"`
 	Ended         int            `json:"sessions_ended"`
 	ByReason      map[string]int `json:"ended_by_reason"`
@@ -105,6 +106,9 @@ const maxShownName = 512
 func (d *dryRun) print(to io.Writer) {
 	fmt.Fprintf(to, "The policy, generation %q, would come into force.\n\n", d.Generation)
 	d.printChanges(to)
+	for _, problem := range d.LeftOut {
+		fmt.Fprintf(to, "\nNot served: %s\n", problem)
+	}
 	fmt.Fprintf(to, "\nSessions: %d would be ended, %d would go on.\n", d.Ended, d.Kept)
 	if d.OnRemoval == "keep" {
 		fmt.Fprintln(to, "on_removal is keep: live sessions continue, whatever the policy says.")

@@ -144,7 +144,7 @@ func (p *proxy) looked(result metrics.ReloadResult) {
 
 // policyInfo is what the metrics show of a policy.
 func policyInfo(s *policy.Snapshot) metrics.PolicyInfo {
-	info := metrics.PolicyInfo{Generation: s.Generation, Rules: len(s.Rules.Rules()), LoadedAt: s.LoadedAt}
+	info := metrics.PolicyInfo{Generation: s.Generation, Rules: len(s.Rules.Rules()), LoadedAt: s.LoadedAt, LeftOut: len(s.LeftOut)}
 	for _, c := range s.Certificates {
 		info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleServer, Serial: c.Serial(), NotAfter: c.NotAfter()})
 	}

@@ -23,6 +23,8 @@ type dryRun struct {
 	Changes    changes `json:"changes"`
 	OnRemoval  string  `json:"on_removal"` // keep: no session would be ended
 
+	LeftOut []string `json:"certificates_left_out,omitempty"` // that would not be served, with the reason
+
 	Kept          int                `json:"sessions_kept"`
 	Ended         int                `json:"sessions_ended"`
 	ByReason      map[string]int     `json:"ended_by_reason"`
@@ -88,6 +90,7 @@ func (s *Server) try(ctx context.Context, draft policy.Draft) (code int, out any
 		Unchanged:  current != nil && current.Digest == next.Digest,
 		Changes:    showChanges(policy.Diff(current, next)),
 		OnRemoval:  string(next.OnRemoval),
+		LeftOut:    leftOut(next),
 	}
 	effect.count(s.Sessions.Table().DryRun(next, time.Now()))
 	return http.StatusOK, effect

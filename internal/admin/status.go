@@ -34,6 +34,7 @@ type policyStatus struct {
 	ClientAuth   string        `json:"client_auth"`
 	Rules        []rule        `json:"ip_rules"`
 	Certificates []certificate `json:"certificates"`
+	LeftOut      []string      `json:"certificates_left_out,omitempty"` // of the policy and not served, with the reason
 	ClientCAs    []authority   `json:"client_ca"`
 	CRLs         []crl         `json:"client_crl"`
 }
@@ -120,6 +121,7 @@ func describe(s *policy.Snapshot, used session.Usages, now time.Time) *policySta
 	for i, c := range s.Certificates {
 		p.Certificates = append(p.Certificates, certificate{c.Names(), c.Serial(), c.Leaf.Issuer.String(), c.NotBefore(), c.NotAfter(), now.Before(c.NotBefore()), i == s.Default})
 	}
+	p.LeftOut = leftOut(s)
 	for _, ca := range s.Trust.CAs() {
 		p.ClientCAs = append(p.ClientCAs, authority{ca.Subject, ca.NotAfter})
 	}
@@ -127,6 +129,15 @@ func describe(s *policy.Snapshot, used session.Usages, now time.Time) *policySta
 		p.CRLs = append(p.CRLs, crl{list.Issuer, list.ThisUpdate, list.NextUpdate, list.Revoked, now.After(list.NextUpdate)})
 	}
 	return p
+}
+
+// leftOut says which certificates of the policy are not served, and why.
+func leftOut(s *policy.Snapshot) []string {
+	var lines []string
+	for _, problem := range s.LeftOut {
+		lines = append(lines, problem.Error())
+	}
+	return lines
 }
 
 // optional is nil for the zero time.

@@ -132,6 +132,8 @@ func New(registry *prometheus.Registry, process Process) *Metrics {
 			"When the policy in force was loaded, in Unix time; 0: there is none."),
 		rules: define.described("policy_rules",
 			"IP rules in force, expired ones included. 0: nobody can connect."),
+		leftOut: define.described("policy_certificates_left_out",
+			"Server certificates of the policy in force that are not served, because they had expired when they came. Not 0: the others serve, and /status has the reason."),
 		certificates: define.described("certificate_not_after_seconds",
 			"When the certificate expires, in Unix time. role server: shown to clients; client_ca: verifies client certificates, all of which are refused after it; backend: the proxy's own at PostgreSQL. Renew before.", "role", "serial"),
 		crls: define.described("crl_next_update_seconds",

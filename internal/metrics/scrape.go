@@ -18,7 +18,7 @@ type scrape struct {
 	unfinished, sessions, bytes *prometheus.Desc
 	handshakes                  *prometheus.Desc
 	generation, loaded, rules   *prometheus.Desc
-	certificates, crls          *prometheus.Desc
+	certificates, crls, leftOut *prometheus.Desc
 	logLost                     *prometheus.Desc
 
 	table     atomic.Pointer[Sessions]
@@ -69,6 +69,7 @@ type PolicyInfo struct {
 	Rules        int
 	LoadedAt     time.Time
 	Certificates []CertificateInfo
+	LeftOut      int // server certificates of the policy that are not served
 	// CRLNextUpdates has the end of each CRL in the order of client_crl; zero for one that never goes stale.
 	CRLNextUpdates []time.Time
 }
@@ -83,6 +84,7 @@ func (m *Metrics) PolicyApplied(info PolicyInfo) {
 		gauge(s.generation, 1, safetext.Escape(info.Generation, maxGeneration)),
 		gauge(s.loaded, seconds(info.LoadedAt)),
 		gauge(s.rules, float64(info.Rules)),
+		gauge(s.leftOut, float64(info.LeftOut)),
 	}
 	first := slices.Clone(info.Certificates)
 	slices.SortStableFunc(first, func(a, b CertificateInfo) int { return a.NotAfter.Compare(b.NotAfter) })
@@ -107,7 +109,7 @@ func (m *Metrics) PolicyApplied(info PolicyInfo) {
 
 // Describe is prometheus.Collector's.
 func (s *scrape) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{s.unfinished, s.sessions, s.bytes, s.handshakes, s.generation, s.loaded, s.rules, s.certificates, s.crls, s.logLost} {
+	for _, d := range []*prometheus.Desc{s.unfinished, s.sessions, s.bytes, s.handshakes, s.generation, s.loaded, s.rules, s.certificates, s.crls, s.leftOut, s.logLost} {
 		to <- d
 	}
 }
@@ -144,6 +146,7 @@ func (s *scrape) Collect(to chan<- prometheus.Metric) {
 	if policy == nil {
 		to <- gauge(s.loaded, 0)
 		to <- gauge(s.rules, 0)
+		to <- gauge(s.leftOut, 0)
 		return
 	}
 	for _, series := range *policy {

@@ -25,8 +25,9 @@ type Builder struct {
 // Build builds a snapshot, or gives all problems as [config.Problems], each with the line of the policy that it hangs
 // on. Nothing is parsed per connection that can be parsed here.
 //
-// An expired server certificate is refused when it is new. One that is in force already stays: a rule or a
-// revocation must not fail to come into force because a certificate has run out in the meantime.
+// A server certificate only answers clients; it does not decide who comes in. So one that has expired does not keep a
+// rule or a revocation from coming into force: one that is in force already stays, and one that is new is left out, and
+// stands in [Snapshot.LeftOut].
 func (b Builder) Build(files *Files, previous *Snapshot, now time.Time) (*Snapshot, error) {
 	p := files.Policy
 	build := building{files: files}
@@ -50,7 +51,7 @@ func (b Builder) Build(files *Files, previous *Snapshot, now time.Time) (*Snapsh
 			s.Trust.Inherit(previous.Trust)
 		}
 	}
-	s.Certificates, s.Default = build.certificates(previous, now)
+	build.certificates(s, previous, now)
 	if len(build.problems) > 0 {
 		return nil, build.problems
 	}
@@ -153,11 +154,10 @@ func (b *building) refuseFile(err error, candidates []config.File) {
 	b.refuse(config.Position{File: b.files.PolicyPath()}, "client_ca", "", err)
 }
 
-func (b *building) certificates(previous *Snapshot, now time.Time) (list []*tlsconf.Certificate, standard int) {
-	for i, c := range b.files.Policy.Certificates {
-		if c.Default {
-			standard = i
-		}
+// certificates gives a snapshot its server certificates. In the place of one that is left out goes on what the same
+// file gave before; if nothing is left, all of those before go on.
+func (b *building) certificates(s, previous *Snapshot, now time.Time) {
+	for _, c := range b.files.Policy.Certificates {
 		certificate, err := tlsconf.ParseServerCertificate(b.files.Contents[c.Cert.Path], b.files.Contents[c.Key.Path])
 		for _, problem := range flatten(err) {
 			b.refusePair(problem, c)
@@ -166,12 +166,21 @@ func (b *building) certificates(previous *Snapshot, now time.Time) (list []*tlsc
 			continue
 		}
 		if now.After(certificate.NotAfter()) && !previous.serves(certificate.Leaf) {
-			b.refuse(c.Cert.Position, c.Cert.Field, c.Cert.Path,
-				fmt.Errorf("it has expired on %s; install its successor", certificate.NotAfter().UTC().Format(time.DateTime)))
+			s.LeftOut = append(s.LeftOut, config.Problem{Position: c.Cert.Position, Field: c.Cert.Field, Value: c.Cert.Path,
+				Message: "is left out: it has expired on " + certificate.NotAfter().UTC().Format(time.DateTime), Fix: "install its successor"})
+			if certificate = previous.certificateOf(c.Cert.Path); certificate == nil {
+				continue
+			}
 		}
-		list = append(list, certificate)
+		if c.Default {
+			s.Default = len(s.Certificates)
+		}
+		s.Certificates = append(s.Certificates, certificate)
+		s.certificateFiles = append(s.certificateFiles, c.Cert.Path)
 	}
-	return list, standard
+	if len(s.Certificates) == 0 && len(s.LeftOut) > 0 { // there is a snapshot before: without one nothing is left out
+		s.Certificates, s.certificateFiles, s.Default = previous.Certificates, previous.certificateFiles, previous.Default
+	}
 }
 
 func (b *building) refusePair(err error, c config.Certificate) {
@@ -198,6 +207,14 @@ func (s *Snapshot) serves(leaf *x509.Certificate) bool {
 		}
 	}
 	return false
+}
+
+// certificateOf is the certificate that a file gave, or nil.
+func (s *Snapshot) certificateOf(path string) *tlsconf.Certificate {
+	if i := slices.Index(s.certificateFiles, path); i >= 0 {
+		return s.Certificates[i]
+	}
+	return nil
 }
 
 // flatten lists the errors that were joined into one.

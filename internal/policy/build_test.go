@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/tls"
 	"fmt"
+	"maps"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
@@ -122,9 +124,6 @@ func TestSnapshotHoldsWhatThePolicySays(t *testing.T) {
 func TestProblemsNameLineAndFile(t *testing.T) {
 	p := newPKI(t)
 	other := p.space.MustIssue(t, testpki.Server("other.example.com"))
-	old := testpki.Server("old.example.com")
-	old.NotBefore, old.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
-	expired := p.space.MustIssue(t, old)
 	stranger := testpki.MustCA(t, "Stranger CA")
 	second := "  - {cert: second.crt, key: second.key}\n"
 	current := p.build(t, required)
@@ -141,8 +140,6 @@ func TestProblemsNameLineAndFile(t *testing.T) {
 			[]string{`policy.yaml:4: certificates[1].cert: "second.crt" is refused: the file is empty`, `policy.yaml:4: certificates[1].key: "second.key" is refused: the file is empty`}},
 		{"an encrypted key", second + required, map[string][]byte{"second.crt": other.CertPEM, "second.key": testpki.EncryptedPKCS8},
 			[]string{`policy.yaml:4: certificates[1].key: "second.key" is refused: `, "encrypted"}},
-		{"an expired new certificate", second + required, map[string][]byte{"second.crt": expired.CertPEM, "second.key": expired.KeyPEM},
-			[]string{`policy.yaml:4: certificates[1].cert: "second.crt" is refused: it has expired on `, "install its successor"}},
 		{"no CA", required, map[string][]byte{"ca.pem": other.CertPEM},
 			[]string{`policy.yaml:5: client_ca[0]: "ca.pem" is refused: certificate 1, "CN=other.example.com": it is not the certificate of a CA`}},
 		{"a list of another CA", required + "client_crl:\n  - list.pem\n", map[string][]byte{"list.pem": stranger.MustCRL(t, testpki.CRL{})},
@@ -195,11 +192,68 @@ func TestExpiredCertificateInForceStays(t *testing.T) {
 	if _, err := builder.Build(p.files(t, required), nil, later); err != nil {
 		t.Errorf("at a start: %v", err)
 	}
-	q := &pkiFiles{contents: map[string][]byte{}, space: p.space}
-	pair := p.space.MustIssue(t, testpki.Server("db.example.com")) // of a day
-	q.contents["ca.pem"], q.contents["server.crt"], q.contents["server.key"] = p.contents["ca.pem"], pair.CertPEM, pair.KeyPEM
-	if _, err := builder.Build(q.files(t, required), before, later); err == nil {
-		t.Error("an expired certificate that is new is put in force")
+}
+
+// An expired certificate that is new must not keep a revocation from coming into force, nor take the place of one that
+// is good.
+func TestExpiredNewCertificateIsLeftOutAndTheRestIsInForce(t *testing.T) {
+	p := newPKI(t)
+	old := testpki.Server("db.example.com", "old.example.com")
+	old.NotBefore, old.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
+	expired := p.space.MustIssue(t, old)
+	second := p.space.MustIssue(t, testpki.Server("second.example.com"))
+	before := p.build(t, required+threeRules)
+	revoking := required + "revoked: ['" + serialOf(p.client) + "']\n" + threeRules
+	builder := Builder{Backend: &backend.Target{}}
+	for name, row := range map[string]struct {
+		lines string
+		files map[string]*testpki.Pair // by stem
+		want  []*testpki.Pair          // that serve, the default first
+	}{
+		"in the place of the one that serves":  {revoking, map[string]*testpki.Pair{"server": expired}, []*testpki.Pair{p.server}},
+		"under a new name, alone":              {revoking, map[string]*testpki.Pair{"server": expired}, []*testpki.Pair{p.server}},
+		"beside the one that serves":           {"  - {cert: second.crt, key: second.key}\n" + revoking, map[string]*testpki.Pair{"second": expired}, []*testpki.Pair{p.server}},
+		"in its place, beside another new one": {"  - {cert: second.crt, key: second.key}\n" + revoking, map[string]*testpki.Pair{"server": expired, "second": second}, []*testpki.Pair{p.server, second}},
+	} {
+		changed := &pkiFiles{contents: maps.Clone(p.contents)}
+		for stem, pair := range row.files {
+			changed.contents[stem+".crt"], changed.contents[stem+".key"] = pair.CertPEM, pair.KeyPEM
+		}
+		files := changed.files(t, row.lines)
+		if strings.HasPrefix(name, "under a new name") {
+			c := &files.Policy.Certificates[0]
+			for _, f := range []*config.File{&c.Cert, &c.Key} {
+				changed.contents["new-"+f.Path] = changed.contents[f.Path]
+				f.Path = "new-" + f.Path
+			}
+		}
+		s, err := builder.Build(files, before, time.Now())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		q := Request{Addr: netip.MustParseAddr(office), Chain: p.client.Chain, User: "app", Now: time.Now()}
+		if got := answerOf(s.Authorize(q)); got != "certificate_revoked" {
+			t.Errorf("%s: the revoked client gets %s", name, got)
+		}
+		if len(s.LeftOut) != 1 || !strings.Contains(s.LeftOut.Error(), "is left out: it has expired on ") || !strings.Contains(s.LeftOut.Error(), "install its successor") {
+			t.Errorf("%s: left out is %v", name, s.LeftOut)
+		}
+		var serve []*testpki.Pair
+		for _, want := range row.want {
+			for _, c := range s.Certificates {
+				if c.Leaf.Equal(want.Cert) {
+					serve = append(serve, want)
+				}
+			}
+		}
+		if len(s.Certificates) != len(row.want) || len(serve) != len(row.want) || !s.Certificates[s.Default].Leaf.Equal(row.want[0].Cert) {
+			t.Errorf("%s: %d certificates serve, the default is %s", name, len(s.Certificates), s.Certificates[s.Default].Leaf.Subject)
+		}
+		// Looked at again, nothing has changed: what was left out is still new.
+		if again, err := builder.Build(files, s, time.Now()); err != nil || len(again.LeftOut) != 1 || len(again.Certificates) != len(row.want) {
+			t.Errorf("%s: again: %v", name, err)
+		}
 	}
 }
 

@@ -79,6 +79,9 @@ func (k *Reloader) apply(next, previous *Snapshot, now time.Time) {
 	if len(next.Rules.Rules()) == 0 {
 		k.Log.Warn().Msg("the policy has no IP rules: nobody can connect")
 	}
+	for _, problem := range next.LeftOut {
+		k.Log.Error().Str("problem", problem.Error()).Msg("a server certificate of the policy is not served; the policy is in force without it")
+	}
 	k.warned.check(next, now, k.Log)
 }
 

@@ -31,13 +31,15 @@ type Snapshot struct {
 	ClientAuth   config.ClientAuth
 	Trust        *tlsconf.ClientVerifier // nil when ClientAuth is off
 	Certificates []*tlsconf.Certificate
-	Default      int         // index of the default in Certificates
-	TLS          *tls.Config // for the server's side of a handshake, without verification of the client
+	Default      int             // index of the default in Certificates
+	LeftOut      config.Problems // server certificates of the policy that are not served, and why; others are
+	TLS          *tls.Config     // for the server's side of a handshake, without verification of the client
 	Backend      *backend.Target
 
 	OnRemoval config.OnRemoval
 	EndGrace  time.Duration // how long a session that is no longer allowed has to end by itself
 
-	identities []config.Identity
-	inputs     [sha256.Size]byte // of Trust
+	identities       []config.Identity
+	inputs           [sha256.Size]byte // of Trust
+	certificateFiles []string          // by which the policy names Certificates
 }
