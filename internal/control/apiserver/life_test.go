@@ -33,6 +33,8 @@ func TestEveryAnswerOfEveryRouteIsAsDescribed(t *testing.T) {
 func (p *plane) lifeOfDatabases(t *testing.T) {
 	orders := p.database("orders")
 	p.refused(422, api.InvalidParams, ask{method: "POST", path: "/v1/databases", token: p.admin, body: api.NewDatabase{Name: "orders", Hosts: []string{"x"}}})
+	p.refused(400, api.BadRequest, ask{method: "POST", path: "/v1/databases", token: p.admin, body: `{"name": "x", "hosts": ["x"], "Name": "y"}`})
+	p.refused(400, api.BadRequest, ask{method: "POST", path: "/v1/databases", token: p.admin, body: "{\"name\": \"x\", \"hosts\": [\"x\"], \"backend_note\": \"B\xfcro\"}"})
 	p.refused(400, api.BadRequest, ask{method: "POST", path: "/v1/databases", token: p.admin, body: `{"name": "x", "hosts": ["x"], "colour": "red"}`})
 	p.refused(401, api.Unauthorized, ask{method: "GET", path: "/v1/databases"})
 	var list []api.Database

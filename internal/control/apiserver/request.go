@@ -112,6 +112,9 @@ func decode(text []byte, into any, strict bool) error {
 	if start[0] != '{' {
 		return errors.New("it must be a JSON object")
 	}
+	if err := checkJSON(text); err != nil {
+		return err
+	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if strict {
 		decoder.DisallowUnknownFields()
