@@ -322,6 +322,21 @@ func TestAPICertificateIsVerifiedAndRenewed(t *testing.T) {
 	}
 }
 
+// The daemon's clock was ahead for a minute, in which an agent came: its certificate of the future is not shown to others.
+func TestAPICertificateOfTheFutureIsReplacedAtOnce(t *testing.T) {
+	site := newSite(t)
+	a := site.open(t)
+	config := a.Control.TLSConfig(nil)
+	for _, ahead := range []time.Duration{10 * time.Minute, 61 * 24 * time.Hour} {
+		site.pass(ahead)
+		dial(t, config, site, clientConfig(t, a, nil))
+		site.pass(-ahead)
+		if leaf := dial(t, config, site, clientConfig(t, a, nil)); leaf.NotBefore.After(site.now()) {
+			t.Errorf("%s after the clock was %s ahead: the API's certificate is valid from %s", site.now(), ahead, leaf.NotBefore)
+		}
+	}
+}
+
 func TestStrangersCertificatesEndInTheHandshake(t *testing.T) {
 	site := newSite(t)
 	a, elsewhere := site.open(t), newSite(t).open(t)

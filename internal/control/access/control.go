@@ -21,7 +21,7 @@ const (
 	controlLife = 10 // years
 	leafLife    = 90 * 24 * time.Hour
 	renewAfter  = 60 * 24 * time.Hour // two thirds of a leaf's life
-	backdated   = 5 * time.Minute     // for clocks that are behind
+	backdated   = time.Hour           // for clocks that are behind
 )
 
 // loopbackNames are in every certificate of the API.
@@ -37,6 +37,7 @@ type Control struct {
 
 	mu      sync.Mutex
 	leaf    *tls.Certificate // in memory only: each daemon, and each start, has its own
+	begin   time.Time        // of its validity
 	renewAt time.Time
 }
 
@@ -140,12 +141,13 @@ func (c *Control) TLSConfig(own func(*tls.ClientHelloInfo) (*tls.Certificate, er
 	}
 }
 
-// certificate gives the API's own certificate, and makes it new after two thirds of its life.
+// certificate gives the API's own certificate, and makes it new after two thirds of its life, and when it is not valid
+// yet: this clock was ahead.
 func (c *Control) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	if c.leaf != nil && now.Before(c.renewAt) {
+	if early := now.Before(c.begin) && !now.Before(c.ca.NotBefore()); c.leaf != nil && !early && now.Before(c.renewAt) {
 		return c.leaf, nil
 	}
 	key, keyPEM, err := authority.GenerateKey()
@@ -163,7 +165,7 @@ func (c *Control) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate of the API: %w", err)
 	}
-	c.leaf, c.renewAt = &leaf, renewalOf(now, issued.NotAfter)
+	c.leaf, c.begin, c.renewAt = &leaf, issued.NotBefore, renewalOf(now, issued.NotAfter)
 	return c.leaf, nil
 }
 

@@ -14,9 +14,6 @@ import (
 	"pgmtls-proxy/internal/control/store"
 )
 
-// backdate is how far a certificate's beginning lies in the past, for clients whose clocks are behind.
-const backdate = 5 * time.Minute
-
 // spaceRecord is a space. Its revision guards which authority signs.
 type spaceRecord struct {
 	Name      string    `json:"name"`
@@ -160,10 +157,10 @@ func (r *Registry) putActive(ctx context.Context, tx *store.Tx, space string, ca
 		r.putCRL(tx, ca, a, now))
 }
 
-// putCRL signs an authority's next revocation list, without what has ended, and adds it and the authority's document
+// putCRL signs an authority's next revocation list, without what ended long ago, and adds it and the authority's document
 // to a transaction that fails if the authority was changed meanwhile.
 func (r *Registry) putCRL(tx *store.Tx, ca *authority.CA, a *Authority, now time.Time) error {
-	a.Revoked = slices.DeleteFunc(a.Revoked, func(e Revoked) bool { return e.ExpiresAt.Before(now) })
+	a.Revoked = slices.DeleteFunc(a.Revoked, func(e Revoked) bool { return e.ExpiresAt.Add(keepRevoked).Before(now) })
 	list := authority.CRL{Number: a.CRL + 1, ThisUpdate: now.Add(-backdate), NextUpdate: now.Add(r.lifetimes.CRL)}
 	for _, e := range a.Revoked {
 		list.Entries = append(list.Entries, authority.Revoked{Serial: e.Serial, At: e.At})

@@ -77,10 +77,10 @@ func (r *Registry) DisableMTLS(ctx context.Context, by audit.Actor, db string) (
 	})
 }
 
-// serverDue says whether the database's server certificate must be replaced: it ends soon, or its names changed.
+// serverDue says whether the database's server certificate must be replaced: it ends soon, or is not valid yet.
 func (c *change) serverDue() bool {
 	s := c.db.Server
-	return !c.now.Before(s.NotAfter.Add(-c.renewServerBefore(s)))
+	return s.early(c.now) || !c.now.Before(s.NotAfter.Add(-c.renewServerBefore(s)))
 }
 
 // renewServerBefore is how long before its end a server certificate is replaced. One that an ending authority has cut

@@ -17,7 +17,7 @@ const pruneEvery = time.Hour
 func (r *Registry) prune(ctx context.Context, now time.Time, databases []Database, authorities map[string][]Authority) error {
 	r.pruneMu.Lock()
 	defer r.pruneMu.Unlock()
-	if now.Before(r.pruned.Add(pruneEvery)) {
+	if now.Before(r.pruned.Add(pruneEvery)) && !now.Before(r.pruned) {
 		return nil
 	}
 	if err := r.trail.Prune(ctx, now.Add(-r.auditKeep)); err != nil {

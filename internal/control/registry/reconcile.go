@@ -32,10 +32,10 @@ func (r *Registry) Reconcile(ctx context.Context) (next time.Time, err error) {
 		return soon, err
 	}
 	for _, db := range databases {
-		at := r.dueAt(&db, authorities[db.Space])
+		at := r.dueAt(&db, authorities[db.Space], now)
 		if !at.After(now) {
 			changed, err := r.catchUp(ctx, db.ID)
-			switch at = r.dueAt(&changed, authorities[db.Space]); {
+			switch at = r.dueAt(&changed, authorities[db.Space], now); {
 			case err != nil && !gone(err):
 				problems = append(problems, fmt.Errorf("database %s: %w", db.Name, err))
 				at = soon
@@ -77,10 +77,9 @@ func (r *Registry) dueAuthorities(ctx context.Context, now time.Time) (map[strin
 	var problems []error
 	bySpace := make(map[string][]Authority)
 	for _, space := range spaces {
-		list, err := r.Authorities(ctx, space)
+		list, err := r.replaceEarly(ctx, now, space)
 		if err != nil {
 			problems = append(problems, err)
-			continue
 		}
 		for i := range list {
 			a := &list[i]
@@ -102,7 +101,7 @@ const caWarning = 18 * 30 * 24 * time.Hour
 
 func (r *Registry) dueAuthority(ctx context.Context, now time.Time, a *Authority) error {
 	warn := a.State == ActiveCA && !a.Warned && a.NotAfter.Before(now.Add(caWarning))
-	sign := a.NextUpdate.Before(now.Add(r.lifetimes.CRL / 2))
+	sign := a.NextUpdate.Before(now.Add(r.lifetimes.CRL/2)) || r.earlyList(a.NextUpdate, now)
 	if !warn && !sign {
 		return nil
 	}
@@ -129,10 +128,10 @@ func (r *Registry) dueAuthority(ctx context.Context, now time.Time, a *Authority
 
 // NextDue returns when something of a database is next due, as far as its document tells; zero: never, as things are. What
 // its space's authorities bring about, [Registry.Reconcile] finds.
-func (r *Registry) NextDue(db *Database) time.Time { return r.dueAt(db, nil) }
+func (r *Registry) NextDue(db *Database) time.Time { return r.dueAt(db, nil, r.now()) }
 
 // dueAt gives when a database next needs [change.catchUp]; zero: never, as things are.
-func (r *Registry) dueAt(db *Database, authorities []Authority) (at time.Time) {
+func (r *Registry) dueAt(db *Database, authorities []Authority, now time.Time) (at time.Time) {
 	if db.MTLS == nil || db.MTLS.Status == Deprovisioning {
 		return time.Time{}
 	}
@@ -146,14 +145,16 @@ func (r *Registry) dueAt(db *Database, authorities []Authority) (at time.Time) {
 		state[a.ID] = a.State
 		switch t := db.trusts(a.ID); {
 		case (t != nil) != (a.State != RetiredCA):
-			return r.now()
+			return now
+		case t != nil && a.CRL > t.CRL && r.earlyList(t.NextUpdate, now):
+			return now
 		case t != nil && a.CRL > t.CRL:
 			// A newer list that is another database's affair can wait until this one's is half over.
 			sooner(t.NextUpdate.Add(-r.lifetimes.CRL / 2))
 		}
 	}
-	if db.Server == nil || state[db.Server.CA] == RetiredCA {
-		return r.now()
+	if db.Server == nil || state[db.Server.CA] == RetiredCA || db.Server.early(now) {
+		return now
 	}
 	sooner(db.Server.NotAfter.Add(-r.renewServerBefore(db.Server)))
 	for _, rule := range db.Rules {
@@ -166,12 +167,12 @@ func (r *Registry) dueAt(db *Database, authorities []Authority) (at time.Time) {
 			continue
 		}
 		if state[cert.CA] == RetiredCA {
-			return r.now()
+			return now
 		}
 		sooner(cert.ExpiresAt)
 		if !cert.DisableAt.IsZero() {
 			sooner(cert.DisableAt)
-		} else if renew := r.successorAt(cert, state[cert.CA]); !renew.IsZero() {
+		} else if renew := r.successorAt(cert, state[cert.CA], now); !renew.IsZero() {
 			sooner(renew)
 		}
 	}
@@ -179,12 +180,14 @@ func (r *Registry) dueAt(db *Database, authorities []Authority) (at time.Time) {
 }
 
 // successorAt gives when a certificate is to get a successor; zero: not, since it has one or is to be disabled.
-func (r *Registry) successorAt(cert Certificate, issuer AuthorityState) time.Time {
+func (r *Registry) successorAt(cert Certificate, issuer AuthorityState, now time.Time) time.Time {
 	switch {
 	case !cert.Usable() || cert.Successor != "" || !cert.DisableAt.IsZero():
 		return time.Time{}
-	case issuer == RetiringCA:
+	case issuer == RetiringCA && cert.CreatedAt.Before(now):
 		return cert.CreatedAt
+	case issuer == RetiringCA, cert.early(now):
+		return now
 	}
 	// One that an ending authority has cut short is replaced at its last third.
 	return cert.ExpiresAt.Add(-min(r.lifetimes.ClientRenewBefore, cert.ExpiresAt.Sub(cert.CreatedAt)/3))
@@ -284,7 +287,7 @@ func (c *change) endCertificates(state map[string]AuthorityState) (ended int, er
 func (c *change) makeSuccessors(state map[string]AuthorityState) (made int, err error) {
 	var ids []string
 	for _, cert := range c.db.Certificates {
-		if at := c.successorAt(cert, state[cert.CA]); !at.IsZero() && !at.After(c.now) {
+		if at := c.successorAt(cert, state[cert.CA], c.now); !at.IsZero() && !at.After(c.now) {
 			ids = append(ids, cert.ID)
 		}
 	}
@@ -343,7 +346,7 @@ func (c *change) publicKey(id string) (crypto.PublicKey, error) {
 	return cert.PublicKey, nil
 }
 
-// renewServer replaces a server certificate that ends, by the authority that its clients know.
+// renewServer replaces a server certificate that ends or is not valid yet, by the authority that its clients know.
 func (c *change) renewServer() error {
 	list, err := c.ofSpace()
 	if err != nil {
@@ -357,8 +360,11 @@ func (c *change) renewServer() error {
 	if err != nil {
 		return err
 	}
-	if i >= 0 && list[i].NotAfter.After(c.now.Add(c.lifetimes.Server)) {
+	if i >= 0 && list[i].NotAfter.After(c.now.Add(c.lifetimes.Server)) && !list[i].early(c.now) {
 		a = list[i]
+	}
+	if i >= 0 && a.early(c.now) {
+		return nil // what it issues would not be valid yet either
 	}
 	return c.issueServer(a)
 }

@@ -164,7 +164,7 @@ type Authority struct {
 	revision int64
 }
 
-// Revoked is an entry of a revocation list. It is left out when the certificate would have ended anyway.
+// Revoked is an entry of a revocation list. It is left out when the certificate would have ended long ago anyway.
 type Revoked struct {
 	Serial    string    `json:"serial"`
 	At        time.Time `json:"at"`
