@@ -45,7 +45,7 @@ func TestExplainAndDryRunOfARunningProxy(t *testing.T) {
 		`^Under policy "1", which is in force, it would be REFUSED as user_not_allowed\.$`,
 		`^yes  server certificate  For the name "`+privateName+`" the client gets the default, `,
 		`^yes  address             Rule loopback \(127\.0\.0\.0/8\) contains 127\.0\.0\.1\.$`,
-		`^yes  client certificate  CN=other \(serial `+pki.serial("other")+`\) is good`,
+		`^yes  client certificate  CN=other \(serial `+pki.serial("other")+`\) is accepted`,
 		`^NO   user                No entry of identities gives the user "postgres" to the certificate\.$`,
 		`^yes  limits              0 of at most \d+ sessions are live, 0 from this address\.$`)
 
