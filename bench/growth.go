@@ -81,8 +81,9 @@ func measureGrowth(ctx context.Context, b *bench) error {
 
 // moreSessions measures small queries beside more and more idle sessions of one process.
 func (b *bench) moreSessions(ctx context.Context, kind peers.Kind) (err error) {
-	// A session takes two descriptors of the proxy, one while it opens, and the program itself some.
-	most := b.files/2 - 50
+	// A session takes two descriptors of the proxy, which keeps some for itself and up to 1,024 for connections that are no
+	// sessions, but no more than a quarter of what is there.
+	most := max(b.files/2-650, b.files*3/8-100)
 	p, err := b.start(ctx, kind, scene{sessions: most})
 	if err != nil {
 		return err
