@@ -205,7 +205,7 @@ func TestCancelEndsWhenTheBackendsDoes(t *testing.T) {
 	}
 }
 
-// Wrong keys are counted against their network, and then even the right one has to wait. They harm no session.
+// Wrong keys are counted against their address, and then even the right one has to wait. They harm no session.
 func TestGuessingOfCancelKeysIsStopped(t *testing.T) {
 	t.Parallel()
 	s := server(t)
@@ -219,7 +219,7 @@ func TestGuessingOfCancelKeysIsStopped(t *testing.T) {
 	}
 	p.waitMetric(t, `pgmtls_cancel_requests_total{result="denied"}`, 200)
 	waitQuery(t, s, session.marker, 1)
-	tooMany := func(e event) bool { return e.text("detail") == "too many wrong keys from this address" }
+	tooMany := func(e event) bool { return e.text("detail") == "too many wrong keys from this client" }
 	if p.log.find(tooMany) == nil {
 		t.Error("nothing in the log says that there were too many wrong keys")
 	}

@@ -79,17 +79,16 @@ func TestSessionReadsWhyItEndsWhereverItStands(t *testing.T) {
 	t.Parallel()
 	p := start(t, options{})
 	for name, row := range map[string]struct {
-		asks   []string
-		until  byte // the last message that is read before the change
-		before string
+		asks  []string
+		until byte // the last message that is read before the change
 	}{
-		"idle":                               {nil, 0, ""},
-		"idle in a transaction":              {[]string{"begin"}, 'Z', ""},
-		"in a failed transaction":            {[]string{"begin; select 1/0; rollback", "begin", "selec"}, 'Z', ""},
-		"in a query":                         {[]string{"select pg_sleep(600)"}, 0, "ERROR 57014 Z"},
-		"in COPY from the server":            {[]string{"copy (select pg_sleep(case i when 10 then 600 else 0 end) from generate_series(1, 20) i) to stdout"}, 0, "ERROR 57014 Z"},
-		"in COPY to the server":              {[]string{"create temp table copied (line text); copy copied from stdin"}, 'G', ""},
-		"in a query that catches its cancel": {[]string{catching}, 0, ""},
+		"idle":                               {nil, 0},
+		"idle in a transaction":              {[]string{"begin"}, 'Z'},
+		"in a failed transaction":            {[]string{"begin; select 1/0; rollback", "begin", "selec"}, 'Z'},
+		"in a query":                         {[]string{"select pg_sleep(600)"}, 0},
+		"in COPY from the server":            {[]string{"copy (select pg_sleep(case i when 10 then 600 else 0 end) from generate_series(1, 20) i) to stdout"}, 0},
+		"in COPY to the server":              {[]string{"create temp table copied (line text); copy copied from stdin"}, 'G'},
+		"in a query that catches its cancel": {[]string{catching}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p.edit(t, func(next *policy) { next.IPRules, next.EndGrace = usualPolicy().IPRules, "2s" })
@@ -109,8 +108,8 @@ func TestSessionReadsWhyItEndsWhereverItStands(t *testing.T) {
 			p.edit(t, nobody)
 			// Rows, and what announces them, may come before.
 			before := slices.DeleteFunc(w.forbidden(t, "No IP rule allows the address 127.0.0.1 any more."), func(s string) bool { return strings.Contains("THd", s) })
-			if strings.Join(before, " ") != row.before {
-				t.Errorf("before the end came %q, want %q", before, row.before)
+			if len(before) > 0 {
+				t.Errorf("before the end came %q, want nothing: not the server's error for the proxy's own cancel either", before)
 			}
 			if r := p.inForce(t); r.Ended["address_not_allowed"] != 1 || r.Kept != 0 || r.InForceAt.Sub(r.AppliedAt) > 4*time.Second {
 				t.Errorf("the receipt is %+v", r)

@@ -109,6 +109,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			MaxOwnCancels:         shares.ownCancels,
 			SessionLifetime:       cfg.Limits.SessionLifetime,
 			IdleTimeout:           cfg.Limits.IdleTimeout,
+			FirstByteTimeout:      cfg.Backend.FirstByteTimeout,
 			IdentitySettings:      cfg.Backend.IdentitySettings,
 			ForwardAnyCancel:      cfg.CancelRequests == config.CancelAny,
 		}),

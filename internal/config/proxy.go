@@ -50,6 +50,8 @@ type Backend struct {
 	IdentitySettings bool
 	// ConnectTimeout bounds one attempt from dial to the end of the TLS handshake.
 	ConnectTimeout time.Duration
+	// FirstByteTimeout bounds the time from the startup packet to the server's first byte.
+	FirstByteTimeout time.Duration
 }
 
 // BackendTLS says how the proxy protects its own connection to PostgreSQL, in the words of libpq's sslmode.

@@ -96,6 +96,7 @@ backend:
   cert: /secure/proxy.crt
   key: /secure/proxy.key
   connect_timeout: 1s
+  first_byte_timeout: 2s
 policy_dir: rules
 admin: "10.0.0.1:9815"
 admin_public: true
@@ -119,7 +120,7 @@ tcp_user_timeout: 0s
 		CA:         File{"/etc/pgmtls/db-ca.pem", "backend.ca", at(6, 7)},
 		Cert:       File{"/secure/proxy.crt", "backend.cert", at(7, 9)},
 		Key:        File{"/secure/proxy.key", "backend.key", at(8, 8)},
-		ServerName: "db.internal", ConnectTimeout: time.Second,
+		ServerName: "db.internal", ConnectTimeout: time.Second, FirstByteTimeout: 2 * time.Second,
 	}
 	switch {
 	case p.Backend != want:

@@ -30,6 +30,7 @@ type ServerStream struct {
 	have       int    // bytes of header, when it came in parts
 	body       uint32 // bytes of the message that are still to come
 	wantStatus bool   // the next byte is ReadyForQuery's
+	held       []byte // an ErrorResponse that has not come whole; see FollowCancelled
 
 	status atomic.Uint32
 	ready  atomic.Bool // ReadyForQuery has come, and the client has sent nothing since
@@ -51,7 +52,7 @@ func (s *ServerStream) Status() byte { return byte(s.status.Load()) }
 
 // AtBoundary reports whether the bytes so far end with a whole message.
 func (s *ServerStream) AtBoundary() bool {
-	return s.have == 0 && s.body == 0 && len(s.partial) == 0
+	return s.have == 0 && s.body == 0 && len(s.partial) == 0 && len(s.held) == 0
 }
 
 // Asked says that the client has sent something. It may be called from any goroutine.
@@ -73,8 +74,8 @@ func (s *ServerStream) Follow(p []byte) ([]byte, error) {
 	return s.login(p)
 }
 
-// Rest returns what is held back when the server has ended in the middle of a login message.
-func (s *ServerStream) Rest() []byte { return s.partial }
+// Rest returns what is held back when the server has ended in the middle of a message.
+func (s *ServerStream) Rest() []byte { return append(s.partial, s.held...) }
 
 // login passes whole messages on, up to the first ReadyForQuery.
 func (s *ServerStream) login(p []byte) ([]byte, error) {

@@ -19,7 +19,7 @@ func (s *epollSession) conclude(end End, err error, message []byte) {
 	}
 	s.phase = parting
 	s.server.drop()
-	if end == Stopped {
+	if end == Stopped || end == Unanswered {
 		unix.Shutdown(s.server.fd, unix.SHUT_WR) // its locks are not to wait for the client
 	}
 	if end != ServerLost {
@@ -82,6 +82,14 @@ func (s *epollSession) finish() {
 	unix.Close(s.server.fd)
 	s.link.Transport.memory = nil
 	go s.done(Result{End: s.end, Err: s.err, ServerOpen: !s.serverEnded})
+}
+
+// disarm takes the alarm back.
+func (s *epollSession) disarm() {
+	s.alarms++
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 }
 
 // alarm does something after a while, in place of what the alarm before was to do.

@@ -27,7 +27,10 @@ type epollSession struct {
 	forward        bool // the server takes what the client sends
 	halfClosed     bool // the client sends no more
 	serverEnded    bool // by itself
+	answered       bool // something has come from the server, or nobody waits for it
+	arrived        bool // on its first loop
 	stop           *stop
+	cancelling     bool // see [Relay]
 	timer          *time.Timer
 	alarms         uint32 // the timers so far: an old one that fires late is ignored
 }
@@ -55,6 +58,11 @@ func (s *epollSession) Stop(when When, message []byte) {
 	})
 }
 
+// Cancelling is [Relay]'s.
+func (s *epollSession) Cancelling() {
+	s.loop.Load().post(s, func(s *epollSession) { s.cancelling = true })
+}
+
 // Abort is [Relay]'s.
 func (s *epollSession) Abort() {
 	s.loop.Load().post(s, func(s *epollSession) { s.lose(Aborted, nil) })
@@ -76,8 +84,28 @@ func (s *epollSession) arrive() {
 	s.link.Transport.memory = &l.memory
 	s.active = l.window.turn
 	s.watch()
+	if !s.arrived {
+		s.arrived = true
+		s.awaitAnswer()
+	}
 	if s.phase == relaying {
 		s.fromClient(nil)
+	}
+}
+
+// awaitAnswer bounds the time to the server's first byte.
+func (s *epollSession) awaitAnswer() {
+	if s.link.Unanswered == nil {
+		s.answered = true
+		return
+	}
+	s.alarm(s.link.FirstByte, func(s *epollSession) { s.concludeUnanswered(nil) })
+}
+
+// concludeUnanswered tells the client that nothing came from the server.
+func (s *epollSession) concludeUnanswered(err error) {
+	if s.phase == relaying && !s.answered {
+		s.conclude(Unanswered, unanswered(err), s.link.Unanswered())
 	}
 }
 
@@ -237,10 +265,26 @@ func (s *epollSession) readServer() {
 
 // fromServer follows and forwards the server's messages.
 func (s *epollSession) fromServer(p []byte) {
-	out, broken := s.link.Stream.Follow(p)
+	if !s.answered {
+		s.answered = true
+		if !s.halfClosed && s.forward { // the alarm is for something else then
+			s.disarm()
+		}
+	}
+	var out []byte
+	var broken error
+	cancelled := false
+	if s.cancelling && s.stop != nil {
+		out, cancelled, broken = s.link.Stream.FollowCancelled(p)
+	} else {
+		out, broken = s.link.Stream.Follow(p)
+	}
 	s.toClient(out)
 	switch {
 	case s.phase != relaying:
+		return
+	case cancelled:
+		s.conclude(Stopped, nil, s.stop.message)
 		return
 	case broken != nil:
 		s.conclude(ServerLost, broken, nil)
@@ -256,6 +300,8 @@ func (s *epollSession) fromServer(p []byte) {
 func (s *epollSession) serverEnds(err error) {
 	s.serverEnded = true
 	switch {
+	case !s.answered && !s.halfClosed:
+		s.concludeUnanswered(err)
 	case err != io.EOF:
 		s.conclude(ServerLost, err, nil)
 	case !s.link.Stream.AtBoundary():

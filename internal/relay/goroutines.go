@@ -23,6 +23,8 @@ type goroutineSession struct {
 	running atomic.Int32
 	// serverEnded is toClient's: the server has ended by itself.
 	serverEnded bool
+	answered    atomic.Bool // something has come from the server, or nobody waits for it
+	answerBy    time.Time   // zero: whenever it wants
 
 	mu         sync.Mutex
 	end        End
@@ -30,6 +32,7 @@ type goroutineSession struct {
 	over       bool // end and err are settled
 	halfClosed bool // the client sends no more
 	stop       *stop
+	cancelling atomic.Bool
 }
 
 // errTruncated is a server's end of stream inside of a message.
@@ -44,6 +47,11 @@ func startGoroutines(link Link, done func(Result)) *goroutineSession {
 		client: newClientReader(link.Client, link.Transport),
 		server: newServerReader(link.Server),
 		done:   done,
+	}
+	p.answered.Store(link.Unanswered == nil)
+	if link.Unanswered != nil {
+		p.answerBy = time.Now().Add(link.FirstByte)
+		link.Server.SetReadDeadline(p.answerBy)
 	}
 	p.running.Store(2)
 	go p.toServer()
@@ -60,6 +68,9 @@ func (p *goroutineSession) Stop(when When, message []byte) {
 		p.link.Server.SetReadDeadline(past) // wakes toClient, which knows whether the moment has come
 	}
 }
+
+// Cancelling is [Relay]'s.
+func (p *goroutineSession) Cancelling() { p.cancelling.Store(true) }
 
 // Abort is [Relay]'s.
 func (p *goroutineSession) Abort() { p.settle(Aborted, nil) }
@@ -157,11 +168,19 @@ func (p *goroutineSession) toClient() {
 	for {
 		buf, n, err := p.server.read()
 		if n > 0 {
-			out, broken := p.link.Stream.Follow(buf[:n])
+			if !p.answered.Load() {
+				p.answered.Store(true)
+				p.resume()
+			}
+			out, cancelled, broken := p.follow(buf[:n])
 			if writeErr := p.writeClient(out); writeErr != nil {
 				p.settle(ClientLost, writeErr)
 			}
 			buffers.Put(buf)
+			if cancelled {
+				p.concludeStopped()
+				return
+			}
 			if broken != nil {
 				p.conclude(ServerLost, broken, nil)
 				return
@@ -170,6 +189,33 @@ func (p *goroutineSession) toClient() {
 		if !p.proceed(err) {
 			return
 		}
+	}
+}
+
+// follow follows what the server has sent, and reports whether the error of a statement that was cancelled to end the session
+// comes next.
+func (p *goroutineSession) follow(b []byte) (out []byte, cancelled bool, broken error) {
+	if p.cancelling.Load() && p.stopping() != nil {
+		return p.link.Stream.FollowCancelled(b)
+	}
+	out, broken = p.link.Stream.Follow(b)
+	return out, false, broken
+}
+
+// stopping is the Stop that waits for its moment, nil if there is none or the session is over.
+func (p *goroutineSession) stopping() *stop {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return nil
+	}
+	return p.stop
+}
+
+// concludeStopped ends the session where its statement was cancelled.
+func (p *goroutineSession) concludeStopped() {
+	if stop := p.stopping(); stop != nil {
+		p.conclude(Stopped, nil, stop.message)
 	}
 }
 
@@ -187,6 +233,12 @@ func (p *goroutineSession) proceed(err error) bool {
 		return false
 	case !p.serverEnded && stop.due(p.link.Stream):
 		p.conclude(Stopped, nil, stop.message)
+		return false
+	case (p.serverEnded || stop == nil) && !halfClosed && err != nil && !p.answered.Load():
+		if woken {
+			err = nil
+		}
+		p.conclude(Unanswered, unanswered(err), p.link.Unanswered())
 		return false
 	case stop != nil && woken:
 		p.resume() // its moment has not come
@@ -217,6 +269,8 @@ func (p *goroutineSession) resume() {
 	case p.over:
 	case p.halfClosed:
 		p.link.Server.SetReadDeadline(time.Now().Add(halfOpen))
+	case !p.answered.Load():
+		p.link.Server.SetReadDeadline(p.answerBy)
 	default:
 		p.link.Server.SetReadDeadline(time.Time{})
 	}
@@ -237,7 +291,7 @@ func (p *goroutineSession) extend() {
 // known to be clean is marked by a close_notify, so that nobody mistakes a broken stream for a whole one.
 func (p *goroutineSession) conclude(end End, err error, message []byte) {
 	p.settle(end, err)
-	if end == Stopped {
+	if end == Stopped || end == Unanswered {
 		closeWrite(p.link.Server) // its locks are not to wait for the client
 	}
 	p.link.Transport.SetDeadline(time.Now().Add(end.patience()))

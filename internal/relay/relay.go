@@ -11,6 +11,7 @@ package relay
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -49,6 +50,11 @@ type Link struct {
 	Server    net.Conn   // startup packet sent
 	Stream    *pgwire.ServerStream
 	Bytes     *Bytes // counted while they pass
+
+	// Unanswered is what the client is told, an encoded ErrorResponse, if the server ends or breaks off before its first byte, or
+	// sends none within FirstByte. The end is [Unanswered] then. If it is nil, a server may be silent for ever.
+	Unanswered func() []byte
+	FirstByte  time.Duration
 }
 
 // Bytes counts plaintext by direction. It may be read at any time.
@@ -66,6 +72,10 @@ type Relay interface {
 	// Stop ends the session at the moment that it names, at once if it stands there: the client gets the message
 	// (an encoded ErrorResponse) and then the end of the stream. A later call replaces an earlier one.
 	Stop(when When, message []byte)
+	// Cancelling says that the server's running statement is about to be cancelled in order to end the session. If that ends
+	// the statement, the client gets the message of Stop in place of the server's error (SQLSTATE 57014), and the session
+	// ends there. It does nothing before Stop.
+	Cancelling()
 	// Abort ends the session now, wherever it stands.
 	Abort()
 }
@@ -115,9 +125,10 @@ const (
 	ServerLost              // it broke off, or stopped speaking the protocol
 	Stopped                 // by Stop
 	Aborted                 // by Abort
+	Unanswered              // not a byte came from the server
 )
 
-var ends = [...]string{"client_closed", "client_lost", "server_closed", "server_lost", "stopped", "aborted"}
+var ends = [...]string{"client_closed", "client_lost", "server_closed", "server_lost", "stopped", "aborted", "unanswered"}
 
 // String is the end's name in logs and metrics.
 func (e End) String() string { return ends[e] }
@@ -135,6 +146,17 @@ type Result struct {
 	End        End
 	Err        error // what broke, nil after a clean end
 	ServerOpen bool  // the server had not ended by itself: a query may still be running there
+}
+
+// errSilent is a server that sends nothing.
+var errSilent = errors.New("the server took the connection and sent nothing")
+
+// unanswered is the Err of a relay without an answer; err is how the server ended.
+func unanswered(err error) error {
+	if err == nil {
+		return errSilent
+	}
+	return fmt.Errorf("the server ended before its first byte: %w", err)
 }
 
 // Panic is the Err of a relay whose own code broke. The session was aborted, the process goes on.

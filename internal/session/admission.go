@@ -12,14 +12,14 @@ type admission struct {
 	handshakeSlots handshakeSlots // of addresses that a rule allows
 	// unlistedSlots are for the handshakes of addresses that no rule allows: one at a time, so that a burst of those
 	// that are answered takes one processor and not all.
-	unlistedSlots     handshakeSlots
-	handshakeRate     *buckets // nil: no bound
-	unlistedRate      *buckets // handshakes of addresses that no rule allows
-	refusalRate       *buckets // answers before TLS
-	cancelKeyFailures *buckets // CancelRequests with a wrong key
-	unfinished        unfinished
-	cancels           chan struct{} // CancelRequests of clients at the backend
-	ownCancels        chan struct{} // cancels for sessions that are told to end
+	unlistedSlots handshakeSlots
+	handshakeRate *buckets     // nil: no bound
+	unlistedRate  *buckets     // handshakes of addresses that no rule allows
+	refusalRate   *buckets     // answers before TLS
+	keyFailures   *keyFailures // CancelRequests with a wrong key
+	unfinished    unfinished
+	cancels       chan struct{} // CancelRequests of clients at the backend
+	ownCancels    chan struct{} // cancels for sessions that are told to end
 }
 
 func newAdmission(config Config) *admission {
@@ -28,15 +28,15 @@ func newAdmission(config Config) *admission {
 		handshakes = 2 * runtime.GOMAXPROCS(0)
 	}
 	return &admission{
-		handshakeSlots:    make(handshakeSlots, handshakes),
-		unlistedSlots:     make(handshakeSlots, 1),
-		handshakeRate:     handshakeBuckets(config.HandshakesPerSecond),
-		unlistedRate:      newBuckets(unlistedPerSecond, unlistedBurst, perPrefixPerSecond, perPrefixBurst),
-		refusalRate:       newBuckets(refusalsPerSecond, refusalsBurst, refusalsPerPrefixPerSecond, refusalsPerPrefixBurst),
-		cancelKeyFailures: newBuckets(cancelKeyFailuresPerSecond, cancelKeyFailuresBurst, cancelKeyFailuresPerPrefixPerSecond, cancelKeyFailuresPerPrefixBurst),
-		unfinished:        unfinished{max: config.UnfinishedPerAddress, addresses: make(map[netip.Addr]int)},
-		cancels:           make(chan struct{}, cmp.Or(config.MaxCancels, MaxCancels)),
-		ownCancels:        make(chan struct{}, cmp.Or(config.MaxOwnCancels, MaxOwnCancels)),
+		handshakeSlots: make(handshakeSlots, handshakes),
+		unlistedSlots:  make(handshakeSlots, 1),
+		handshakeRate:  handshakeBuckets(config.HandshakesPerSecond),
+		unlistedRate:   newBuckets(unlistedPerSecond, unlistedBurst, perPrefixPerSecond, perPrefixBurst),
+		refusalRate:    newBuckets(refusalsPerSecond, refusalsBurst, refusalsPerPrefixPerSecond, refusalsPerPrefixBurst),
+		keyFailures:    newKeyFailures(),
+		unfinished:     unfinished{max: config.UnfinishedPerAddress, addresses: make(map[netip.Addr]int)},
+		cancels:        make(chan struct{}, cmp.Or(config.MaxCancels, MaxCancels)),
+		ownCancels:     make(chan struct{}, cmp.Or(config.MaxOwnCancels, MaxOwnCancels)),
 	}
 }
 

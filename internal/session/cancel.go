@@ -16,9 +16,8 @@ const (
 	// MaxCancels is how many CancelRequests may be at the backend at once. Each takes a process there.
 	MaxCancels = 64
 
-	// Wrong guesses of a key that an address may make. Its key has 32 bits before protocol 3.2.
-	cancelKeyFailuresPerPrefixPerSecond, cancelKeyFailuresPerPrefixBurst = 1, 20
-	cancelKeyFailuresPerSecond, cancelKeyFailuresBurst                   = 100, 1000
+	// Wrong guesses of a key that a client may make. Its key has 32 bits before protocol 3.2.
+	cancelKeyFailuresPerSecond, cancelKeyFailuresBurst = 1, 20
 )
 
 // cancel forwards a CancelRequest, and answers as PostgreSQL does: with the end of the connection, once the
@@ -74,17 +73,9 @@ func (c *connection) mayCancel(key pgwire.Key) error {
 	if c.server.config.ForwardAnyCancel {
 		return nil
 	}
-	if c.server.admission.cancelKeyFailures.empty(c.addr) {
-		return refusal.New(refusal.CancelDenied, "too many wrong keys from this address")
-	}
-	owner := c.server.table.owner(key)
-	switch {
-	case owner == nil:
-		c.server.admission.cancelKeyFailures.take(c.addr)
-		return refusal.New(refusal.CancelDenied, "no live session has this key")
-	case owner.addr != c.addr && !sameCertificate(c.granted().Identity, owner.granted().Identity):
-		c.server.admission.cancelKeyFailures.take(c.addr)
-		return refusal.New(refusal.CancelDenied, "the session with this key has another address")
+	owner, denied := c.server.ownerOf(c, key)
+	if denied != "" {
+		return refusal.New(refusal.CancelDenied, "%s", denied)
 	}
 	c.opening.cancels = owner.id
 	return nil

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -144,7 +145,7 @@ func TestWrongKeysRunOut(t *testing.T) {
 		session := w.connect(home)
 		session.login(pki().app, "app")
 		right := pgwire.CancelPacket(theKey)
-		for i := range cancelKeyFailuresPerPrefixBurst {
+		for i := range cancelKeyFailuresBurst {
 			w.connect(home).asked(cancelPacket(theKey.PID, string(rune('a'+i))+"bcd"))
 		}
 		w.connect(home).asked(right)
@@ -156,6 +157,58 @@ func TestWrongKeysRunOut(t *testing.T) {
 		w.connect(home).asked(right)
 		if n := len(w.database.cancelled()); n != 2 {
 			t.Errorf("%d cancels after a second, want 2: right keys cost nothing", n)
+		}
+		session.leave()
+	})
+}
+
+// What a neighbour guesses stops nobody else: neither at another address of its network nor, inside TLS, at the same one.
+func TestNeighboursWrongKeysStopNoCancelOfTheOwner(t *testing.T) {
+	neighbour := home.Next() // of the same /24
+	for name, row := range map[string]struct {
+		guesser netip.Addr
+		inTLS   bool
+	}{
+		"in plaintext": {neighbour, false}, "in TLS": {neighbour, true}, "in TLS from the address of the guesses": {home, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, nil)
+				session := w.connect(home)
+				session.login(pki().app, "app")
+				for i := range 3 * cancelKeyFailuresBurst {
+					w.connect(row.guesser).asked(cancelPacket(theKey.PID, fmt.Sprintf("%04d", i)))
+				}
+				c := w.connect(home)
+				if row.inTLS {
+					c.handshake(pki().app)
+				}
+				c.asked(pgwire.CancelPacket(theKey))
+				if n := len(w.database.cancelled()); n != 1 {
+					t.Errorf("%d cancels of the owner came through, want 1", n)
+				}
+				session.leave()
+			})
+		})
+	}
+}
+
+// Guesses inside TLS are counted by certificate, from whatever address.
+func TestWrongKeysInsideTLSRunOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		session := w.connect(home)
+		session.login(pki().app, "app")
+		for i := range cancelKeyFailuresBurst {
+			c := w.connect([]netip.Addr{home, office}[i%2])
+			c.handshake(pki().app)
+			c.asked(cancelPacket(theKey.PID, fmt.Sprintf("%04d", i)))
+		}
+		c := w.connect(home)
+		c.handshake(pki().app)
+		c.asked(pgwire.CancelPacket(theKey))
+		if n := len(w.database.cancelled()); n != 0 {
+			t.Error("a guess was tried after too many wrong ones")
 		}
 		session.leave()
 	})

@@ -205,14 +205,27 @@ func (c *connection) relay() error {
 		c.stream.Explain = explainChannelBinding
 	}
 	c.server.admission.unfinished.leave(c)
-	c.running = c.server.config.Relay.Start(relay.Link{
+	link := relay.Link{
 		Client:    c.tls,
 		Transport: c.opening.transport,
 		Server:    c.backend,
 		Stream:    &c.stream,
 		Bytes:     &c.bytes,
-	}, c.relayed)
+	}
+	if limit := c.server.config.FirstByteTimeout; limit > 0 {
+		link.Unanswered, link.FirstByte = c.backendUnavailable, limit
+	}
+	c.running = c.server.config.Relay.Start(link, c.relayed)
 	return nil
+}
+
+// backendUnavailable is what a client is told of a server that takes the connection and sends nothing.
+func (c *connection) backendUnavailable() []byte {
+	message, err := pgwire.Fatal((&refusal.Refusal{Reason: refusal.BackendUnavailable}).Response(c.id))
+	if err != nil {
+		return nil
+	}
+	return message
 }
 
 func (c *connection) learnKey(key pgwire.Key) { c.server.table.learn(c, key) }
@@ -239,6 +252,16 @@ func (c *connection) stop(when relay.When, why *refusal.Refusal) {
 	}
 }
 
+// cancelling says that the statement of a session that was told to end is about to be cancelled: its client reads why the session
+// ends, and not the server's error for a cancel that the client did not ask for.
+func (c *connection) cancelling() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running != nil && c.stopped != nil {
+		c.running.Cancelling()
+	}
+}
+
 // abort ends a live session now.
 func (c *connection) abort() {
 	c.mu.Lock()
@@ -253,6 +276,11 @@ func (c *connection) abort() {
 // relayed is the end of a relay. Both connections are closed.
 func (c *connection) relayed(result relay.Result) {
 	defer c.recoverPanic()
+	if result.End == relay.Unanswered {
+		c.server.config.Metrics.Refused(refusal.BackendUnavailable)
+		c.finish(refusal.Because(refusal.BackendUnavailable, result.Err))
+		return
+	}
 	if result.ServerOpen {
 		c.cancelQuery()
 	}

@@ -70,6 +70,9 @@ type Config struct {
 	HandshakesPerSecond int
 	// UnfinishedPerAddress bounds the connections of an address that are no session yet; 0 is no bound.
 	UnfinishedPerAddress int
+	// FirstByteTimeout bounds the time from the startup packet to the server's first byte; 0 is no bound, and no answer to a
+	// client whose server ends before that.
+	FirstByteTimeout time.Duration
 	// SessionLifetime and IdleTimeout end sessions that are older, or idle for longer; 0 is no bound. They need ExpireSessions.
 	SessionLifetime, IdleTimeout time.Duration
 	// MaxCancels bounds the CancelRequests of clients at the backend at once, MaxOwnCancels the cancels for sessions that are told

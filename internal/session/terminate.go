@@ -86,6 +86,7 @@ func (c *connection) cancelEnding(ctx context.Context) {
 	if !known || c.stream.Idle() {
 		return
 	}
+	c.cancelling()
 	err := c.server.cancelByKey(ctx, c.server.config.Policy.Current(), key)
 	if err != nil && ctx.Err() == nil {
 		c.server.config.Log.Warn().Str("conn", c.id).Err(err).Msg("could not cancel the query of a session that has to end")
