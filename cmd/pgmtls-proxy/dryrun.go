@@ -12,43 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/safetext"
 )
-
-// dryRun is the answer of POST /dry-run, as internal/admin describes it.
-type dryRun struct {
-	OK       bool
-	Problems []struct{ Text string }
-
-	Generation string
-	Unchanged  bool
-	Changes    struct {
-		RulesAdded          []string `json:"ip_rules_added"`
-		RulesRemoved        []string `json:"ip_rules_removed"`
-		CertificatesAdded   []string `json:"certificates_added"`
-		CertificatesRemoved []string `json:"certificates_removed"`
-		ClientCAsAdded      []string `json:"client_ca_added"`
-		ClientCAsRemoved    []string `json:"client_ca_removed"`
-		Trust               bool     `json:"trust_changed"`
-		ClientAuth          bool     `json:"client_auth_changed"`
-		Identities          bool     `json:"identities_changed"`
-	}
-	OnRemoval     string         `json:"on_removal"`
-	LeftOut       []string       `json:"certificates_left_out"`
-	Kept          int            `json:"sessions_kept"`
-	Ended         int            `json:"sessions_ended"`
-	ByReason      map[string]int `json:"ended_by_reason"`
-	ByRule        map[string]int `json:"ended_by_rule"`
-	ByCertificate []struct {
-		Serial, Subject string
-		Sessions        int
-	} `json:"ended_by_certificate"`
-	Sessions []struct {
-		Connection string `json:"conn"`
-		Addr, User string
-		Reason     string `json:"refusal"`
-	}
-}
 
 func newDryRun(path *string, env environment) *cobra.Command {
 	var raw bool
@@ -72,11 +38,11 @@ and with 1 if the proxy can't be reached.`,
 			if err != nil {
 				return &exit{code: exitUsage, err: fmt.Errorf("read the policy: %w", err)}
 			}
-			answer, err := ask(cmd.Context(), proxy.Admin, inquiry{path: "/dry-run", query: url.Values{"name": {args[0]}}, kind: "application/yaml", body: text})
+			answer, err := ask(cmd.Context(), proxy.Admin, adminapi.Request{Path: "/dry-run", Query: url.Values{"name": {args[0]}}, ContentType: "application/yaml", Body: text})
 			if err != nil {
 				return &exit{code: exitFailure, err: err}
 			}
-			var d dryRun
+			var d adminapi.Verdict
 			if err := json.Unmarshal(answer, &d); err != nil {
 				return &exit{code: exitFailure, err: fmt.Errorf("read the answer: %w", err)}
 			}
@@ -84,7 +50,7 @@ and with 1 if the proxy can't be reached.`,
 			case raw:
 				env.stdout.Write(safetext.JSON(answer))
 			case d.OK:
-				d.print(env.stdout)
+				printDryRun(env.stdout, &d.DryRun)
 			default:
 				for _, p := range d.Problems {
 					fmt.Fprintln(env.stderr, p.Text)
@@ -103,9 +69,9 @@ and with 1 if the proxy can't be reached.`,
 // maxShownName bounds a name of a change, in bytes.
 const maxShownName = 512
 
-func (d *dryRun) print(to io.Writer) {
+func printDryRun(to io.Writer, d *adminapi.DryRun) {
 	fmt.Fprintf(to, "The policy, generation %q, would come into force.\n\n", d.Generation)
-	d.printChanges(to)
+	printChanges(to, d)
 	for _, problem := range d.LeftOut {
 		fmt.Fprintf(to, "\nNot served: %s\n", problem)
 	}
@@ -130,7 +96,7 @@ func (d *dryRun) print(to io.Writer) {
 	}
 }
 
-func (d *dryRun) printChanges(to io.Writer) {
+func printChanges(to io.Writer, d *adminapi.DryRun) {
 	if d.Unchanged {
 		fmt.Fprintln(to, "The policy is identical to the one in force.")
 		return

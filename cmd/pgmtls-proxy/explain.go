@@ -9,47 +9,14 @@ import (
 	"strings"
 	"time"
 
-	"pgmtls-proxy/internal/safetext"
-
 	"github.com/spf13/cobra"
-)
 
-// The question and the answer of POST /explain, as internal/admin describes them.
-type (
-	question struct {
-		Connection  string `json:"conn,omitempty"`
-		Address     string `json:"address,omitempty"`
-		ServerName  string `json:"sni,omitempty"`
-		Certificate string `json:"certificate,omitempty"`
-		User        string `json:"user,omitempty"`
-		Database    string `json:"database,omitempty"`
-	}
-	explanation struct {
-		Decision   string
-		Refusal    *reply
-		Rule       string
-		Generation string
-		Connection *struct {
-			ID         string `json:"conn"`
-			Live       bool
-			Since      time.Time
-			Generation string
-			Refusal    *reply
-			Note       string
-		}
-		Steps []struct {
-			Step, Result, Text string
-			Details            []string
-		}
-	}
-	reply struct {
-		Name, SQLState string
-		Text           string `json:"client_reads"`
-	}
+	"pgmtls-proxy/internal/adminapi"
+	"pgmtls-proxy/internal/safetext"
 )
 
 func newExplain(path *string, env environment) *cobra.Command {
-	var q question
+	var q adminapi.Question
 	var certificate string
 	var raw bool
 	cmd := &cobra.Command{
@@ -81,11 +48,11 @@ It exits with 0 if there is an answer, whether yes or no, and with 1 if there is
 			if err != nil {
 				return err
 			}
-			answer, err := ask(cmd.Context(), proxy.Admin, inquiry{path: "/explain", kind: "application/json", body: body})
+			answer, err := ask(cmd.Context(), proxy.Admin, adminapi.Request{Path: "/explain", ContentType: "application/json", Body: body})
 			if err != nil {
 				return &exit{code: exitFailure, err: err}
 			}
-			var e explanation
+			var e adminapi.Explanation
 			if err := json.Unmarshal(answer, &e); err != nil {
 				return &exit{code: exitFailure, err: fmt.Errorf("read the answer: %w", err)}
 			}
@@ -93,7 +60,7 @@ It exits with 0 if there is an answer, whether yes or no, and with 1 if there is
 				_, err := env.stdout.Write(safetext.JSON(answer))
 				return err
 			}
-			e.print(env.stdout)
+			printExplanation(env.stdout, &e)
 			return nil
 		},
 	}
@@ -123,14 +90,14 @@ func certificateOrSerial(text string) (string, error) {
 	return "", fmt.Errorf("read the certificate: %w", err)
 }
 
-func (e *explanation) print(to io.Writer) {
+func printExplanation(to io.Writer, e *adminapi.Explanation) {
 	if c := e.Connection; c != nil {
 		switch {
 		case c.Live:
 			fmt.Fprintf(to, "%s is live since %s, under policy %q.\n", c.ID, moment(c.Since), c.Generation)
 		default:
 			fmt.Fprintf(to, "%s came at %s. Under policy %q it was refused as %s.\n", c.ID, moment(c.Since), c.Generation, c.Refusal.Name)
-			c.Refusal.print(to)
+			printRefusal(to, c.Refusal)
 		}
 		if c.Note != "" {
 			fmt.Fprintf(to, "Note: %s.\n", c.Note)
@@ -142,7 +109,7 @@ func (e *explanation) print(to io.Writer) {
 		fmt.Fprintf(to, "ALLOWED by rule %s.\n", e.Rule)
 	} else {
 		fmt.Fprintf(to, "REFUSED as %s.\n", e.Refusal.Name)
-		e.Refusal.print(to)
+		printRefusal(to, e.Refusal)
 	}
 	fmt.Fprintln(to)
 	marks := map[string]string{"passed": "yes", "refused": "NO", "not_asked": "-"}
@@ -154,8 +121,8 @@ func (e *explanation) print(to io.Writer) {
 	}
 }
 
-// print shows what a client reads, as psql does.
-func (t *reply) print(to io.Writer) {
+// printRefusal shows what a client reads, as psql does.
+func printRefusal(to io.Writer, t *adminapi.Refusal) {
 	if t.Text == "" {
 		fmt.Fprintln(to, "    (the connection closes without an answer)")
 		return

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"pgmtls-proxy/internal/admin"
+	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/config"
 )
 
@@ -47,20 +45,12 @@ func newHealth(path *string, env environment) *cobra.Command {
 }
 
 func askHealth(ctx context.Context, address config.Address, probe string) error {
-	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin.LocalName+probe, nil)
-	if err != nil {
-		return err
-	}
-	response, err := adminClient(address).Do(request)
-	if err != nil {
+	code, body, err := adminapi.Do(ctx, address.Network, address.Address, adminapi.Request{Method: http.MethodGet, Path: probe, Timeout: healthTimeout})
+	switch {
+	case err != nil:
 		return fmt.Errorf("query %s at %s: %w", probe, address.Address, err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode == http.StatusOK {
+	case code == http.StatusOK:
 		return nil
 	}
-	body, _ := io.ReadAll(io.LimitReader(response.Body, 4096))
-	return errors.New(strings.TrimSpace(string(body)))
+	return errors.New(shown(body))
 }

@@ -7,56 +7,13 @@ import (
 	"slices"
 	"time"
 
+	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/session"
 )
 
 // maxListed bounds the lists of sessions and of certificates in an answer to POST /dry-run. The counts are of all.
 const maxListed = 100
-
-// dryRun is the answer to POST /dry-run with a policy that would come into force.
-type dryRun struct {
-	OK         bool    `json:"ok"` // true
-	Generation string  `json:"generation"`
-	Digest     string  `json:"digest"`    // that /status would show
-	Unchanged  bool    `json:"unchanged"` // it is what is in force, byte for byte
-	Changes    changes `json:"changes"`
-	OnRemoval  string  `json:"on_removal"` // keep: no session would be ended
-
-	LeftOut []string `json:"certificates_left_out,omitempty"` // that would not be served, with the reason
-
-	Kept          int                `json:"sessions_kept"`
-	Ended         int                `json:"sessions_ended"`
-	ByReason      map[string]int     `json:"ended_by_reason"`
-	ByRule        map[string]int     `json:"ended_by_rule"`        // id of the rule that they were let in by
-	ByCertificate []certificateCount `json:"ended_by_certificate"` // most sessions first
-	Sessions      []ending           `json:"sessions"`             // that would be ended, the oldest first
-}
-
-// refusedDraft is the answer about a policy that would be refused.
-type refusedDraft struct {
-	OK       bool      `json:"ok"` // false
-	Problems []problem `json:"problems"`
-}
-
-// problem is why a policy would be refused.
-type problem struct {
-	Line  int    `json:"line,omitempty"`
-	Field string `json:"field,omitempty"`
-	Text  string `json:"text"` // file and line, what is wrong and what to do
-}
-
-type certificateCount struct {
-	Serial   string `json:"serial"`
-	Subject  string `json:"subject"`
-	Sessions int    `json:"sessions"`
-}
-
-type ending struct {
-	liveSession
-	Reason string `json:"refusal"` // what it would be refused for
-	Detail string `json:"detail,omitempty"`
-}
 
 func (s *Server) dryRun(w http.ResponseWriter, r *http.Request) {
 	content, ok := s.body(w, r)
@@ -83,7 +40,7 @@ func (s *Server) try(ctx context.Context, draft policy.Draft) (code int, out any
 		return http.StatusUnprocessableEntity, newRefusedDraft(err)
 	}
 	current := s.Policy.Current()
-	effect := dryRun{
+	effect := adminapi.DryRun{
 		OK:         true,
 		Generation: next.Generation,
 		Digest:     next.Digest,
@@ -92,27 +49,27 @@ func (s *Server) try(ctx context.Context, draft policy.Draft) (code int, out any
 		OnRemoval:  string(next.OnRemoval),
 		LeftOut:    leftOut(next),
 	}
-	effect.count(s.Sessions.Table().DryRun(next, time.Now()))
+	count(&effect, s.Sessions.Table().DryRun(next, time.Now()))
 	return http.StatusOK, effect
 }
 
-func newRefusedDraft(err error) refusedDraft {
-	out := refusedDraft{Problems: []problem{}}
+func newRefusedDraft(err error) adminapi.RefusedDraft {
+	out := adminapi.RefusedDraft{Problems: []adminapi.Problem{}}
 	for _, p := range policy.ProblemsIn(err) {
-		out.Problems = append(out.Problems, problem{p.Line, p.Field, p.Error()})
+		out.Problems = append(out.Problems, adminapi.Problem{Line: p.Line, Field: p.Field, Text: p.Error()})
 	}
 	if len(out.Problems) == 0 {
-		out.Problems = append(out.Problems, problem{Text: err.Error()})
+		out.Problems = append(out.Problems, adminapi.Problem{Text: err.Error()})
 	}
 	return out
 }
 
 // count sorts the sessions that would be ended.
-func (d *dryRun) count(effect session.Effect) {
+func count(d *adminapi.DryRun, effect session.Effect) {
 	d.Kept, d.Ended = effect.Kept, len(effect.Ended)
 	d.ByReason, d.ByRule = make(map[string]int), make(map[string]int)
-	d.ByCertificate, d.Sessions = []certificateCount{}, []ending{}
-	certificates := make(map[string]*certificateCount)
+	d.ByCertificate, d.Sessions = []adminapi.CertificateCount{}, []adminapi.Ending{}
+	certificates := make(map[string]*adminapi.CertificateCount)
 	for _, e := range effect.Ended {
 		d.ByReason[e.Why.Reason.String()]++
 		if e.Grant.Rule != nil {
@@ -121,19 +78,19 @@ func (d *dryRun) count(effect session.Effect) {
 		if id := e.Grant.Identity; id != nil {
 			count := certificates[id.Serial]
 			if count == nil {
-				count = &certificateCount{Serial: id.Serial, Subject: id.Subject}
+				count = &adminapi.CertificateCount{Serial: id.Serial, Subject: id.Subject}
 				certificates[id.Serial] = count
 			}
 			count.Sessions++
 		}
 		if len(d.Sessions) < maxListed {
-			d.Sessions = append(d.Sessions, ending{show(e.Session), e.Why.Reason.String(), e.Why.Response("").Detail})
+			d.Sessions = append(d.Sessions, adminapi.Ending{Session: show(e.Session), Reason: e.Why.Reason.String(), Detail: e.Why.Response("").Detail})
 		}
 	}
 	for _, count := range certificates {
 		d.ByCertificate = append(d.ByCertificate, *count)
 	}
-	slices.SortFunc(d.ByCertificate, func(a, b certificateCount) int {
+	slices.SortFunc(d.ByCertificate, func(a, b adminapi.CertificateCount) int {
 		return cmp.Or(cmp.Compare(b.Sessions, a.Sessions), cmp.Compare(a.Serial, b.Serial))
 	})
 	d.ByCertificate = d.ByCertificate[:min(len(d.ByCertificate), maxListed)]

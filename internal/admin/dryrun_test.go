@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -29,9 +30,9 @@ func eventually(t testing.TB, done func() bool) {
 
 const served = "certificates: [{cert: server.crt, key: server.key, default: true}]\n"
 
-func (p *program) try(text string) dryRun {
+func (p *program) try(text string) adminapi.DryRun {
 	p.t.Helper()
-	var d dryRun
+	var d adminapi.DryRun
 	if err := json.Unmarshal([]byte(p.post("/dry-run", text, http.StatusOK)), &d); err != nil {
 		p.t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func TestDryRunTellsWhatWouldChangeAndWhoWouldEnd(t *testing.T) {
 	d := p.try(served + revoked)
 	if d.Unchanged || d.Ended != 2 || d.Kept != 1 || d.Generation != "43" || d.OnRemoval != "end" || !d.Changes.Trust || len(d.Changes.RulesRemoved) != 0 ||
 		len(d.ByReason) != 1 || d.ByReason["certificate_revoked"] != 2 || len(d.ByRule) != 1 || d.ByRule["loopback"] != 2 ||
-		len(d.ByCertificate) != 1 || d.ByCertificate[0] != (certificateCount{serial, "CN=app", 2}) {
+		len(d.ByCertificate) != 1 || d.ByCertificate[0] != (adminapi.CertificateCount{Serial: serial, Subject: "CN=app", Sessions: 2}) {
 		t.Errorf("with a revoked certificate: %+v", d)
 	}
 	if len(d.Sessions) != 2 || d.Sessions[0].Connection != live[0].ID || d.Sessions[0].Reason != "certificate_revoked" ||
@@ -87,7 +88,7 @@ func TestDryRunTellsWhatWouldChangeAndWhoWouldEnd(t *testing.T) {
 func TestDryRunNamesProblemsWithTheirLines(t *testing.T) {
 	p := newProgram(t)
 	p.apply(good)
-	var d refusedDraft
+	var d adminapi.RefusedDraft
 	const text = served + "client_ca: [absent.pem]\nip_rules:\n  - {id: a, cidr: 10.0.0.1/8}\n"
 	if err := json.Unmarshal([]byte(p.post("/dry-run?name=new.yaml%0aok", text, http.StatusUnprocessableEntity)), &d); err != nil {
 		t.Fatal(err)

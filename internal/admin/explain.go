@@ -12,56 +12,15 @@ import (
 	"strings"
 	"time"
 
+	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/refusal"
 	"pgmtls-proxy/internal/session"
 )
 
-// question is the body of POST /explain: a connection that there was, or one that there might be.
-type question struct {
-	Connection string `json:"conn"` // as the log and the refused client have it; nothing else is needed then
-
-	Address     string `json:"address"`
-	ServerName  string `json:"sni"`
-	Certificate string `json:"certificate"` // PEM, leaf first; or the serial of a live session's
-	User        string `json:"user"`        // empty: identities are left out
-	Database    string `json:"database"`
-}
-
-// explanation is the answer: what a connection would be told now, and why. All text in it is fit to be shown.
-type explanation struct {
-	Decision   string      `json:"decision"` // allowed or refused
-	Refusal    *refused    `json:"refusal,omitempty"`
-	Rule       string      `json:"rule,omitempty"`
-	Generation string      `json:"generation"` // of the policy that was asked
-	Digest     string      `json:"digest"`
-	Connection *connection `json:"connection,omitempty"`
-	Steps      []step      `json:"steps"`
-}
-
-// refused is a refusal as the log names it and as the client reads it.
-type refused struct {
-	Name     string `json:"name"`
-	SQLState string `json:"sqlstate,omitempty"`
-	Message  string `json:"message,omitempty"`
-	Detail   string `json:"detail,omitempty"`
-	Hint     string `json:"hint,omitempty"`
-	Text     string `json:"client_reads"` // as psql shows it; empty: the connection just ends
-}
-
-// connection is what became of the connection that was asked about.
-type connection struct {
-	ID         string    `json:"conn"`
-	Live       bool      `json:"live"`
-	Since      time.Time `json:"since"`
-	Generation string    `json:"generation"`        // of the policy that decided then
-	Refusal    *refused  `json:"refusal,omitempty"` // what it was told then
-	Note       string    `json:"note,omitempty"`
-}
-
 // tell says what a client reads, with the id of its connection if it has one.
-func tell(r *refusal.Refusal, connection string) *refused {
-	out := &refused{Name: r.Reason.String()}
+func tell(r *refusal.Refusal, connection string) *adminapi.Refusal {
+	out := &adminapi.Refusal{Name: r.Reason.String()}
 	if r.Reason.Silent() {
 		return out
 	}
@@ -75,13 +34,6 @@ func tell(r *refusal.Refusal, connection string) *refused {
 		out.Text += "\nHINT:  " + said.Hint
 	}
 	return out
-}
-
-type step struct {
-	Step    string        `json:"step"`
-	Result  policy.Result `json:"result"`
-	Text    string        `json:"text"`
-	Details []string      `json:"details,omitempty"`
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
@@ -111,8 +63,8 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
 	answer(w, s.explained(asked, true))
 }
 
-func parseQuestion(content []byte) (question, error) {
-	var q question
+func parseQuestion(content []byte) (adminapi.Question, error) {
+	var q adminapi.Question
 	decoder := json.NewDecoder(bytes.NewReader(content))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&q); err != nil {
@@ -121,14 +73,14 @@ func parseQuestion(content []byte) (question, error) {
 	if _, err := decoder.Token(); err != io.EOF {
 		return q, errors.New("there is data after the query")
 	}
-	if q.Connection != "" && q != (question{Connection: q.Connection}) {
+	if q.Connection != "" && q != (adminapi.Question{Connection: q.Connection}) {
 		return q, errors.New("conn already determines the address, the certificate and the rest; leave them out")
 	}
 	return q, nil
 }
 
 // hypothesis is a question about a connection that there never was.
-func (s *Server) hypothesis(q question) (policy.Question, error) {
+func (s *Server) hypothesis(q adminapi.Question) (policy.Question, error) {
 	var asked policy.Question
 	addr, err := netip.ParseAddr(q.Address)
 	if err != nil {
@@ -161,10 +113,10 @@ func (s *Server) chain(certificate string) ([]*x509.Certificate, error) {
 	return nil, fmt.Errorf("no live session has a certificate with the serial %s; provide the certificate itself, in PEM", serial)
 }
 
-func (s *Server) explainConnection(asked session.Asked) explanation {
+func (s *Server) explainConnection(asked session.Asked) adminapi.Explanation {
 	live := asked.Refused == nil
 	out := s.explained(asked.Question, !live)
-	out.Connection = &connection{ID: asked.ID, Live: live, Since: asked.Accepted, Generation: asked.Generation}
+	out.Connection = &adminapi.Connection{ID: asked.ID, Live: live, Since: asked.Accepted, Generation: asked.Generation}
 	if !live {
 		out.Connection.Refusal = tell(asked.Refused, asked.ID)
 	}
@@ -175,16 +127,16 @@ func (s *Server) explainConnection(asked session.Asked) explanation {
 }
 
 // explained asks the policy in force and, for a connection that is none yet, whether there is room for it.
-func (s *Server) explained(q policy.Question, newcomer bool) explanation {
+func (s *Server) explained(q policy.Question, newcomer bool) adminapi.Explanation {
 	q.Now = time.Now()
 	snapshot := s.Policy.Current()
 	e := snapshot.Explain(q)
-	out := explanation{Decision: "allowed", Steps: []step{}}
+	out := adminapi.Explanation{Decision: "allowed", Steps: []adminapi.Step{}}
 	if snapshot != nil {
 		out.Generation, out.Digest = snapshot.Generation, snapshot.Digest
 	}
 	for _, each := range e.Steps {
-		out.Steps = append(out.Steps, step{each.Name, each.Result, each.Text, each.Details})
+		out.Steps = append(out.Steps, adminapi.Step{Step: each.Name, Result: string(each.Result), Text: each.Text, Details: each.Details})
 	}
 	if newcomer {
 		room := s.Sessions.Room(q.Addr)
@@ -201,11 +153,11 @@ func (s *Server) explained(q policy.Question, newcomer bool) explanation {
 	return out
 }
 
-func limits(room session.Room) step {
-	out := step{Step: "limits", Result: policy.Passed, Text: fmt.Sprintf("%s sessions are live, %s from this address.",
+func limits(room session.Room) adminapi.Step {
+	out := adminapi.Step{Step: "limits", Result: string(policy.Passed), Text: fmt.Sprintf("%s sessions are live, %s from this address.",
 		ofMost(room.Sessions, room.MaxSessions), ofMost(room.FromAddress, room.MaxPerAddress))}
 	if room.Refused != nil {
-		out.Result = policy.Refused
+		out.Result = string(policy.Refused)
 	}
 	if room.Draining {
 		out.Text = "The proxy is draining: it accepts no new sessions."

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -24,13 +25,13 @@ func (p *program) post(path, body string, code int) string {
 }
 
 // ask posts a value as JSON and reads the answer.
-func (p *program) ask(q question) explanation {
+func (p *program) ask(q adminapi.Question) adminapi.Explanation {
 	p.t.Helper()
 	body, err := json.Marshal(q)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	var e explanation
+	var e adminapi.Explanation
 	if err := json.Unmarshal([]byte(p.post("/explain", string(body), http.StatusOK)), &e); err != nil {
 		p.t.Fatal(err)
 	}
@@ -38,7 +39,7 @@ func (p *program) ask(q question) explanation {
 }
 
 // summary is a decision with the steps that are not passed.
-func summary(e explanation) string {
+func summary(e adminapi.Explanation) string {
 	text := e.Decision
 	if e.Rule != "" {
 		text += " by " + e.Rule
@@ -56,30 +57,30 @@ func summary(e explanation) string {
 
 func TestExplainAnswersWhatWouldBe(t *testing.T) {
 	p := newProgram(t)
-	if got := summary(p.ask(question{Address: "127.0.0.1"})); got != "refused as no_policy, policy refused" {
+	if got := summary(p.ask(adminapi.Question{Address: "127.0.0.1"})); got != "refused as no_policy, policy refused" {
 		t.Errorf("without a policy: %s", got)
 	}
 	p.apply("identities: [{subject_cn: app, users: [app]}]\n" + good)
 	app := p.ca.MustIssue(t, testpki.Client("app"))
 	stranger := testpki.MustCA(t, "Strangers").MustIssue(t, testpki.Client("app"))
 	for _, row := range []struct {
-		q    question
+		q    adminapi.Question
 		want string
 	}{
-		{question{Address: "127.0.0.1", Certificate: string(app.CertPEM), User: "app", Database: "shop", ServerName: "x.db.example.com"}, "allowed by loopback"},
-		{question{Address: "::ffff:203.0.113.9", Certificate: string(app.CertPEM), User: "app"}, "allowed by office"},
-		{question{Address: "127.0.0.1", Certificate: string(app.CertPEM)}, "allowed by loopback, user not_asked"},
-		{question{Address: "127.0.0.1", Certificate: string(app.CertPEM), User: "postgres"}, "refused as user_not_allowed, user refused"},
-		{question{Address: "127.0.0.1", User: "app"}, "refused as no_client_certificate, client_certificate refused, user not_asked"},
-		{question{Address: "127.0.0.1", Certificate: string(stranger.CertPEM), User: "app"}, "refused as certificate_unknown_ca, client_certificate refused, user not_asked"},
-		{question{Address: "198.51.100.1", Certificate: string(app.CertPEM), User: "app"}, "refused as address_not_allowed, address refused"},
+		{adminapi.Question{Address: "127.0.0.1", Certificate: string(app.CertPEM), User: "app", Database: "shop", ServerName: "x.db.example.com"}, "allowed by loopback"},
+		{adminapi.Question{Address: "::ffff:203.0.113.9", Certificate: string(app.CertPEM), User: "app"}, "allowed by office"},
+		{adminapi.Question{Address: "127.0.0.1", Certificate: string(app.CertPEM)}, "allowed by loopback, user not_asked"},
+		{adminapi.Question{Address: "127.0.0.1", Certificate: string(app.CertPEM), User: "postgres"}, "refused as user_not_allowed, user refused"},
+		{adminapi.Question{Address: "127.0.0.1", User: "app"}, "refused as no_client_certificate, client_certificate refused, user not_asked"},
+		{adminapi.Question{Address: "127.0.0.1", Certificate: string(stranger.CertPEM), User: "app"}, "refused as certificate_unknown_ca, client_certificate refused, user not_asked"},
+		{adminapi.Question{Address: "198.51.100.1", Certificate: string(app.CertPEM), User: "app"}, "refused as address_not_allowed, address refused"},
 	} {
 		e := p.ask(row.q)
 		if got := summary(e); got != row.want || e.Generation != "42" || len(e.Digest) != 64 || len(e.Steps) != 5 {
 			t.Errorf("%+v: %s, want %s", row.q, got, row.want)
 		}
 	}
-	e := p.ask(question{Address: "198.51.100.1", Certificate: string(app.CertPEM), User: "a\x1bpp", Database: "shop"})
+	e := p.ask(adminapi.Question{Address: "198.51.100.1", Certificate: string(app.CertPEM), User: "a\x1bpp", Database: "shop"})
 	const want = "FATAL:  no allowlist entry for host \"198.51.100.1\", user \"a\\x1bpp\", database \"shop\"\n" +
 		"HINT:  The connection comes from the IPv4 address 198.51.100.1. Add 198.51.100.1/32 to the database's IP rules."
 	if e.Refusal.Text != want || e.Refusal.SQLState != "28000" {
@@ -94,13 +95,13 @@ func TestExplainFindsConnections(t *testing.T) {
 	app := p.ca.MustIssue(t, testpki.Client("app"))
 	p.login(app, "app", "shop")
 	id := p.sessions.Table().Sessions()[0].ID
-	e := p.ask(question{Connection: id})
+	e := p.ask(adminapi.Question{Connection: id})
 	if summary(e) != "allowed by loopback" || e.Connection == nil || !e.Connection.Live || e.Connection.ID != id || e.Connection.Refusal != nil || e.Connection.Generation != "42" {
 		t.Errorf("%s: %+v", summary(e), e.Connection)
 	}
 	serial := p.sessions.Table().Sessions()[0].Grant.Identity.Serial
 	for _, text := range []string{serial, strings.ToUpper(strings.ReplaceAll(serial, ":", ""))} {
-		if got := summary(p.ask(question{Address: "203.0.113.9", Certificate: text, User: "app"})); got != "allowed by office" {
+		if got := summary(p.ask(adminapi.Question{Address: "203.0.113.9", Certificate: text, User: "app"})); got != "allowed by office" {
 			t.Errorf("with the serial %s: %s", text, got)
 		}
 	}
@@ -113,13 +114,13 @@ func TestExplainFindsConnections(t *testing.T) {
 	}
 	id = string(found[1])
 	eventually(t, func() bool { _, remembered := p.sessions.Asked(id); return remembered })
-	e = p.ask(question{Connection: id})
+	e = p.ask(adminapi.Question{Connection: id})
 	if summary(e) != "refused as user_not_allowed, user refused" || e.Connection.Live || e.Connection.Refusal.Name != "user_not_allowed" ||
 		!strings.Contains(e.Connection.Refusal.Text, "(connection "+id+")") {
 		t.Errorf("%s: %+v", summary(e), e.Connection)
 	}
 	p.apply(good)
-	if e = p.ask(question{Connection: id}); summary(e) != "allowed by loopback, user not_asked" || e.Connection.Refusal.Name != "user_not_allowed" {
+	if e = p.ask(adminapi.Question{Connection: id}); summary(e) != "allowed by loopback, user not_asked" || e.Connection.Refusal.Name != "user_not_allowed" {
 		t.Errorf("under another policy: %s, %+v", summary(e), e.Connection)
 	}
 }
@@ -149,7 +150,7 @@ func TestExplainSaysWhatIsWrongWithTheQuestion(t *testing.T) {
 			t.Errorf("%.100s: %s, want %s", row.body, got, row.want)
 		}
 	}
-	key, err := json.Marshal(question{Address: "127.0.0.1", Certificate: string(p.server.CertPEM) + string(p.server.KeyPEM)})
+	key, err := json.Marshal(adminapi.Question{Address: "127.0.0.1", Certificate: string(p.server.CertPEM) + string(p.server.KeyPEM)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -35,7 +36,7 @@ func FuzzExplain(f *testing.F) {
 		default:
 			t.Fatalf("%q is answered %d", body, answer.Code)
 		}
-		var e explanation
+		var e adminapi.Explanation
 		if err := json.Unmarshal(answer.Body.Bytes(), &e); err != nil || e.Decision != "refused" || e.Refusal == nil || len(e.Steps) != 5 {
 			t.Errorf("%q is answered %v: %+v", body, err, e)
 		}

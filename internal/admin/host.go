@@ -4,10 +4,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-)
 
-// LocalName is a Host that a client of a unix socket may send.
-const LocalName = "admin"
+	"pgmtls-proxy/internal/adminapi"
+)
 
 // checkHost refuses requests that name this server by a name that is not its own. A web page can make its visitor's
 // browser ask a loopback address, by a name that its owner has pointed there (DNS rebinding), and would read the answer.
@@ -21,12 +20,12 @@ func (s *Server) checkHost(next http.Handler) http.Handler {
 	})
 }
 
-// local reports whether a Host is an address, localhost or LocalName.
+// local reports whether a Host is an address, localhost or [adminapi.LocalName].
 func local(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	if host == "localhost" || host == LocalName {
+	if host == "localhost" || host == adminapi.LocalName {
 		return true
 	}
 	_, err := netip.ParseAddr(host)

@@ -35,10 +35,11 @@ var table = map[string]room{
 	"listener":   {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
 	"takeover":   {nil, "it hands sockets on, whatever is served on them"},
 	"metrics":    {[]string{"refusal"}, "counts are told to it; it asks nobody"},
-	"admin":      {[]string{"buildinfo", "connlimit", "refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
+	"admin":      {[]string{"adminapi", "buildinfo", "connlimit", "refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
 
 	// The floor that both programs stand on.
 	"connlimit":  {nil, "it counts connections, whatever they carry"},
+	"adminapi":   {[]string{"buildinfo"}, "both ends of the admin address use it, and neither may get the other with it"},
 	"atomicfile": {nil, "it writes files, whatever is in them"},
 	"buildinfo":  {nil, "it reads what the linker recorded"},
 	"pemkey":     {nil, "it reads keys; whose they are, and what they serve, is for its callers to know"},
@@ -49,7 +50,7 @@ var table = map[string]room{
 	"sdnotify":   {nil, "it sends messages, whoever they are about"},
 
 	// The other program, which writes the files that the proxy reads. Its own order is in controlLayers.
-	"control": {[]string{"config", "atomicfile", "buildinfo", "pemkey", "secretfile"}, "the two programs share files, not code: of the data plane only config may be used"},
+	"control": {[]string{"config", "adminapi", "atomicfile", "buildinfo", "pemkey", "secretfile"}, "the two programs share files, not code: of the data plane only config may be used"},
 
 	// For tests, benchmarks and the demo.
 	"testkit":  {nil, "every package's tests may use it, so it must be below all of them"},
@@ -72,13 +73,13 @@ var forTests = []string{"testkit"}
 
 // commands are the programs, with the rooms that each puts together. Their tests are held to the same.
 var commands = map[string]room{
-	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "tlsconf", "backend", "config", "policy", "relay", "session", "drain", "listener", "takeover", "metrics", "admin", "buildinfo", "logqueue", "sdnotify"},
+	"cmd/pgmtls-proxy": {[]string{"refusal", "sockopt", "tlsconf", "backend", "config", "policy", "relay", "session", "drain", "listener", "takeover", "metrics", "admin", "adminapi", "buildinfo", "logqueue", "sdnotify"},
 		"the proxy lives without the control plane"},
 	"cmd/pgmtls": {[]string{"config", "atomicfile", "connlimit", "buildinfo", "secretfile", "control", "logqueue", "sdnotify"}, "the control plane links nothing of the data plane"},
 }
 
 // sharedFloor are the packages that both programs link.
-var sharedFloor = []string{"buildinfo", "config", "connlimit", "logqueue", "pemkey", "retry", "safetext", "sdnotify", "secretfile"}
+var sharedFloor = []string{"adminapi", "buildinfo", "config", "connlimit", "logqueue", "pemkey", "retry", "safetext", "sdnotify", "secretfile"}
 
 // ground are the rooms that every room and command may import. They import nothing of ours.
 var ground = []string{"retry", "safetext"}

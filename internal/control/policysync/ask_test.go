@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/config"
 )
 
@@ -69,13 +70,15 @@ func TestAnAnswerIsBounded(t *testing.T) {
 		want    string
 	}{
 		"too large": {func(w http.ResponseWriter, _ *http.Request) {
-			for range maxAnswer>>20 + 1 {
+			for range adminapi.MaxAnswer>>20 + 1 {
 				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
 					return
 				}
 			}
 		}, "more than 8 MiB"},
-		"headers too large": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", 2*maxHeaders)) }, "headers"},
+		"headers too large": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X", strings.Repeat("x", 2*adminapi.MaxHeaders))
+		}, "headers"},
 		"compressed": {func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Accept-Encoding") != "" {
 				t.Error("a compressed answer was asked for")
@@ -100,7 +103,7 @@ func TestAnAnswerThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 	must(t, err)
 	defer listener.Close()
 	admin := config.Address{Network: "tcp", Address: listener.Addr().String()}
-	_, _, err = ask(t.Context(), admin, inquiry{method: http.MethodGet, path: "/status", limit: 50 * time.Millisecond})
+	_, _, err = ask(t.Context(), admin, adminapi.Request{Method: http.MethodGet, Path: "/status", Timeout: 50 * time.Millisecond})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/retry"
 )
@@ -106,7 +107,7 @@ func (c *Publisher) tidy(ctx context.Context, staged []string) error {
 // try asks, again while another dry run is under way.
 func (c *Publisher) try(ctx context.Context, text []byte) (api.Effect, error) {
 	for {
-		code, body, err := ask(ctx, c.Admin, inquiry{method: http.MethodPost, path: "/dry-run", body: text, limit: dryRunTimeout})
+		code, body, err := ask(ctx, c.Admin, adminapi.Request{Method: http.MethodPost, Path: "/dry-run", Body: text, Timeout: dryRunTimeout})
 		switch {
 		case err != nil:
 			return api.Effect{}, err
@@ -122,33 +123,11 @@ func (c *Publisher) try(ctx context.Context, text []byte) (api.Effect, error) {
 	}
 }
 
-// dryRun is the answer to POST /dry-run, as docs/monitoring.md describes it.
-type dryRun struct {
-	OK        bool `json:"ok"`
-	Unchanged bool `json:"unchanged"`
-	Problems  []struct {
-		Text string `json:"text"`
-	} `json:"problems"`
-	Kept          int            `json:"sessions_kept"`
-	Ended         int            `json:"sessions_ended"`
-	ByReason      map[string]int `json:"ended_by_reason"`
-	ByRule        map[string]int `json:"ended_by_rule"`
-	ByCertificate []struct {
-		Serial   string `json:"serial"`
-		Sessions int    `json:"sessions"`
-	} `json:"ended_by_certificate"`
-	Sessions []struct {
-		api.Session
-		Certificate *struct {
-			Serial string `json:"serial"`
-		} `json:"certificate"`
-	} `json:"sessions"`
-}
-
 const maxListed = 100
 
+// parseEffect reads the answer to POST /dry-run, and bounds and cleans what it says.
 func parseEffect(body []byte) (api.Effect, error) {
-	var d dryRun
+	var d adminapi.Verdict
 	if err := json.Unmarshal(body, &d); err != nil {
 		return api.Effect{}, fmt.Errorf("read the answer to /dry-run: %w", err)
 	}
@@ -164,7 +143,7 @@ func parseEffect(body []byte) (api.Effect, error) {
 		e.ByCertificate[serial] = addCounts(e.ByCertificate[serial], c.Sessions)
 	}
 	for _, s := range d.Sessions[:min(len(d.Sessions), maxListed)] {
-		out := s.Session
+		out := api.Session{Connection: s.Connection, Addr: s.Addr, Since: s.Since, User: s.User, Database: s.Database, Rule: s.Rule, Refusal: s.Reason}
 		if s.Certificate != nil {
 			out.Serial = s.Certificate.Serial
 		}

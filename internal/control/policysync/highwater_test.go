@@ -10,19 +10,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/control/api"
 )
 
 // follows makes the proxy follow a generation that nothing on disk explains, as when its directory was lost.
 func follows(generation string) func(context.Context) (*status, error) {
 	return func(context.Context) (*status, error) {
-		s := &status{Version: "test"}
+		s := new(status)
 		s.Reload.CheckedAt = time.Now()
-		s.Policy = &struct {
-			Generation string    `json:"generation"`
-			Digest     string    `json:"digest"`
-			LoadedAt   time.Time `json:"loaded_at"`
-		}{generation, strings.Repeat("ab", 32), time.Now()}
+		s.Policy = &adminapi.Policy{Generation: generation, Digest: strings.Repeat("ab", 32), LoadedAt: time.Now()}
 		return s, nil
 	}
 }

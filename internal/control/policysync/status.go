@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/safetext"
@@ -14,33 +15,7 @@ import (
 
 // status is what is read of GET /status, as docs/monitoring.md describes it. Its numbers and texts are the proxy's,
 // or those of whoever sits at its address.
-type status struct {
-	Version string `json:"version"`
-	Policy  *struct {
-		Generation string    `json:"generation"`
-		Digest     string    `json:"digest"`
-		LoadedAt   time.Time `json:"loaded_at"`
-	} `json:"policy"`
-	Reload struct {
-		CheckedAt time.Time `json:"checked_at"`
-		Error     string    `json:"error"`
-	} `json:"reload"`
-	Receipts []receipt `json:"receipts"` // the oldest first
-
-	Certificates []struct {
-		Serial   string    `json:"serial"`
-		Sessions int       `json:"sessions"`
-		LastSeen time.Time `json:"last_seen"`
-	} `json:"client_certificates"`
-}
-
-type receipt struct {
-	Digest    string         `json:"digest"`
-	AppliedAt time.Time      `json:"applied_at"`
-	InForceAt time.Time      `json:"in_force_at"` // null: not yet
-	Ended     map[string]int `json:"sessions_ended"`
-	Kept      int            `json:"sessions_kept"`
-}
+type status adminapi.Status
 
 // What of an answer goes into a report, which is kept and sent on.
 const (
@@ -55,7 +30,7 @@ func (c *Publisher) askStatus(ctx context.Context) (*status, error) {
 	if c.fetch != nil {
 		return c.fetch(ctx)
 	}
-	code, body, err := ask(ctx, c.Admin, inquiry{method: http.MethodGet, path: "/status", limit: statusTimeout})
+	code, body, err := ask(ctx, c.Admin, adminapi.Request{Method: http.MethodGet, Path: "/status", Timeout: statusTimeout})
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +73,8 @@ func (s *status) report(generation func(digest string) int64) api.Report {
 		if i == len(s.Receipts)-1 && of.Digest == s.Policy.Digest {
 			r.Ended, r.Kept = counts(of.Ended), max(of.Kept, 0)
 		}
-		if !of.InForceAt.IsZero() {
-			r.InForce, r.InForceAt = g, plausible(of.InForceAt)
+		if of.InForceAt != nil {
+			r.InForce, r.InForceAt = g, plausible(*of.InForceAt)
 			break
 		}
 	}
@@ -107,11 +82,11 @@ func (s *status) report(generation func(digest string) int64) api.Report {
 }
 
 func (s *status) usages() map[string]api.Usage {
-	if len(s.Certificates) == 0 {
+	if len(s.ClientCertificates) == 0 {
 		return nil
 	}
-	out := make(map[string]api.Usage, min(len(s.Certificates), maxCertificates))
-	for _, c := range s.Certificates {
+	out := make(map[string]api.Usage, min(len(s.ClientCertificates), maxCertificates))
+	for _, c := range s.ClientCertificates {
 		serial, err := config.ParseSerial(c.Serial)
 		if err != nil || len(out) == maxCertificates {
 			continue
@@ -119,7 +94,7 @@ func (s *status) usages() map[string]api.Usage {
 		// Two CAs of a rotation may both have used a serial.
 		used := out[serial.String()]
 		used.Sessions = addCounts(used.Sessions, c.Sessions)
-		if seen := plausible(c.LastSeen); seen.After(used.LastSeen) {
+		if seen := plausible(deref(c.LastSeen)); seen.After(used.LastSeen) {
 			used.LastSeen = seen
 		}
 		out[serial.String()] = used
@@ -145,6 +120,14 @@ func counts(from map[string]int) map[string]int {
 const maxCount = 1 << 30
 
 func addCounts(a, b int) int { return min(a+min(max(b, 0), maxCount), maxCount) }
+
+// deref is the zero time for none.
+func deref(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
 
 // plausible is the time in UTC, or zero if it could not be written in RFC 3339 again.
 func plausible(t time.Time) time.Time {

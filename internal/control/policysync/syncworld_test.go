@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"pgmtls-proxy/internal/adminapi"
+	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/retry"
 
@@ -57,14 +59,12 @@ func (f *follower) fetch(ctx context.Context) (*status, error) {
 			return nil, err
 		}
 	}
-	s := &status{Version: "test"}
+	s := &status{Info: buildinfo.Info{Version: "test"}}
 	s.Reload.CheckedAt = time.Now()
 	for i, sessions := range f.use {
-		s.Certificates = append(s.Certificates, struct {
-			Serial   string    `json:"serial"`
-			Sessions int       `json:"sessions"`
-			LastSeen time.Time `json:"last_seen"`
-		}{fmt.Sprintf("%02x", i+1), sessions, time.Now()})
+		now := time.Now()
+		s.ClientCertificates = append(s.ClientCertificates, adminapi.ClientCertificate{Serial: fmt.Sprintf("%02x", i+1),
+			Usage: adminapi.Usage{LastSeen: &now, Sessions: sessions}})
 	}
 	if f.stale {
 		s.Reload.CheckedAt, s.Reload.Error = time.Time{}, "refused before"
@@ -78,14 +78,11 @@ func (f *follower) fetch(ctx context.Context) (*status, error) {
 	if err != nil {
 		return s, nil
 	}
-	s.Policy = &struct {
-		Generation string    `json:"generation"`
-		Digest     string    `json:"digest"`
-		LoadedAt   time.Time `json:"loaded_at"`
-	}{strconv.FormatInt(p.Generation, 10), digestOf(p), time.Unix(p.Generation, 0)}
-	receipt := receipt{Digest: digestOf(p), AppliedAt: time.Unix(p.Generation, 0)}
+	s.Policy = &adminapi.Policy{Generation: strconv.FormatInt(p.Generation, 10), Digest: digestOf(p), LoadedAt: time.Unix(p.Generation, 0)}
+	receipt := adminapi.Receipt{Digest: digestOf(p), AppliedAt: time.Unix(p.Generation, 0)}
 	if !f.holds {
-		receipt.InForceAt = time.Unix(p.Generation, 1)
+		at := time.Unix(p.Generation, 1)
+		receipt.InForceAt = &at
 	}
 	s.Receipts = append(s.Receipts, receipt)
 	return s, nil
