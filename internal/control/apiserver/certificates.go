@@ -7,6 +7,7 @@ import (
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/registry"
 )
@@ -44,9 +45,21 @@ func getCertificate(c *call) error {
 	shows := showCertificate(certificate)
 	shows.CertificateWithChain = files.CertificatePEM
 	if c.caller.May(access.ReadKeys, c.db.ID) == nil {
+		if err := c.keyRead(certificate, files); err != nil {
+			return err
+		}
 		shows.PrivateKey = files.KeyPEM
 	}
 	return c.answer(http.StatusOK, shows)
+}
+
+// keyRead records that the private key of a certificate is given to the caller, if there is one.
+func (c *call) keyRead(certificate registry.Certificate, files registry.CertificateFiles) error {
+	if files.KeyPEM == "" {
+		return nil
+	}
+	return c.auditFirst(audit.Record{Action: "certificate.key_read", Database: c.db.ID, Space: c.db.Space, Object: certificate.ID,
+		Detail: map[string]string{"name": certificate.Name, "serial": certificate.Serial}})
 }
 
 func getCertificateFiles(c *call) error {
@@ -56,6 +69,9 @@ func getCertificateFiles(c *call) error {
 	}
 	files, err := c.server.registry.CertificateFiles(c.ctx(), c.db.ID, certificate.ID)
 	if err != nil {
+		return err
+	}
+	if err := c.keyRead(certificate, files); err != nil {
 		return err
 	}
 	return c.answer(http.StatusOK, api.CertificateFiles{CertificateWithChain: files.CertificatePEM, PrivateKey: files.KeyPEM, Root: files.RootsPEM})

@@ -93,7 +93,9 @@ func saveSnapshot(c *call) error {
 	if err := c.server.healthy(c.ctx()); err != nil {
 		return c.unhealthy(err)
 	}
-	c.audit(audit.Record{Action: "snapshot.save"})
+	if err := c.auditFirst(audit.Record{Action: "snapshot.save"}); err != nil {
+		return err
+	}
 	ctx, release := c.server.access.Hold(c.ctx(), c.caller)
 	defer release()
 	out, err := newStream(c, "application/octet-stream")

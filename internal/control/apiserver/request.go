@@ -51,6 +51,15 @@ func (c *call) audit(record audit.Record) {
 	}
 }
 
+// auditFirst records in the audit trail what is about to leave. If that fails, it must not leave: nobody would know that
+// it did.
+func (c *call) auditFirst(record audit.Record) error {
+	if err := c.server.trail.Note(c.ctx(), c.actor(), record); err != nil {
+		return fmt.Errorf("record %s in the audit trail: %w", record.Action, err)
+	}
+	return nil
+}
+
 // answer sends a value.
 func (c *call) answer(status int, value any) error {
 	text, err := json.Marshal(value)

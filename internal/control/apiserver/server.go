@@ -69,6 +69,7 @@ type Server struct {
 	health    health
 	saving    chan struct{} // holds the one snapshot that is being taken
 	events    chan struct{} // holds the open event streams
+	listeners *perCaller    // event streams of each token
 	handler   http.Handler
 
 	streams    context.Context // ends with Run, and every open stream with it
@@ -103,6 +104,7 @@ func New(o Options) *Server {
 		anonymous: newLimiters(o.Rate, o.Burst, o.Now),
 		saving:    make(chan struct{}, 1),
 		events:    make(chan struct{}, maxEventStreams),
+		listeners: newPerCaller(maxEventStreamsPerToken),
 		lost:      o.LogLinesDropped,
 	}
 	s.counts = newCounts(o.Metrics, controlState{registry: o.Registry, store: o.Store, leading: o.Leading, lost: o.LogLinesDropped, now: o.Now})

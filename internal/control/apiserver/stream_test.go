@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -214,6 +215,60 @@ func TestEveryEventStreamTakesAPlaceAndGivesItBack(t *testing.T) {
 	}
 	stream.ended(t)
 	p.open(p.client(nil), "/v1/events", p.reader)
+}
+
+func TestOneTokenCanNotHoldTheEventStreamsOfAll(t *testing.T) {
+	p := newPlane(t, nil)
+	p.operational("orders")
+	edge := p.enrol("orders")
+	ctx, leave := context.WithCancel(t.Context())
+	first, err := p.client(nil).Do(p.request(ask{method: "GET", path: "/v1/events", token: p.reader}).WithContext(ctx))
+	if err != nil || first.StatusCode != http.StatusOK {
+		t.Fatal(first, err)
+	}
+	defer first.Body.Close()
+	for range maxEventStreamsPerToken - 1 {
+		p.open(p.client(nil), "/v1/events", p.reader)
+	}
+	refused := p.refused(http.StatusTooManyRequests, api.RateLimit, ask{method: "GET", path: "/v1/events", token: p.reader})
+	if want := fmt.Sprintf("this token has %d event streams open", maxEventStreamsPerToken); !strings.Contains(refused.Message, want) {
+		t.Errorf("got %q, want %q", refused.Message, want)
+	}
+	p.open(p.client(nil), "/v1/events", p.admin)
+	p.open(edge.client, "/v1/agent/stream").policy(t)
+
+	leave() // closes one
+	for deadline := time.Now().Add(30 * time.Second); p.server.listeners.all() > maxEventStreamsPerToken; {
+		if time.Now().After(deadline) {
+			t.Fatal("a stream that was closed keeps its place")
+		}
+		p.must(200, ask{method: "GET", path: "/v1/health"}, nil)
+	}
+	p.open(p.client(nil), "/v1/events", p.reader)
+}
+
+// all counts what all callers hold.
+func (p *perCaller) all() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, held := range p.held {
+		n += held
+	}
+	return n
+}
+
+// Agents come in when people have taken all event streams.
+func TestAgentsStreamsDoNotShareTheBoundOfEventStreams(t *testing.T) {
+	p := newPlane(t, nil)
+	p.server.events = make(chan struct{}, 1)
+	p.operational("orders")
+	edge := p.enrol("orders")
+	p.open(p.client(nil), "/v1/events", p.admin)
+	p.refused(http.StatusServiceUnavailable, api.Unavailable, ask{method: "GET", path: "/v1/events", token: p.reader})
+	p.open(edge.client, "/v1/agent/stream").policy(t)
+	if n := p.server.listeners.all(); n != 1 {
+		t.Errorf("%d callers hold event streams, and one does", n)
+	}
 }
 
 func TestProxyThatIsAddedAgainHasNoAgent(t *testing.T) {

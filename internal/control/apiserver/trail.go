@@ -55,6 +55,11 @@ func streamEvents(c *call) error {
 	if err != nil {
 		return err
 	}
+	leave, ok := c.server.listeners.enter(c.caller.ID)
+	if !ok {
+		return &api.Error{ID: api.RateLimit, Message: fmt.Sprintf("this token has %d event streams open, and may have no more; close one, or use another token", c.server.listeners.most)}
+	}
+	defer leave()
 	select {
 	case c.server.events <- struct{}{}:
 		defer func() { <-c.server.events }()
