@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
-	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -34,7 +34,7 @@ problem on a line of its own.`,
 			if problems := joinLines(targetErr, err); problems != "" {
 				return &exit{code: exitUsage, err: fmt.Errorf("%s", problems)}
 			}
-			return summarize(env.stdout, proxy, snapshot, time.Now())
+			return env.print(summarize(proxy, snapshot, time.Now()))
 		},
 	}
 }
@@ -50,9 +50,10 @@ func joinLines(errs ...error) string {
 	return strings.Join(lines, "\n")
 }
 
-// summarize prints what a run would do.
-func summarize(to io.Writer, proxy *config.Proxy, s *policy.Snapshot, now time.Time) error {
-	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+// summarize says what a run would do.
+func summarize(proxy *config.Proxy, s *policy.Snapshot, now time.Time) []byte {
+	var text bytes.Buffer
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "listen\t%s\n", joined(proxy.Listen))
 	if len(proxy.ProxyProtocol) > 0 {
 		fmt.Fprintf(w, "PROXY header\trequired from %s\n", joined(proxy.ProxyProtocol))
@@ -65,7 +66,8 @@ func summarize(to io.Writer, proxy *config.Proxy, s *policy.Snapshot, now time.T
 	summarizeCertificates(w, s, now)
 	summarizeRules(w, s, now)
 	fmt.Fprintln(w, "ok")
-	return w.Flush()
+	_ = w.Flush() // into memory
+	return text.Bytes()
 }
 
 // joined lists addresses or networks.
@@ -77,7 +79,7 @@ func joined[T fmt.Stringer](items []T) string {
 	return strings.Join(list, ", ")
 }
 
-func summarizeTrust(w io.Writer, s *policy.Snapshot, now time.Time) {
+func summarizeTrust(w *tabwriter.Writer, s *policy.Snapshot, now time.Time) {
 	for _, ca := range s.Trust.CAs() {
 		fmt.Fprintf(w, "client CA\t%s, %s\n", ca.Subject, validity(ca.NotBefore, ca.NotAfter, now))
 	}
@@ -90,7 +92,7 @@ func summarizeTrust(w io.Writer, s *policy.Snapshot, now time.Time) {
 	}
 }
 
-func summarizeCertificates(w io.Writer, s *policy.Snapshot, now time.Time) {
+func summarizeCertificates(w *tabwriter.Writer, s *policy.Snapshot, now time.Time) {
 	for i, c := range s.Certificates {
 		role := ""
 		if i == s.Default {
@@ -101,7 +103,7 @@ func summarizeCertificates(w io.Writer, s *policy.Snapshot, now time.Time) {
 	}
 }
 
-func summarizeRules(w io.Writer, s *policy.Snapshot, now time.Time) {
+func summarizeRules(w *tabwriter.Writer, s *policy.Snapshot, now time.Time) {
 	rules := s.Rules.Rules()
 	if len(rules) == 0 {
 		fmt.Fprintln(w, "IP rules\tnone: nobody can connect")

@@ -30,6 +30,15 @@ type environment struct {
 	stdout, stderr io.Writer
 }
 
+// print writes the result of a command. A result that can't be written is a failure: a script must not take what is
+// missing for an answer.
+func (env environment) print(result []byte) error {
+	if _, err := env.stdout.Write(result); err != nil {
+		return &exit{code: exitFailure, err: fmt.Errorf("write the result: %w", err)}
+	}
+	return nil
+}
+
 // exit is an error with an exit code of its own. Its text has been printed if silent.
 type exit struct {
 	code   int
@@ -134,8 +143,8 @@ func newVersion(env environment) *cobra.Command {
 		Use:   "version",
 		Short: "Print the version, the toolchain and the modules that it is built from",
 		Args:  cobra.NoArgs,
-		Run: func(*cobra.Command, []string) {
-			fmt.Fprint(env.stdout, "pgmtls-proxy ", built.Version, "\n", built.Text())
+		RunE: func(*cobra.Command, []string) error {
+			return env.print([]byte("pgmtls-proxy " + built.Version + "\n" + built.Text()))
 		},
 	}
 }

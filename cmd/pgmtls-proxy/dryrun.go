@@ -1,10 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
 	"os"
@@ -48,13 +48,18 @@ and with 1 if the proxy can't be reached.`,
 			}
 			switch {
 			case raw:
-				env.stdout.Write(safetext.JSON(answer))
+				err = env.print(safetext.JSON(answer))
 			case d.OK:
-				printDryRun(env.stdout, &d.DryRun)
+				var text bytes.Buffer
+				printDryRun(&text, &d.DryRun)
+				err = env.print(text.Bytes())
 			default:
 				for _, p := range d.Problems {
-					fmt.Fprintln(env.stderr, p.Text)
+					_, _ = fmt.Fprintln(env.stderr, p.Text) // the exit code says that there are some
 				}
+			}
+			if err != nil {
+				return err
 			}
 			if !d.OK {
 				return &exit{code: exitUsage, err: errors.New("the policy would be refused"), silent: true}
@@ -69,7 +74,7 @@ and with 1 if the proxy can't be reached.`,
 // maxShownName bounds a name of a change, in bytes.
 const maxShownName = 512
 
-func printDryRun(to io.Writer, d *adminapi.DryRun) {
+func printDryRun(to *bytes.Buffer, d *adminapi.DryRun) {
 	fmt.Fprintf(to, "The policy, generation %q, would come into force.\n\n", d.Generation)
 	printChanges(to, d)
 	for _, problem := range d.LeftOut {
@@ -96,7 +101,7 @@ func printDryRun(to io.Writer, d *adminapi.DryRun) {
 	}
 }
 
-func printChanges(to io.Writer, d *adminapi.DryRun) {
+func printChanges(to *bytes.Buffer, d *adminapi.DryRun) {
 	if d.Unchanged {
 		fmt.Fprintln(to, "The policy is identical to the one in force.")
 		return

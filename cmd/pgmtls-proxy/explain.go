@@ -1,10 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -57,11 +57,11 @@ It exits with 0 if there is an answer, whether yes or no, and with 1 if there is
 				return &exit{code: exitFailure, err: fmt.Errorf("read the answer: %w", err)}
 			}
 			if raw {
-				_, err := env.stdout.Write(safetext.JSON(answer))
-				return err
+				return env.print(safetext.JSON(answer))
 			}
-			printExplanation(env.stdout, &e)
-			return nil
+			var text bytes.Buffer
+			printExplanation(&text, &e)
+			return env.print(text.Bytes())
 		},
 	}
 	flags := cmd.Flags()
@@ -90,7 +90,7 @@ func certificateOrSerial(text string) (string, error) {
 	return "", fmt.Errorf("read the certificate: %w", err)
 }
 
-func printExplanation(to io.Writer, e *adminapi.Explanation) {
+func printExplanation(to *bytes.Buffer, e *adminapi.Explanation) {
 	if c := e.Connection; c != nil {
 		switch {
 		case c.Live:
@@ -122,7 +122,7 @@ func printExplanation(to io.Writer, e *adminapi.Explanation) {
 }
 
 // printRefusal shows what a client reads, as psql does.
-func printRefusal(to io.Writer, t *adminapi.Refusal) {
+func printRefusal(to *bytes.Buffer, t *adminapi.Refusal) {
 	if t.Text == "" {
 		fmt.Fprintln(to, "    (the connection closes without an answer)")
 		return

@@ -36,8 +36,7 @@ func newHealth(path *string, env environment) *cobra.Command {
 			if err := askHealth(cmd.Context(), proxy.Admin, probe); err != nil {
 				return &exit{code: exitFailure, err: err}
 			}
-			fmt.Fprintln(env.stdout, "ok")
-			return nil
+			return env.print([]byte("ok\n"))
 		},
 	}
 	cmd.Flags().BoolVar(&ready, "ready", false, "check whether it accepts new connections")

@@ -11,6 +11,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -35,6 +36,9 @@ type Env struct {
 	After       func(time.Duration) <-chan time.Time               // nil: time.After
 	Connect     func(apiclient.Options) (*apiclient.Client, error) // nil: apiclient.New
 }
+
+// remark says something beside the result, to a person who may not be there to read it.
+func (e Env) remark(format string, args ...any) { _, _ = fmt.Fprintf(e.Stderr, format, args...) }
 
 // ClientFiles are where a whole machine's client.yaml may be. The daemon writes the last one when it first starts.
 var ClientFiles = []string{"/etc/pgmtls/client.yaml", "/var/lib/pgmtls/client.yaml"}
@@ -128,7 +132,11 @@ func (a *app) run(work func(*session) error) func(*cobra.Command, []string) erro
 		}
 		defer s.CloseIdle()
 		s.args = args
-		return s.explain(work(s))
+		err = work(s)
+		if err == nil {
+			err = s.out.err
+		}
+		return s.explain(err)
 	}
 }
 

@@ -25,7 +25,7 @@ func (s *session) confirm(c confirmation, name, consequence string) error {
 		if !env.StdinTerminal {
 			return usage(fmt.Errorf("%s\nTo confirm: --confirm %s", clean(consequence), clean(name)))
 		}
-		fmt.Fprintf(env.Stderr, "%s\nType %s to continue: ", clean(consequence), clean(name))
+		env.remark("%s\nType %s to continue: ", clean(consequence), clean(name))
 		line, err := bufio.NewReader(io.LimitReader(env.Stdin, 4096)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("read the answer: %w", err)

@@ -30,41 +30,48 @@ the master key: keep a copy of that key as well, in another place.`,
 	return cmd
 }
 
-// saveSnapshot writes beside the file and renames, so that a broken transfer leaves nothing that looks like a snapshot.
-func saveSnapshot(s *session, path string, force bool) (err error) {
+func saveSnapshot(s *session, path string, force bool) error {
 	if _, err := os.Lstat(path); err == nil && !force {
 		return fmt.Errorf("%s already exists: choose another name, or overwrite it with --force", path)
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".pgmtls-snapshot-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write the snapshot: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			file.Close()
-			os.Remove(file.Name())
-		}
-	}()
-	size, err := s.Snapshot(s, file)
+	size, err := fetchSnapshot(s, path)
 	if err != nil {
 		return err
-	}
-	if size == 0 {
-		return errors.New("the control plane sent an empty snapshot")
-	}
-	if err := file.Sync(); err != nil {
-		return fmt.Errorf("write the snapshot: %w", err)
-	}
-	if err := file.Close(); err != nil {
-		return fmt.Errorf("write the snapshot: %w", err)
-	}
-	if err := os.Rename(file.Name(), path); err != nil {
-		return fmt.Errorf("write the snapshot: %w", err)
 	}
 	return s.out.show(map[string]any{"file": path, "bytes": size}, func() {
 		s.out.line("wrote %s, %d bytes", path, size)
 		s.out.line("It is useless without the master key: keep a copy of the key as well.")
 	})
+}
+
+// fetchSnapshot writes beside the file and renames, so that a broken transfer leaves nothing that looks like a snapshot.
+func fetchSnapshot(s *session, path string) (size int64, err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), ".pgmtls-snapshot-*") // mode 0600
+	if err != nil {
+		return 0, fmt.Errorf("write the snapshot: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			file.Close()
+			err = errors.Join(err, os.Remove(file.Name()))
+		}
+	}()
+	if size, err = s.Snapshot(s, file); err != nil {
+		return 0, err
+	}
+	if size == 0 {
+		return 0, errors.New("the control plane sent an empty snapshot")
+	}
+	if err := file.Sync(); err != nil {
+		return 0, fmt.Errorf("write the snapshot: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return 0, fmt.Errorf("write the snapshot: %w", err)
+	}
+	if err := os.Rename(file.Name(), path); err != nil {
+		return 0, fmt.Errorf("write the snapshot: %w", err)
+	}
+	return size, nil
 }
 
 // versions is what `pgmtls version` prints as JSON.
@@ -102,7 +109,7 @@ func (a *app) version() *cobra.Command {
 					out.line("%s", strings.TrimSuffix(line, "\n"))
 				}
 			}); printErr != nil {
-				return printErr
+				return &failure{exitFailure, printErr}
 			}
 			// Whoever named a server wants to know; for everybody else this program's version is the answer.
 			if a.server.url != "" || a.env.Getenv("PGMTLS_URL") != "" {

@@ -62,8 +62,7 @@ func replace(dir string, w write) (err error) {
 	defer func() {
 		if err != nil {
 			file.Close()
-			os.Remove(file.Name())
-			err = fmt.Errorf("write %s: %w", w.path, err)
+			err = fmt.Errorf("write %s: %w", w.path, errors.Join(err, os.Remove(file.Name())))
 		}
 	}()
 	if _, err := file.Write(w.content); err != nil {

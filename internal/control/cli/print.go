@@ -18,6 +18,7 @@ type printer struct {
 	to     io.Writer
 	json   bool
 	colour bool
+	err    error // the first of to
 }
 
 func (a *app) printer() *printer {
@@ -32,7 +33,7 @@ func (a *app) printer() *printer {
 func (p *printer) show(value any, text func()) error {
 	if !p.json {
 		text()
-		return nil
+		return p.err
 	}
 	return p.encode(value, "  ")
 }
@@ -46,12 +47,19 @@ func (p *printer) encode(value any, indent string) error {
 	if err := encoder.Encode(value); err != nil {
 		return err
 	}
-	_, err := p.to.Write(safetext.JSON(text.Bytes()))
-	return err
+	p.write(safetext.JSON(text.Bytes()))
+	return p.err
 }
 
 // line prints one line of text for people.
-func (p *printer) line(format string, args ...any) { fmt.Fprintf(p.to, format+"\n", args...) }
+func (p *printer) line(format string, args ...any) { p.write(fmt.Appendf(nil, format+"\n", args...)) }
+
+// write keeps the first error, with which the command ends: nobody is to take what is missing for the result.
+func (p *printer) write(text []byte) {
+	if _, err := p.to.Write(text); err != nil && p.err == nil {
+		p.err = fmt.Errorf("write the result: %w", err)
+	}
+}
 
 // row is one line of a block: a name and what it is.
 type row struct{ name, value string }

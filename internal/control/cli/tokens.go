@@ -81,7 +81,7 @@ Tokens for agents are created with pgmtls agents create.`,
 			}
 			// The token alone is on standard output, so that it can go into a file.
 			return s.out.show(created, func() {
-				fmt.Fprintf(s.app.env.Stderr, "Token %s of scope %s, shown only once:\n", clean(created.Name), clean(scopeOf(created)))
+				s.app.env.remark("Token %s of scope %s, shown only once:\n", clean(created.Name), clean(scopeOf(created)))
 				s.out.line("%s", clean(created.Secret))
 			})
 		}),

@@ -117,6 +117,6 @@ func (p *printer) event(r api.Record) error {
 			text = append(text, clean(part))
 		}
 	}
-	_, err := fmt.Fprintf(p.to, "%s  by %s\n", strings.Join(text, "  "), clean(r.Actor))
-	return err
+	p.line("%s  by %s", strings.Join(text, "  "), clean(r.Actor))
+	return p.err
 }

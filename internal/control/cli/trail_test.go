@@ -1,13 +1,18 @@
 package cli_test
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"pgmtls-proxy/internal/control/api"
 )
 
 func TestEventsArePrintedUntilInterrupted(t *testing.T) {
@@ -43,6 +48,37 @@ func TestBrokenSnapshotLeavesNothingBehind(t *testing.T) {
 		if strings.Contains(entry.Name(), "snapshot") || entry.Name() == "control.db" {
 			t.Errorf("%s is left", entry.Name())
 		}
+	}
+}
+
+// full is standard output on a disk that takes nothing.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// A token is shown once: a script that writes it to a full disk must not take the empty file for it.
+func TestResultThatCantBeWrittenIsAFailure(t *testing.T) {
+	w := newWorld(t, map[string][]canned{
+		"POST /v1/tokens":  {{201, api.Token{ID: "3a1b2c3d", Name: "grafana", Scope: api.ScopeRead, CreatedAt: start, Secret: "pgmtls_3a1b2c3d_S"}}},
+		"GET /v1/tokens":   {ok([]api.Token{{ID: "0a1b", Name: "admin", Scope: api.ScopeAll, CreatedAt: start}})},
+		"GET /v1/version":  {ok(api.Version{Version: "v1.2.3"})},
+		"GET /v1/snapshot": {{http.StatusOK, "content"}},
+	})
+	for _, args := range [][]string{
+		{"tokens", "create", "grafana", "--scope", "read"},
+		{"tokens", "create", "grafana", "--scope", "read", "--json"},
+		{"tokens"},
+		{"tokens", "--json"},
+		{"version"},
+		{"snapshot", "save", w.dir + "/control.db"},
+	} {
+		got := w.capture(t.Context(), args, func(*bytes.Buffer) io.Writer { return full{} })
+		if got.code != 1 || !strings.Contains(got.stderr, "write the result: no space left on device") {
+			t.Errorf("%q: %+v", args, got)
+		}
+	}
+	if text, err := os.ReadFile(w.dir + "/control.db"); string(text) != "content" {
+		t.Errorf("the snapshot has %q, %v", text, err)
 	}
 }
 

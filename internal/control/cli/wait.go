@@ -177,11 +177,11 @@ func elapsed(d time.Duration) string {
 
 // note says something beside the result. With --json it goes out of the result's way.
 func (s *session) note(format string, args ...any) {
-	to := s.app.env.Stdout
 	if s.app.json {
-		to = s.app.env.Stderr
+		s.app.env.remark(format+"\n", args...)
+		return
 	}
-	fmt.Fprintf(to, format+"\n", args...)
+	s.out.line(format, args...)
 }
 
 // terminalWidth is what every terminal has. A line that wraps could not be written over.
@@ -195,17 +195,17 @@ type progress struct {
 
 func (p *progress) say(format string, args ...any) {
 	if !p.env.StderrTerminal {
-		fmt.Fprintf(p.env.Stderr, format+"\n", args...)
+		p.env.remark(format+"\n", args...)
 		return
 	}
 	line := []rune(fmt.Sprintf(format, args...))
-	fmt.Fprint(p.env.Stderr, erase+string(line[:min(len(line), terminalWidth)]))
+	p.env.remark("%s%s", erase, string(line[:min(len(line), terminalWidth)]))
 	p.shown = true
 }
 
 func (p *progress) clear() {
 	if p.shown {
-		fmt.Fprint(p.env.Stderr, erase)
+		p.env.remark("%s", erase)
 		p.shown = false
 	}
 }
