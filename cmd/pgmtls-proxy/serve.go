@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -185,7 +186,9 @@ func listenAdmin(ctx context.Context, address config.Address) (net.Listener, err
 			conn.Close()
 			return nil, fmt.Errorf("listen on admin socket %s: another process answers there; stop it, or set another admin address", address.Address)
 		} else if errors.Is(err, syscall.ECONNREFUSED) {
-			os.Remove(address.Address)
+			if err := os.Remove(address.Address); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("replace admin socket %s, on which nobody answers: %w; remove it, or set another admin address", address.Address, err)
+			}
 		}
 	}
 	var config net.ListenConfig

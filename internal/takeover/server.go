@@ -3,6 +3,7 @@ package takeover
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"sync"
@@ -33,7 +34,9 @@ func Listen(path string) (*Server, error) {
 		conn.Close()
 		return nil, fmt.Errorf("open takeover socket %s: another process answers there; stop it, or name another path", path)
 	} else if errors.Is(err, syscall.ECONNREFUSED) {
-		os.Remove(path)
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("replace takeover socket %s, on which nobody answers: %w; remove it, or name another path", path, err)
+		}
 	}
 	l, err := net.ListenUnix(network, address)
 	if err != nil {
