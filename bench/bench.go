@@ -164,9 +164,9 @@ func (b *bench) note(format string, args ...any) {
 	b.say("left out: %s", note)
 }
 
-// say prints a line with the time since the start.
+// say prints a line with the time since the start. The run goes on when nobody reads it: its results are files.
 func (b *bench) say(format string, args ...any) {
-	fmt.Fprintf(b.out, "%6s  %s\n", time.Since(b.started).Truncate(time.Second), fmt.Sprintf(format, args...))
+	_, _ = fmt.Fprintf(b.out, "%6s  %s\n", time.Since(b.started).Truncate(time.Second), fmt.Sprintf(format, args...))
 }
 
 // wanted says whether a scenario is to be measured.
@@ -179,8 +179,8 @@ func (b *bench) finish() error {
 	if err := b.found.Write(b.results); err != nil {
 		return err
 	}
-	fmt.Fprintf(b.out, "%s\nThe results are in %s.\n", b.found.Goals(), filepath.Join(b.results, "results.md"))
-	return nil
+	_, err := fmt.Fprintf(b.out, "%s\nThe results are in %s.\n", b.found.Goals(), filepath.Join(b.results, "results.md"))
+	return err
 }
 
 // close ends what the run has started and removes what it has made.

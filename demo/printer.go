@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// printer writes what the user reads. One goroutine at a time.
+// printer writes what the user reads. One goroutine at a time. Where nobody reads it, the demo goes on.
 type printer struct {
 	out    io.Writer
 	colour bool
@@ -21,7 +21,7 @@ const (
 
 // heading begins a step.
 func (p *printer) heading(format string, args ...any) {
-	fmt.Fprintf(p.out, "\n%s\n", p.paint(bold, "== "+fmt.Sprintf(format, args...)))
+	p.line("\n%s", p.paint(bold, "== "+fmt.Sprintf(format, args...)))
 }
 
 // say explains, in the demo's own voice.
@@ -35,10 +35,10 @@ func (p *printer) say(format string, args ...any) {
 func (p *printer) typed(line string) { p.line("%s%s", p.paint(bold, "$ "), line) }
 
 // output shows what a program printed, as it did.
-func (p *printer) output(text string) { io.WriteString(p.indented(), text) }
+func (p *printer) output(text string) { _, _ = io.WriteString(p.indented(), text) }
 
 // line prints a line that somebody may want to copy.
-func (p *printer) line(format string, args ...any) { fmt.Fprintf(p.out, format+"\n", args...) }
+func (p *printer) line(format string, args ...any) { _, _ = fmt.Fprintf(p.out, format+"\n", args...) }
 
 // good and bad are the verdict on a step.
 func (p *printer) good(format string, args ...any) {

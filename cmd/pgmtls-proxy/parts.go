@@ -53,7 +53,7 @@ func (p *parts) end() {
 	p.cancel()
 	ended := make(chan struct{})
 	go func() { // outlives this call only when the process ends
-		p.group.Wait()
+		_ = p.group.Wait() // the first error has ended the context, as its cause
 		close(ended)
 	}()
 	limit := time.NewTimer(partsLimit)

@@ -22,7 +22,7 @@ func (p *proxy) run(ctx context.Context, sockets *sockets) error {
 	defer signal.Stop(reloads)
 
 	adminHTTP := p.admin.HTTP()
-	defer adminHTTP.Close()
+	defer func() { _ = adminHTTP.Close() }() // of a listener that is not needed any more
 	answer := func(context.Context) error { return admin.Serve(adminHTTP, sockets.admin, p.shares.admin) }
 	if sockets.predecessor == nil { // otherwise the predecessor answers on the same socket, and is ready
 		parts.start("admin", answer)

@@ -142,7 +142,7 @@ func answerWith(w http.ResponseWriter, code int, value any) {
 	w.WriteHeader(code)
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
-	encoder.Encode(value)
+	_ = encoder.Encode(value) // the values of this package can be encoded; a client that is gone can't be told
 }
 
 // maxBody bounds what is asked with, in bytes. It is the bound of a policy; a chain of certificates has some 10 kB.

@@ -37,7 +37,7 @@ func (t *Target) cancel(ctx context.Context, packet []byte) error {
 	}
 	defer conn.Close()
 	release := watch(ctx, conn)
-	defer release()
+	defer func() { _ = release() }() // by then the outcome is known
 	if _, err := conn.Write(packet); err != nil {
 		return failed(ctx, "send", err)
 	}

@@ -29,7 +29,7 @@ var sslRequest = binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, pgwire.SSLReq
 // secure negotiates TLS on a fresh connection, which stays the caller's to close on an error.
 func (t *Target) secure(ctx context.Context, conn net.Conn) (*tls.Conn, error) {
 	release := watch(ctx, conn)
-	defer release()
+	defer func() { _ = release() }() // by then the outcome is known
 	answer, err := requestTLS(conn)
 	if err != nil {
 		return nil, failed(ctx, "SSLRequest", err)

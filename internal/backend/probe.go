@@ -31,7 +31,7 @@ func (t *Target) probe(ctx context.Context) error {
 		return nil
 	}
 	release := watch(ctx, conn)
-	defer release()
+	defer func() { _ = release() }() // by then the outcome is known
 	answer, err := requestTLS(conn)
 	if err != nil {
 		return failed(ctx, "SSLRequest", err)

@@ -44,7 +44,7 @@ func (w *Watcher) Run(ctx context.Context, reload <-chan os.Signal) error {
 	l := &looker{Watcher: w}
 	notify, err := fsnotify.NewWatcher()
 	if err == nil {
-		defer notify.Close()
+		defer func() { _ = notify.Close() }() // it was only read
 		l.notify, l.events, l.faults = notify, notify.Events, notify.Errors
 	} else {
 		l.poll(err)

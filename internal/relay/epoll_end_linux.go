@@ -55,7 +55,7 @@ func (s *epollSession) part() {
 		return
 	}
 	l := s.loop.Load()
-	l.watch(s, sideClient, 0)
+	_ = l.watch(s, sideClient, 0) // see depart
 	s.client.drop()
 	s.phase = leaving
 	unix.Close(s.client.fd)
@@ -73,7 +73,7 @@ func (s *epollSession) part() {
 // finish closes the server and gives the account.
 func (s *epollSession) finish() {
 	l := s.loop.Load()
-	l.watch(s, sideServer, 0)
+	_ = l.watch(s, sideServer, 0) // see depart
 	l.dismiss(s)
 	s.phase = over
 	if s.timer != nil {

@@ -62,7 +62,8 @@ func detach(conn net.Conn) int {
 	if err != nil {
 		return copied
 	}
-	raw.Control(func(fd uintptr) {
+	// An error is a closed socket's, and copied stays -1.
+	_ = raw.Control(func(fd uintptr) {
 		if n, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
 			copied = n
 		}

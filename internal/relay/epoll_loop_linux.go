@@ -85,7 +85,7 @@ func newEventLoop(set *Epoll) (*eventLoop, error) {
 // run is the loop's goroutine.
 func (l *eventLoop) run(file *os.File, raw syscall.RawConn) {
 	defer file.Close()
-	raw.Read(func(uintptr) bool {
+	_ = raw.Read(func(uintptr) bool { // as long as the process lives
 		l.batch()
 		return false
 	})
@@ -139,14 +139,14 @@ func (l *eventLoop) postLocked(s *epollSession, what func(*epollSession)) {
 	if len(l.commands) == 1 {
 		var one [8]byte
 		binary.NativeEndian.PutUint64(one[:], 1)
-		unix.Write(l.wake, one[:])
+		_, _ = unix.Write(l.wake, one[:]) // only a full counter refuses, and that wakes too
 	}
 }
 
 // runCommands does what was posted.
 func (l *eventLoop) runCommands() {
 	var count [8]byte
-	unix.Read(l.wake, count[:])
+	_, _ = unix.Read(l.wake, count[:]) // whatever it counts, all commands are run
 	l.mu.Lock()
 	commands := l.commands
 	l.commands = nil

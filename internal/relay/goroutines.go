@@ -108,7 +108,7 @@ func (p *goroutineSession) leave() {
 // dismiss tells a server that its client is gone, and reports whether it fails to end by itself.
 func dismiss(server net.Conn) (open bool) {
 	server.SetDeadline(time.Now().Add(dismissal))
-	closeWrite(server)
+	_ = closeWrite(server) // a server that is gone needs no goodbye
 	_, err := io.Copy(io.Discard, server)
 	return errors.Is(err, os.ErrDeadlineExceeded)
 }
@@ -146,7 +146,7 @@ func (p *goroutineSession) toServer() {
 
 // halfClose passes the client's goodbye on. The server may finish what it is sending.
 func (p *goroutineSession) halfClose() {
-	closeWrite(p.link.Server)
+	_ = closeWrite(p.link.Server) // a server that is gone needs no goodbye: toClient finds out
 	p.mu.Lock()
 	p.halfClosed = true
 	p.mu.Unlock()
@@ -253,7 +253,7 @@ func (p *goroutineSession) proceed(err error) bool {
 	case err == io.EOF && atBoundary:
 		p.conclude(ServerClosed, nil, nil)
 	case err == io.EOF:
-		p.writeClient(p.link.Stream.Rest())
+		_ = p.writeClient(p.link.Stream.Rest()) // the session ends anyway
 		p.conclude(ServerLost, errTruncated, nil)
 	default:
 		p.conclude(ServerLost, err, nil)
@@ -292,11 +292,11 @@ func (p *goroutineSession) extend() {
 func (p *goroutineSession) conclude(end End, err error, message []byte) {
 	p.settle(end, err)
 	if end == Stopped || end == Unanswered {
-		closeWrite(p.link.Server) // its locks are not to wait for the client
+		_ = closeWrite(p.link.Server) // its locks are not to wait for the client
 	}
 	p.link.Transport.SetDeadline(time.Now().Add(end.patience()))
 	if message != nil {
-		p.link.Client.Write(message)
+		_, _ = p.link.Client.Write(message) // a client that is gone can't be told
 	}
 	if end != ServerLost {
 		p.link.Client.CloseWrite()

@@ -40,7 +40,7 @@ func (c *connection) refuse(r *refusal.Refusal) {
 		return
 	}
 	c.conn.SetDeadline(time.Now().Add(refusalLinger)) // tls.Conn.CloseWrite sets one of its own
-	io.CopyN(io.Discard, c.conn, refusalDrain)
+	_, _ = io.CopyN(io.Discard, c.conn, refusalDrain) // until the client closes, too
 }
 
 // explainChannelBinding adds what PostgreSQL can't know to a login that fails over a TLS backend: SCRAM binds the

@@ -75,5 +75,5 @@ func (t *Tokens) used(ctx context.Context, item store.Item, record tokenRecord, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	t.docs.Commit(ctx, tx)
+	_, _ = t.docs.Commit(ctx, tx)
 }

@@ -45,7 +45,10 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	changes := make(chan store.Event)
 	watched := make(chan error, 1)
-	go func() { watched <- m.watch(ctx, revision, changes) }()
+	go func() {
+		defer close(watched)
+		watched <- m.watch(ctx, revision, changes)
+	}()
 	results := make(chan result)
 	running := 0
 	defer func() {
@@ -53,7 +56,8 @@ func (m *Manager) Run(ctx context.Context) error {
 		for range running {
 			<-results
 		}
-		<-watched
+		for range watched { // until the goroutine has ended
+		}
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -77,7 +81,6 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-watched:
-			watched <- nil
 			return err
 		case event := <-changes:
 			m.learn(q, event)

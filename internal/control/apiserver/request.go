@@ -69,7 +69,7 @@ func (c *call) answer(status int, value any) error {
 	header := c.w.Header()
 	header.Set("Content-Type", "application/json")
 	c.w.WriteHeader(status)
-	c.w.Write(append(text, '\n')) // who is gone is gone
+	_, _ = c.w.Write(append(text, '\n')) // a client that is gone can't be told
 	return nil
 }
 

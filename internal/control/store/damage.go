@@ -99,7 +99,7 @@ func examineDatabase(path string, size int64) (err error) {
 	if err != nil {
 		return err
 	}
-	defer database.Close()
+	defer func() { _ = database.Close() }() // it was only read
 	return database.View(func(tx *bolt.Tx) error {
 		if tx.Size() > size {
 			return fmt.Errorf("it has %d bytes of %d", size, tx.Size())

@@ -54,7 +54,8 @@ func (s *Store) term(ctx context.Context, e Election, work func(context.Context)
 		return fmt.Errorf("get a lease for election %s: %w", e.Name, explain(err))
 	}
 	// Whoever leaves says so, and the next one need not wait for the lease to run out.
-	defer session.Close()
+	// Where it can't be said, the lease does run out.
+	defer func() { _ = session.Close() }()
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -56,7 +56,7 @@ func (s *Store) saveSnapshot(ctx context.Context, w io.Writer) error {
 // RestoreSnapshot makes the data directory of an etcd inside the daemon from the file of a snapshot. The directory must
 // not exist, or be empty; after an error it is as it was. Every revision afterwards is greater than any before, and
 // whoever watches from one of before gets ErrCompacted.
-func RestoreSnapshot(ctx context.Context, file, dataDir string) error {
+func RestoreSnapshot(ctx context.Context, file, dataDir string) (err error) {
 	if err := checkSnapshot(ctx, file); err != nil {
 		return fmt.Errorf("restore snapshot %s: %w", file, err)
 	}
@@ -72,7 +72,7 @@ func RestoreSnapshot(ctx context.Context, file, dataDir string) error {
 	if err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
 	}
-	defer os.RemoveAll(made)
+	defer func() { err = errors.Join(err, os.RemoveAll(made)) }() // after the rename there is nothing
 	err = snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{
 		SnapshotPath:        file,
 		Name:                memberName,

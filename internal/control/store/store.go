@@ -128,7 +128,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	ctx, cancel := context.WithTimeout(ctx, options.DialTimeout)
 	defer cancel()
 	if _, err := s.client.Get(ctx, "opened", clientv3.WithCountOnly()); err != nil {
-		s.Close()
+		_ = s.Close() // the store has never worked: that is the error
 		if s.embedded != nil {
 			return nil, fmt.Errorf("open store in %s: %w", options.DataDir, explain(err))
 		}

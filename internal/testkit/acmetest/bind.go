@@ -90,7 +90,11 @@ func (d *DNS) try(program string, records []string) bool {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.t.Cleanup(func() { os.RemoveAll(dir) })
+	d.t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			d.t.Error(err)
+		}
+	})
 	port := freePort(d.t)
 	d.Address = loopback(port)
 	files := map[string]string{

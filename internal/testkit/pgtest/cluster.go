@@ -121,7 +121,7 @@ func template(install Install, runAs account) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(pending)
+	defer func() { _ = os.RemoveAll(pending) }() // what stays is in the way of nothing
 	if err := copyTree(data, filepath.Join(pending, "data")); err != nil {
 		return "", err
 	}

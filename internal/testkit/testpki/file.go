@@ -21,7 +21,7 @@ func WriteFile(path string, text []byte, mode os.FileMode) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer os.Remove(f.Name()) // a no-op after the rename
+	defer func() { _ = os.Remove(f.Name()) }() // after the rename there is nothing
 	_, err = f.Write(text)
 	if err == nil {
 		err = f.Chmod(mode)

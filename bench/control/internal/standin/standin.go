@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -57,7 +58,7 @@ func Serve(ctx context.Context, places []Place, socket string) error {
 	if err != nil {
 		return fmt.Errorf("watch the policy directories: %w", err)
 	}
-	defer notify.Close()
+	defer func() { _ = notify.Close() }() // it was only read
 	proxies := make(map[string]*proxy, len(places))
 	var all serving
 	defer all.close()
@@ -152,7 +153,8 @@ func follow(ctx context.Context, notify *fsnotify.Watcher, proxies map[string]*p
 			} else if p.due.Reset(quiet) {
 				looking.Done() // the look before was still to come
 			}
-		case <-notify.Errors: // what was missed shows in the results, as a change that nobody applies
+		case err := <-notify.Errors: // what was missed shows in the results, as a change that nobody applies
+			fmt.Fprintln(os.Stderr, err)
 		}
 	}
 }
@@ -206,7 +208,7 @@ func (s *serving) serve(server *http.Server, socket string) error {
 // close ends the servers and waits for what was started. The context has ended.
 func (s *serving) close() {
 	for _, server := range s.servers {
-		server.Close()
+		_ = server.Close() // of a listener that is not needed any more
 	}
 	s.answers.Wait()
 	s.sweeping.Wait()
