@@ -37,7 +37,7 @@ test: setup ## every test, with the race detector
 	@scripts/fetch-postgres.sh
 	go test -race -timeout $(TIMEOUT) ./...
 
-lint: check-go ## gofmt, go vet, staticcheck, go.mod, shellcheck
+lint: check-go ## gofmt, go vet, staticcheck, errcheck, go.mod, shellcheck
 	@scripts/lint.sh
 
 vuln: check-go ## govulncheck: fails on a known vulnerability that the code reaches; VULNDB=latest asks a newer database

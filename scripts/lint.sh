@@ -1,8 +1,8 @@
 #!/bin/sh
 # The linters, each for one reason: gofmt (one style), go vet (what is almost surely a bug), staticcheck (dead and
-# deprecated code, misuse of the standard library), go mod tidy (go.mod says what is used), shellcheck (words that split,
-# errors that are lost). Rules of this
-# repository's own are tests: internal/archtest. All run, and every complaint is shown.
+# deprecated code, misuse of the standard library), errcheck (errors that are dropped), go mod tidy (go.mod says what is
+# used), shellcheck (words that split, errors that are lost). Rules of this repository's own are tests:
+# internal/archtest. All run, and every complaint is shown.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -45,6 +45,9 @@ run gofmt formatted
 # With the soak tests too, which have a build tag.
 run 'go vet' go vet -tags soak ./...
 run staticcheck go tool -modfile=tools/go.mod staticcheck -tags soak ./...
+# Not in tests: what a test drops, mostly of writes to a peer that it has just cut off, shows in what it asserts. The
+# helpers of tests, internal/testkit, are checked.
+run errcheck go tool -modfile=tools/go.mod errcheck -ignoretests -exclude tools/errcheck.txt -tags soak ./...
 run 'go mod tidy' go mod tidy -diff
 if has_shellcheck; then
 	run shellcheck shellcheck scripts/*.sh .ci/run
