@@ -26,9 +26,7 @@ func startedIn(t *testing.T, table string) []string {
 	t.Helper()
 	var list []string
 	for _, cells := range rows(t, "architecture.md", table, "end of goroutines") {
-		for _, name := range strings.Split(cells[1], ", ") {
-			list = append(list, name)
-		}
+		list = append(list, strings.Split(cells[1], ", ")...)
 	}
 	return list
 }

@@ -53,7 +53,7 @@ func TestEachStateWaitsForItsWordOfEveryProxy(t *testing.T) {
 				for i, p := range word.proxies {
 					db.Proxies = append(db.Proxies, Proxy{Name: fmt.Sprintf("p%d", i), Acknowledged: Acknowledgement{Applied: p.applied, InForce: p.inForce}})
 				}
-				is := func() Status { return "" }
+				var is func() Status
 				switch {
 				case slices.Contains(mtls, state.from):
 					db.MTLS = &MTLS{Status: state.from, Generation: generation}
