@@ -48,8 +48,12 @@ func newSender(cfg config.Notify) (notify.Sender, error) {
 
 // notify tells people of one notice. Where there is nobody to tell, the log is told.
 func (d *daemon) notify(ctx context.Context, n outbox.Notice) (pointless bool, err error) {
-	d.log.Info().Str("kind", string(n.Kind)).Str("space", n.Space).Str("database", n.Database).Time("expires_at", n.ExpiresAt).
-		Msg("a certificate or an authority expires soon")
+	if n.Kind == outbox.ProxyClock {
+		d.log.Warn().Str("database", n.Database).Str("proxy", n.Proxy).Dur("ahead", n.Skew).Msg("the clock of a proxy differs from this one's; one of them is wrong")
+	} else {
+		d.log.Info().Str("kind", string(n.Kind)).Str("space", n.Space).Str("database", n.Database).Time("expires_at", n.ExpiresAt).
+			Msg("a certificate or an authority expires soon")
+	}
 	if d.sender == nil {
 		return false, nil
 	}
@@ -66,6 +70,8 @@ func message(n outbox.Notice) notify.Notice {
 		if n.Successor != nil {
 			m.Certificate.Successor = told(n.Successor)
 		}
+	case n.Kind == outbox.ProxyClock:
+		m.Proxy, m.Skew = n.Proxy, n.Skew
 	default:
 		m.Certificate = &notify.Certificate{Name: n.Authority, ExpiresAt: n.ExpiresAt}
 	}

@@ -66,6 +66,8 @@ type ProxyAcknowledgement struct {
 	Drift     string         `json:"drift,omitempty"`          // what somebody else changed in its directory
 	Version   string         `json:"version,omitempty"`
 	At        time.Time      `json:"at,omitzero"` // when it said so; left out: never
+	// ClockSkew is how far the proxy's clock is ahead of the control plane's, in seconds; nil: not known.
+	ClockSkew *int64 `json:"clock_skew_seconds,omitempty"`
 }
 
 // What can wait for acknowledgements.

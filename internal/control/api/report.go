@@ -22,6 +22,12 @@ type Report struct {
 	// lower-case hex pairs with colons.
 	Certificates map[string]Usage `json:"certificates,omitempty"`
 	ProxyVersion string           `json:"proxy_version,omitempty"`
+
+	// Time is the proxy's clock when the report is sent; zero: not known.
+	Time time.Time `json:"time,omitzero"`
+	// ReadAt is when Time was read of the proxy, by the clock of the one who asked it. It is not sent: before that, Time is
+	// moved on by what has passed.
+	ReadAt time.Time `json:"-"`
 }
 
 // Usage is who uses a client certificate at a proxy.

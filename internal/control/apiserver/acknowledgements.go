@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"net/http"
+	"time"
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/registry"
@@ -17,6 +18,10 @@ func getAcknowledgements(c *call) error {
 		shows.Proxies[i] = api.ProxyAcknowledgement{Proxy: proxy.Name, Applied: said.Applied, InForce: said.InForce,
 			AppliedAt: utc(said.AppliedAt), InForceAt: utc(said.InForceAt), Ended: said.SessionsEnded,
 			Error: said.Error, Drift: said.Drift, Version: said.Version, At: utc(said.At)}
+		if said.Clock.Known {
+			skew := int64(said.Clock.Skew / time.Second)
+			shows.Proxies[i].ClockSkew = &skew
+		}
 	}
 	return c.answer(http.StatusOK, shows)
 }

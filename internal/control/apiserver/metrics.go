@@ -61,6 +61,7 @@ var (
 	descBehind    = describe("proxies_behind", "Proxies that do not have the newest policy of their database in force.")
 	descFailing   = describe("proxies_failing", "Proxies that refuse the policy that they were given, or whose files somebody else changed.")
 	descOldest    = describe("oldest_unacknowledged_seconds", "Age of the oldest change that is not in force everywhere; 0: there is none.")
+	descSkew      = describe("proxy_clock_skew_seconds", "The largest difference between the clock of a proxy and this one's, without a sign.")
 	descLeader    = describe("leader", "Whether this daemon is the leader.")
 	descSize      = describe("store_bytes", "Size of the store on disk.")
 	descInUse     = describe("store_in_use_bytes", "What of it holds something.")
@@ -75,7 +76,7 @@ func describe(name, help string) *prometheus.Desc {
 
 // Describe tells which series there are.
 func (controlState) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descLeader, descSize, descInUse, descQuota, descLogLost, descFree} {
+	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descSkew, descLeader, descSize, descInUse, descQuota, descLogLost, descFree} {
 		descs <- desc
 	}
 }
@@ -110,7 +111,7 @@ func (s controlState) Collect(series chan<- prometheus.Metric) {
 
 func (s controlState) count(databases []registry.Database, tell func(*prometheus.Desc, float64)) {
 	var proxies, behind, failing int
-	var oldest time.Duration
+	var oldest, skew time.Duration
 	now := s.now()
 	for _, db := range databases {
 		proxies += len(db.Proxies)
@@ -118,6 +119,7 @@ func (s controlState) count(databases []registry.Database, tell func(*prometheus
 			if proxy.Acknowledged.InForce < db.Generation {
 				behind++
 			}
+			skew = max(skew, proxy.Acknowledged.Clock.Skew.Abs())
 			if proxy.Acknowledged.Error != "" || proxy.Acknowledged.Drift != "" {
 				failing++
 			}
@@ -131,6 +133,7 @@ func (s controlState) count(databases []registry.Database, tell func(*prometheus
 	tell(descBehind, float64(behind))
 	tell(descFailing, float64(failing))
 	tell(descOldest, oldest.Seconds())
+	tell(descSkew, skew.Seconds())
 }
 
 func number(yes bool) float64 {

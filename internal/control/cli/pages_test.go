@@ -39,7 +39,7 @@ func acknowledged() api.Acknowledgements {
 	return api.Acknowledgements{
 		Database: "shop", Generation: 7, InForce: true, Waiting: []api.Waiting{},
 		Proxies: []api.ProxyAcknowledgement{
-			{Proxy: "local", Applied: 7, InForce: 7, At: start.Add(-2 * time.Second), Version: "v1.2.3"},
+			{Proxy: "local", Applied: 7, InForce: 7, At: start.Add(-2 * time.Second), Version: "v1.2.3", ClockSkew: new(int64)},
 			{Proxy: "edge-1", Applied: 7, InForce: 7, At: start.Add(-5 * time.Second)},
 		},
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -61,7 +62,7 @@ func listProxies(s *session) error {
 			return
 		}
 		s.out.line("generation %d of %s", acknowledgements.Generation, clean(database.Name))
-		rows := [][]string{{"PROXY", "STATE", "APPLIED", "IN FORCE", "LAST REPORT", "DELIVERY", "VERSION"}}
+		rows := [][]string{{"PROXY", "STATE", "APPLIED", "IN FORCE", "LAST REPORT", "CLOCK", "DELIVERY", "VERSION"}}
 		for _, proxy := range acknowledgements.Proxies {
 			heard := "-"
 			if !proxy.At.IsZero() {
@@ -69,7 +70,7 @@ func listProxies(s *session) error {
 			}
 			rows = append(rows, []string{
 				proxy.Proxy, stateOf(proxy, acknowledgements.Generation), strconv.FormatInt(proxy.Applied, 10),
-				strconv.FormatInt(proxy.InForce, 10), heard, delivery(database, proxy.Proxy), or(proxy.Version, "-"),
+				strconv.FormatInt(proxy.InForce, 10), heard, clock(proxy), delivery(database, proxy.Proxy), or(proxy.Version, "-"),
 			})
 		}
 		s.out.table(rows...)
@@ -83,6 +84,19 @@ func listProxies(s *session) error {
 		}
 		s.out.waiting(acknowledgements)
 	})
+}
+
+// clock says how far the clock of a proxy is from the control plane's. Less than some seconds is the way of the message.
+func clock(proxy api.ProxyAcknowledgement) string {
+	switch {
+	case proxy.ClockSkew == nil:
+		return "-"
+	case -30 < *proxy.ClockSkew && *proxy.ClockSkew < 30:
+		return "ok"
+	case *proxy.ClockSkew > 0:
+		return "+" + elapsed(time.Duration(*proxy.ClockSkew)*time.Second)
+	}
+	return "-" + elapsed(time.Duration(-*proxy.ClockSkew)*time.Second)
 }
 
 // delivery says who brings the policy to a proxy.

@@ -96,3 +96,14 @@ func TestTablesAreAlignedByCharacters(t *testing.T) {
 		t.Errorf("%q", out.String())
 	}
 }
+
+func TestClockOfAProxyIsShownAsFarAsItMatters(t *testing.T) {
+	for seconds, want := range map[int64]string{0: "ok", 29: "ok", -29: "ok", 30: "+30.0 s", 600: "+10 min", -600: "-10 min", 61 * 86400: "+61 days"} {
+		if got := clock(api.ProxyAcknowledgement{ClockSkew: &seconds}); got != want {
+			t.Errorf("%d s: %q, want %q", seconds, got, want)
+		}
+	}
+	if got := clock(api.ProxyAcknowledgement{}); got != "-" {
+		t.Errorf("not known: %q", got)
+	}
+}

@@ -24,6 +24,7 @@ const (
 	CertificateExpiring  Kind = "certificate.expiring"  // a client certificate ends soon and is still in use, or has no successor
 	CertificateExpired   Kind = "certificate.expired"   // a client certificate has ended
 	CAExpiring           Kind = "ca.expiring"           // a space's authority ends
+	ProxyClock           Kind = "proxy.clock"           // a proxy's clock and the control plane's differ
 )
 
 // Notice is one thing that people are to know. Its texts may be anybody's choice: they are cleaned and cut where they
@@ -31,11 +32,13 @@ const (
 type Notice struct {
 	ID          string // 1 to 128 of A-Z a-z 0-9 . _ -; the same at each attempt, and no other notice's
 	Kind        Kind
-	At          time.Time    // when it became due
-	Database    string       // name; empty with CAExpiring
-	Space       string       // name
-	Certificate *Certificate // always there; with CAExpiring the authority's own
-	Text        string       // what to do, in place of the kind's own words; usually empty
+	At          time.Time     // when it became due
+	Database    string        // name; empty with CAExpiring
+	Space       string        // name
+	Certificate *Certificate  // nil with ProxyClock, and only then; with CAExpiring the authority's own
+	Proxy       string        // name; only with ProxyClock
+	Skew        time.Duration // how far the proxy's clock is ahead of the control plane's
+	Text        string        // what to do, in place of the kind's own words; usually empty
 }
 
 // Certificate is a certificate as a notice names it. It holds no key.
@@ -68,7 +71,9 @@ func (n Notice) check() error {
 		return fmt.Errorf("the notice's id is not 1 to 128 of A-Z a-z 0-9 . _ -: %w", ErrPermanent)
 	case !known:
 		return fmt.Errorf("the notice's kind %q does not exist: %w", clean(string(n.Kind)), ErrPermanent)
-	case n.Certificate == nil:
+	case n.Kind == ProxyClock && n.Proxy == "":
+		return fmt.Errorf("the notice names no proxy: %w", ErrPermanent)
+	case n.Kind != ProxyClock && n.Certificate == nil:
 		return fmt.Errorf("the notice names no certificate: %w", ErrPermanent)
 	}
 	return nil

@@ -51,6 +51,29 @@ func TestEveryKindSaysWhatToRun(t *testing.T) {
 	}
 }
 
+func clockNotice(skew time.Duration) Notice {
+	return Notice{ID: "n-2", Kind: ProxyClock, At: time.Date(2026, 10, 22, 14, 0, 0, 0, time.UTC), Database: "orders", Space: "main", Proxy: "edge", Skew: skew}
+}
+
+// The first kind of notice that names no certificate has its own words and says nothing of one.
+func TestNoticeOfAClockNamesTheProxyAndNoCertificate(t *testing.T) {
+	for skew, want := range map[time.Duration]string{
+		10*time.Minute + time.Millisecond: "orders: the clock of the proxy edge is 10m0s ahead of the control plane's",
+		-61 * 24 * time.Hour:              "orders: the clock of the proxy edge is 1464h0m0s behind the control plane's",
+	} {
+		m, err := clockNotice(skew).words()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.subject != want || m.command != "pgmtls proxies list orders" || !strings.Contains(m.body, "proxy        edge\n") || !strings.Contains(m.body, "    "+m.command+"\n") {
+			t.Errorf("%v: %q, %q\n%s", skew, m.subject, m.command, m.body)
+		}
+		if strings.Contains(m.body, "certificate  ") || strings.Contains(m.body, "0001") {
+			t.Errorf("the mail tells of a certificate:\n%s", m.body)
+		}
+	}
+}
+
 func TestOwnTextStandsInPlaceOfTheAdvice(t *testing.T) {
 	n := successorNotice()
 	n.Text = "Ask Ann."
@@ -69,6 +92,7 @@ func TestMalformedNoticesAreSentToNobody(t *testing.T) {
 		"no kind":          func(n *Notice) { n.Kind = "" },
 		"unknown kind":     func(n *Notice) { n.Kind = "certificate.sold" },
 		"no certificate":   func(n *Notice) { n.Certificate = nil },
+		"no proxy":         func(n *Notice) { n.Kind = ProxyClock },
 	} {
 		n := successorNotice()
 		change(&n)

@@ -41,7 +41,9 @@ type event struct {
 type eventData struct {
 	Database    string       `json:"database,omitempty"`
 	Space       string       `json:"space"`
-	Certificate *Certificate `json:"certificate"`
+	Certificate *Certificate `json:"certificate,omitempty"` // in all but proxy.clock
+	Proxy       string       `json:"proxy,omitempty"`
+	ClockSkew   int64        `json:"clock_skew_seconds,omitempty"`
 	Summary     string       `json:"summary"` // one line for people
 	Text        string       `json:"text"`    // what happened, and what to do
 	Command     string       `json:"command"` // that does it
@@ -112,7 +114,7 @@ func (w Webhook) request(ctx context.Context, n Notice) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(event{n.Kind, n.At.UTC(), eventData{n.Database, n.Space, n.Certificate, m.subject, m.happened + "\n" + m.advice, m.command}})
+	text, err := json.Marshal(event{n.Kind, n.At.UTC(), eventData{n.Database, n.Space, n.Certificate, n.Proxy, int64(n.Skew / time.Second), m.subject, m.happened + "\n" + m.advice, m.command}})
 	if err != nil {
 		return nil, fmt.Errorf("encode the notice: %w: %w", err, ErrPermanent)
 	}

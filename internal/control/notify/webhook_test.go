@@ -86,6 +86,20 @@ func TestWebhookBodyHasTypeTimestampAndData(t *testing.T) {
 	}
 }
 
+func TestWebhookOfAClockHasItsProxyAndSkew(t *testing.T) {
+	var r receiver
+	if err := r.start(t, status(http.StatusOK)).Send(t.Context(), clockNotice(-10*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	var body struct{ Data map[string]any }
+	if err := json.Unmarshal(r.body, &body); err != nil {
+		t.Fatal(err)
+	}
+	if _, named := body.Data["certificate"]; named || body.Data["proxy"] != "edge" || body.Data["clock_skew_seconds"] != -600.0 || body.Data["database"] != "orders" {
+		t.Errorf("got %s", r.body)
+	}
+}
+
 func TestWhatAReceiverSaysForGoodIsPermanent(t *testing.T) {
 	for code, permanent := range map[int]bool{400: true, 401: true, 404: true, 410: true, 422: true, 408: false, 429: false, 301: false, 307: false, 500: false, 503: false} {
 		var r receiver

@@ -36,6 +36,20 @@ var wordings = map[Kind]wording{
 		advice:   line(`Start its successor. Both are trusted until you retire the old one.`),
 		command:  line(`pgmtls ca rotate {{quoted .Space}}`),
 	},
+	ProxyClock: {
+		subject:  line(`{{.Database}}: the clock of the proxy {{.Proxy}} is {{.Skew}}`),
+		happened: line(`The clock of the proxy {{.Proxy}} of the database {{.Database}} is {{.Skew}}. It decides when rules and certificates expire there, and from when on new ones are valid.`),
+		advice:   line(`Set the clock that is wrong, the proxy's or the control plane's, and have it synchronised. Nothing else is needed.`),
+		command:  line(`pgmtls proxies list {{quoted .Database}}`),
+	},
+}
+
+// skewed says how far a proxy's clock is from the control plane's.
+func skewed(by time.Duration) string {
+	if by < 0 {
+		return (-by).Truncate(time.Second).String() + " behind the control plane's"
+	}
+	return by.Truncate(time.Second).String() + " ahead of the control plane's"
 }
 
 // next gets a certificate that replaces the notice's.
@@ -51,11 +65,12 @@ What to do: {{.Advice}}
 
 {{with .Database}}database     {{.}}
 {{end}}space        {{.Space}}
-certificate  {{.Certificate.Name}}
+{{with .Proxy}}proxy        {{.}}
+{{else}}certificate  {{.Certificate.Name}}
 id           {{.Certificate.ID}}
 serial       {{.Certificate.Serial}}
 ends         {{.Time}}
-{{with .Successor}}successor    {{.Name}}, id {{.ID}}, serial {{.Serial}}, ends {{.Ends}}
+{{end}}{{with .Successor}}successor    {{.Name}}, id {{.ID}}, serial {{.Serial}}, ends {{.Ends}}
 {{end}}`)
 
 func line(text string) *template.Template {
@@ -65,6 +80,7 @@ func line(text string) *template.Template {
 // facts is what templates may say of a notice.
 type facts struct {
 	Database, Space           string
+	Proxy, Skew               string // of a proxy whose clock is wrong
 	Day, Time                 string // of the certificate's end, UTC
 	Certificate               named
 	Successor                 *named
@@ -81,11 +97,14 @@ type message struct{ subject, happened, advice, command, body string }
 
 // words writes a checked notice out.
 func (n Notice) words() (message, error) {
-	f := facts{Database: clean(n.Database), Space: clean(n.Space), Certificate: name(*n.Certificate)}
-	f.Day, f.Time = n.Certificate.ExpiresAt.UTC().Format(time.DateOnly), f.Certificate.Ends
-	if s := n.Certificate.Successor; s != nil {
-		successor := name(*s)
-		f.Successor = &successor
+	f := facts{Database: clean(n.Database), Space: clean(n.Space), Proxy: clean(n.Proxy), Skew: skewed(n.Skew)}
+	if c := n.Certificate; c != nil {
+		f.Certificate = name(*c)
+		f.Day, f.Time = c.ExpiresAt.UTC().Format(time.DateOnly), f.Certificate.Ends
+		if c.Successor != nil {
+			successor := name(*c.Successor)
+			f.Successor = &successor
+		}
 	}
 	w, m := wordings[n.Kind], message{}
 	for _, part := range []struct {

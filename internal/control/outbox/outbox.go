@@ -28,6 +28,7 @@ type Kind string
 const (
 	CertificateSuccessor Kind = "certificate.successor" // a client certificate ends, and its successor is there
 	CAExpiring           Kind = "ca.expiring"           // an authority ends; rotate it
+	ProxyClock           Kind = "proxy.clock"           // a proxy's clock is wrong, or the control plane's
 )
 
 // Notice is something that people are to be told. What it tells of may be gone when it is sent, so it carries what is
@@ -43,6 +44,9 @@ type Notice struct {
 	Successor   *Certificate `json:"successor,omitempty"`
 	Authority   string       `json:"authority,omitempty"` // subject
 	ExpiresAt   time.Time    `json:"expires_at"`
+
+	Proxy string        `json:"proxy,omitempty"` // name; only with ProxyClock
+	Skew  time.Duration `json:"skew,omitempty"`  // how far the proxy's clock is ahead of the control plane's
 
 	Attempts int       `json:"attempts"`
 	NextAt   time.Time `json:"next_at"` // of the next attempt

@@ -40,7 +40,18 @@ func (t *syncLoop) say(r api.Report) {
 func sameButUse(a, b api.Report) bool {
 	return a.Applied == b.Applied && a.AppliedAt.Equal(b.AppliedAt) && a.InForce == b.InForce && a.InForceAt.Equal(b.InForceAt) &&
 		maps.Equal(a.Ended, b.Ended) && a.Kept == b.Kept && a.Error == b.Error && a.OnDisk == b.OnDisk && a.Drift == b.Drift &&
-		a.ProxyVersion == b.ProxyVersion
+		a.ProxyVersion == b.ProxyVersion && sameClock(a, b)
+}
+
+// clockMoved is by how much a proxy's clock has to be set until it is news.
+const clockMoved = 30 * time.Second
+
+// sameClock reports whether the proxy's clock has gone on since b as time has, or is not known now.
+func sameClock(a, b api.Report) bool {
+	if a.Time.IsZero() || b.Time.IsZero() {
+		return a.Time.IsZero()
+	}
+	return (a.Time.Sub(b.Time) - a.ReadAt.Sub(b.ReadAt)).Abs() <= clockMoved
 }
 
 // useIsNews reports whether it is time to report who uses what.

@@ -100,6 +100,9 @@ func (r *Syncer) tell(ctx context.Context, report api.Report) error {
 	if r.Report == nil {
 		return nil
 	}
+	if !report.Time.IsZero() { // the report may have waited
+		report.Time, report.ReadAt = plausible(report.Time.Add(time.Since(report.ReadAt))), time.Time{}
+	}
 	ctx, cancel := context.WithTimeout(ctx, postTimeout)
 	defer cancel()
 	return r.Report(ctx, report)

@@ -55,6 +55,9 @@ func parseStatus(body []byte) (*status, error) {
 // finds, so a restarted one is understood as well.
 func (s *status) report(generation func(digest string) int64) api.Report {
 	r := api.Report{ProxyVersion: clean(s.Version, maxShortText), Error: clean(s.Reload.Error, maxErrorText)}
+	if t := plausible(s.Time); !t.IsZero() {
+		r.Time, r.ReadAt = t, time.Now()
+	}
 	r.Certificates = s.usages()
 	if s.Policy == nil {
 		return r

@@ -138,6 +138,7 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 			SessionsEnded: boundedCounts(report.Ended), Error: bounded(report.Error), Drift: bounded(report.Drift),
 			Version: bounded(report.ProxyVersion), At: c.now,
 		}
+		said.Clock = clockOf(p.Acknowledged.Clock, report, c.now)
 		if had > c.before+maxAhead {
 			return problem.New(problem.InvalidParams, "a report of generation %d, and the newest is %d", had, c.before)
 		}
@@ -163,6 +164,9 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 				return err
 			}
 		}
+		if err := c.tellSkew(proxy, &said.Clock); err != nil {
+			return err
+		}
 		p.Acknowledged = said
 		return nil
 	})
@@ -174,7 +178,7 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 
 // same says whether two acknowledgements differ in nothing but the time of the report.
 func (a Acknowledgement) same(b Acknowledgement) bool {
-	return a.Applied == b.Applied && a.InForce == b.InForce && a.Error == b.Error && a.Drift == b.Drift && a.Version == b.Version &&
+	return a.Clock == b.Clock && a.Applied == b.Applied && a.InForce == b.InForce && a.Error == b.Error && a.Drift == b.Drift && a.Version == b.Version &&
 		a.AppliedAt.Equal(b.AppliedAt) && a.InForceAt.Equal(b.InForceAt) && maps.Equal(a.SessionsEnded, b.SessionsEnded)
 }
 

@@ -54,6 +54,15 @@ type Acknowledgement struct {
 	Drift         string         `json:"drift,omitempty"`          // what somebody else changed in its directory
 	Version       string         `json:"version,omitempty"`
 	At            time.Time      `json:"at,omitzero"`
+
+	Clock Clock `json:"clock,omitzero"`
+}
+
+// Clock is what is known of a proxy's clock. Its zero value: nothing.
+type Clock struct {
+	Known  bool          `json:"known"`
+	Skew   time.Duration `json:"skew"`             // how far it is ahead of this control plane's, in nanoseconds, whole seconds
+	ToldAt time.Time     `json:"told_at,omitzero"` // when people were last told that it is wrong
 }
 
 // Status is the state of mutual TLS, of a rule or of a certificate. The words are those of Heroku's data API.
