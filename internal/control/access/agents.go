@@ -64,7 +64,9 @@ func (a *Agents) Check(ctx context.Context, certificate *x509.Certificate) (Call
 		return Caller{}, ErrUnknown
 	}
 	if !a.now().Before(certificate.NotAfter) {
-		return Caller{}, ErrExpired // the connection is older than that
+		// The connection is older than that.
+		return Caller{}, fmt.Errorf("%w at %s; make a token with \"pgmtls agents create\" and start the agent with it, which enrols it anew",
+			ErrExpired, certificate.NotAfter.UTC().Format(time.RFC3339))
 	}
 	serial := serialText(certificate)
 	// What is written here is a side effect of whatever the agent asks. Others write it too, and then there is

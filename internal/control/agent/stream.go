@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
@@ -31,7 +33,7 @@ func (a *agent) follow(ctx context.Context) error {
 			}
 			gap.Reset()
 		}}
-		err := s.run(ctx)
+		err := a.explained(s.run(ctx))
 		fresh = fresh && !s.policy
 		switch {
 		case ctx.Err() != nil:
@@ -43,7 +45,8 @@ func (a *agent) follow(ctx context.Context) error {
 				continue
 			}
 			a.log.Error().Err(err).Msg("the control plane lets this agent in no more; the proxy goes on with the policy that it has")
-			return fmt.Errorf("%w: %w; enrol it anew with another token, from \"pgmtls agents create\"", ErrRefused, err)
+			return fmt.Errorf("%w: %w; enrol it anew: make a token with \"pgmtls agents create %s %s\", and start the agent with it (--token-file, or PGMTLS_ENROLL_TOKEN)",
+				ErrRefused, err, a.self.Called, a.self.Proxy)
 		}
 		if text := err.Error(); text != complained {
 			complained = text
@@ -61,13 +64,38 @@ func isEnd(err error) bool {
 	return ok && (refused.ID == api.Unauthorized || refused.ID == api.NotFound)
 }
 
-// hasEnded reports whether an error is about the agent's certificate having ended. TLS says so before the control plane
-// can.
+// hasEnded reports whether an error is about the agent's certificate having ended, or a renewed one not being taken. TLS
+// says so before the control plane can.
 func (a *agent) hasEnded(err error) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return isAlert(err) && (a.self.Next != nil || time.Now().After(a.self.inUse().ExpiresAt))
+}
+
+// isAlert reports whether the control plane has broken off the handshake.
+func isAlert(err error) bool {
 	alert, ok := errors.AsType[*net.OpError](err)
-	return ok && alert.Op == "remote error" && time.Now().After(a.self.inUse().ExpiresAt)
+	return ok && alert.Op == "remote error"
+}
+
+// certificateExpired is the alert about a certificate that has ended or is not valid yet: RFC 8446 section 6.2.
+const certificateExpired = tls.AlertError(45)
+
+// explained adds to an error of the handshake what the agent knows of its own certificate.
+func (a *agent) explained(err error) error {
+	if !isAlert(err) {
+		return err
+	}
+	a.mu.Lock()
+	end := a.self.inUse().ExpiresAt
+	a.mu.Unlock()
+	switch shown := end.UTC().Format(time.RFC3339); {
+	case time.Now().After(end):
+		return fmt.Errorf("the agent's certificate ended at %s: %w", shown, err)
+	case strings.Contains(err.Error(), certificateExpired.Error()):
+		return fmt.Errorf("by the control plane's clock the agent's certificate is not valid, and by this machine's it is until %s; set the clock that is wrong: %w", shown, err)
+	}
+	return err
 }
 
 // errRenewed ends a stream because there is another certificate to show.
