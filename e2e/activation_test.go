@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // underSystemd is a command that starts the proxy as systemd does: the sockets are the descriptors from 3 on, and the
@@ -29,11 +31,11 @@ func underSystemd(t *testing.T, p *proxy, notify string, sockets ...*os.File) *e
 func notifications(t *testing.T) (path string, socket *net.UnixConn) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "e2e.") // a socket's path is short
-	must(t, err)
+	must.OK(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path = filepath.Join(dir, "notify")
 	socket, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	must(t, err)
+	must.OK(t, err)
 	t.Cleanup(func() { socket.Close() })
 	return path, socket
 }
@@ -45,7 +47,7 @@ func notified(t *testing.T, socket *net.UnixConn, want string) (lines []string) 
 	buf := make([]byte, 4096)
 	for {
 		n, err := socket.Read(buf)
-		must(t, err)
+		must.OK(t, err)
 		lines = strings.Split(strings.TrimSpace(string(buf[:n])), "\n")
 		if strings.HasPrefix(lines[0], "STATUS=") {
 			continue
@@ -62,9 +64,9 @@ func TestSystemdHandsOverTheSocketAndIsTold(t *testing.T) {
 	t.Parallel()
 	server(t)
 	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(t, err)
+	must.OK(t, err)
 	socket, err := listener.File()
-	must(t, err)
+	must.OK(t, err)
 	listener.Close() // the socket goes on listening for as long as there is a descriptor of it
 	defer socket.Close()
 	notify, told := notifications(t)
@@ -75,13 +77,13 @@ func TestSystemdHandsOverTheSocketAndIsTold(t *testing.T) {
 	early.send(t, sslRequest)
 
 	p.execute(t, underSystemd(t, p, notify, socket))
-	must(t, socket.Close())
+	must.OK(t, socket.Close())
 	notified(t, told, "READY=1")
 	p.learnAddresses(t)
 	if p.Addr != listener.Addr().String() {
 		t.Errorf("the proxy listens at %s, want %s", p.Addr, listener.Addr())
 	}
-	must(t, p.ready())
+	must.OK(t, p.ready())
 	p.succeeds(t, "")
 	var answer [1]byte
 	if _, err := early.Read(answer[:]); err != nil || answer[0] != 'S' {
@@ -103,7 +105,7 @@ func TestSystemdIsToldWithoutAPolicyToo(t *testing.T) {
 	server(t)
 	notify, told := notifications(t)
 	p := prepared(t, t.TempDir(), options{})
-	must(t, os.Remove(p.policyFile("policy.yaml")))
+	must.OK(t, os.Remove(p.policyFile("policy.yaml")))
 	p.execute(t, underSystemd(t, p, notify))
 	if lines := notified(t, told, "READY=1"); len(lines) != 2 || !strings.HasPrefix(lines[1], "STATUS=no policy in force, every connection is refused: ") {
 		t.Errorf("systemd is told %q", lines)
@@ -145,10 +147,10 @@ func TestInheritedSocketThatDoesNotListenIsNamed(t *testing.T) {
 	t.Parallel()
 	server(t)
 	datagrams, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	must(t, err)
+	must.OK(t, err)
 	defer datagrams.Close()
 	socket, err := datagrams.File()
-	must(t, err)
+	must.OK(t, err)
 	defer socket.Close()
 	p := prepared(t, t.TempDir(), options{})
 	command := underSystemd(t, p, "", socket)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // On a socket for both families an IPv4 client shows as ::ffff:a.b.c.d. It is an IPv4 client to the rules, and ::/0 is
@@ -81,9 +83,9 @@ func TestRuleHoldsFromTheNextConnectionOn(t *testing.T) {
 	if time.Until(end) > 500*time.Millisecond { // unless this machine was too slow
 		p.succeeds(t, "")
 	}
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if time.Now().Before(end) {
-			return errNotYet
+			return eventually.ErrNotYet
 		}
 		return nil
 	})

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // get asks the admin endpoint. An answer other than 200 is an error with its text.
@@ -102,7 +104,7 @@ func (p *proxy) sessions(t testing.TB) []liveSession {
 // waitSessions waits until so many sessions are live.
 func (p *proxy) waitSessions(t testing.TB, n int) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if live := len(p.sessions(t)); live != n {
 			return fmt.Errorf("%d sessions are live, want %d", live, n)
 		}
@@ -153,7 +155,7 @@ func (p *proxy) refusals(t testing.TB, reason string) float64 {
 // waitMetric waits until a sample has the value.
 func (p *proxy) waitMetric(t testing.TB, sample string, want float64) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if got := p.metric(t, sample); got != want {
 			return fmt.Errorf("%s is %v, want %v", sample, got, want)
 		}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -36,7 +37,7 @@ func TestBarrageOfUnfinishedConnectionsTakesBoundedMemory(t *testing.T) {
 	})
 	p.execute(t, exec.Command(shipped(t), "--config", p.configFile()))
 	p.learnAddresses(t)
-	eventually(t, p.ready)
+	eventually.OK(t, patience, p.ready)
 	comesInFrom(t, p, "127.0.0.5")
 	before := p.resident(t, "VmRSS")
 

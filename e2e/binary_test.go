@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // staticProgram is the program as it is shipped: without the race detector, which takes memory of its own, and without the C
@@ -28,7 +30,7 @@ var staticProgram = sync.OnceValues(func() (string, error) {
 func shipped(t *testing.T) string {
 	t.Helper()
 	path, err := staticProgram()
-	must(t, err)
+	must.OK(t, err)
 	return path
 }
 
@@ -55,7 +57,7 @@ func (p *proxy) execute(t *testing.T, command *exec.Cmd) {
 		command.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	command.SysProcAttr.Setpgid = true
-	must(t, command.Start())
+	must.OK(t, command.Start())
 	go func() {
 		command.Wait() // the exit code is in ProcessState
 		close(p.ended)
@@ -67,11 +69,11 @@ func (p *proxy) execute(t *testing.T, command *exec.Cmd) {
 func (p *proxy) resident(t *testing.T, field string) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
-	must(t, err)
+	must.OK(t, err)
 	for line := range strings.Lines(string(text)) {
 		if value, ok := strings.CutPrefix(line, field+":"); ok {
 			kib, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
-			must(t, err)
+			must.OK(t, err)
 			return kib << 10
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // startWithFiles starts a proxy whose limit on open files is n from the beginning.
@@ -20,7 +22,7 @@ func startWithFiles(t *testing.T, n int, o options) *proxy {
 	command.Env = append(command.Environ(), "GORACE=halt_on_error=0 exitcode=66", "GOMAXPROCS=2")
 	p.execute(t, command)
 	p.learnAddresses(t)
-	eventually(t, p.ready)
+	eventually.OK(t, patience, p.ready)
 	return p
 }
 

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
@@ -19,7 +21,7 @@ func drained(settings map[string]any) map[string]any { return map[string]any{"dr
 // waitDraining waits until the proxy says that it drains.
 func (p *proxy) waitDraining(t *testing.T) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if err := p.ready(); err == nil || !strings.Contains(err.Error(), "503 Service Unavailable: draining") {
 			return fmt.Errorf("/readyz says %v", err)
 		}
@@ -30,11 +32,11 @@ func (p *proxy) waitDraining(t *testing.T) {
 // waitClosed waits until nobody listens.
 func (p *proxy) waitClosed(t *testing.T) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		conn, err := dialRaw(p)
 		if err == nil {
 			conn.Close()
-			return errNotYet
+			return eventually.ErrNotYet
 		}
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return err
@@ -175,7 +177,7 @@ func TestDrainThatExpiresCutsWhoDoesNotRead(t *testing.T) {
 func (p *proxy) waitStalled(t *testing.T) {
 	t.Helper()
 	last, since := 0.0, time.Now()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		n := p.metric(t, `pgmtls_bytes_total{direction="to_client"}`)
 		if n != last {
 			last, since = n, time.Now()
@@ -193,7 +195,7 @@ func TestSecondSignalEndsAQueryNow(t *testing.T) {
 	s := server(t)
 	p := start(t, options{ExitCode: 3, Config: drained(map[string]any{"grace": "1h"})})
 	busy := p.begin(t, pgtest.Client{}, "", "-c", "select pg_sleep(600) /* second signal */")
-	must(t, busy.Start())
+	must.OK(t, busy.Start())
 	waitQuery(t, s, "second signal", 1)
 	p.signal(t, syscall.SIGTERM)
 	p.waitDraining(t)
@@ -219,13 +221,13 @@ func TestReadyDelayKeepsAccepting(t *testing.T) {
 	signalled := time.Now()
 	p.waitDraining(t)
 	visits := 0
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		began := time.Now()
 		_, err := p.visit(clientTLS("app"))
 		switch {
 		case err == nil:
 			visits++
-			return errNotYet
+			return eventually.ErrNotYet
 		case began.Before(signalled.Add(delay - 200*time.Millisecond)):
 			t.Fatalf("a client that came after %v is refused: %v", began.Sub(signalled), err)
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 	"unicode"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // The checks of every log are worth what they find.
@@ -96,9 +98,9 @@ func TestProxyOutOfDescriptorsRecovers(t *testing.T) {
 		conns = append(conns, conn)
 	}
 	failed := func(e event) bool { return e.text("message") == "could not accept a connection" }
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if p.log.find(failed) == nil {
-			return errNotYet
+			return eventually.ErrNotYet
 		}
 		return nil
 	})

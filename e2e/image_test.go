@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -40,18 +42,18 @@ func TestStaticProgramServesFromAnEmptyRoot(t *testing.T) {
 	s := server(t)
 	root := t.TempDir()
 	binary, err := os.ReadFile(shipped(t))
-	must(t, err)
-	must(t, testpki.WriteFile(filepath.Join(root, "pgmtls-proxy"), binary, 0o755))
-	must(t, os.Chmod(root, 0o755))
+	must.OK(t, err)
+	must.OK(t, testpki.WriteFile(filepath.Join(root, "pgmtls-proxy"), binary, 0o755))
+	must.OK(t, os.Chmod(root, 0o755))
 	mounted := filepath.Join(root, "etc", "pgmtls-proxy")
-	must(t, os.MkdirAll(mounted, 0o755))
+	must.OK(t, os.MkdirAll(mounted, 0o755))
 	admin := freeAddress(t)
 	p := prepared(t, mounted, options{Backend: fmt.Sprintf("127.0.0.1:%d", s.Port), Config: map[string]any{"admin": admin}})
 	keys, err := filepath.Glob(filepath.Join(p.PolicyDir, "*.key"))
-	must(t, err)
+	must.OK(t, err)
 	for _, key := range keys {
-		must(t, os.Chown(key, 0, imageUser))
-		must(t, os.Chmod(key, 0o640))
+		must.OK(t, os.Chown(key, 0, imageUser))
+		must.OK(t, os.Chmod(key, 0o640))
 	}
 
 	const config = "/etc/pgmtls-proxy/proxy.yaml"
@@ -64,7 +66,7 @@ func TestStaticProgramServesFromAnEmptyRoot(t *testing.T) {
 	}
 	p.execute(t, inImage(root, "--config", config))
 	p.learnAddresses(t)
-	eventually(t, p.ready)
+	eventually.OK(t, patience, p.ready)
 	for _, args := range [][]string{nil, {"--ready"}} {
 		if text, err := health(args...); err != nil || text != "ok" {
 			t.Errorf("health %v says %q, %v", args, text, err)
@@ -73,7 +75,7 @@ func TestStaticProgramServesFromAnEmptyRoot(t *testing.T) {
 	p.succeeds(t, "")
 	p.edit(t, nobody)
 	p.staysOut(t, "app", "no allowlist entry for host")
-	must(t, os.Remove(p.policyFile("policy.yaml")))
+	must.OK(t, os.Remove(p.policyFile("policy.yaml")))
 	p.waitComplaint(t)
 	p.stop(t)
 	if text, err := health(); err == nil {
@@ -85,7 +87,7 @@ func TestStaticProgramServesFromAnEmptyRoot(t *testing.T) {
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	must.OK(t, err)
 	defer listener.Close()
 	return listener.Addr().String()
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"testing"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // passage is a way in which a connection comes and goes.
@@ -100,9 +102,9 @@ func resets() []opening {
 		{name: "after SSLRequest", begin: asking(sslRequest, byte('S'))},
 		{name: "in the ClientHello", begin: then(asking(sslRequest, byte('S')), sending([]byte{0x16, 3, 1, 2, 0, 1}))},
 		{name: "behind the ServerHello", begin: then(asking(sslRequest, byte('S')), func(t *testing.T, w *wire) {
-			stopping := clientTLS("")
-			stopping.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return nil, errNotYet }
-			if err := w.handshake(stopping); !errors.Is(err, errNotYet) {
+			stopping, errStopped := clientTLS(""), errors.New("stopped")
+			stopping.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return nil, errStopped }
+			if err := w.handshake(stopping); !errors.Is(err, errStopped) {
 				t.Errorf("the handshake ends with %v", err)
 			}
 		})},
@@ -150,7 +152,7 @@ func TestNoConnectionLeavesAnythingBehind(t *testing.T) {
 			})
 		}
 	})
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if after := p.settled(t); after.goroutines > before.goroutines || after.descriptors > before.descriptors {
 			return fmt.Errorf("%+v, but %+v before", after, before)
 		}

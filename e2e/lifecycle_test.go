@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // The rest of a login comes too late: inside TLS the client is told, before it there is no way to.
@@ -116,7 +118,7 @@ func TestWithoutAPolicyNobodyComesIn(t *testing.T) {
 	p.policy.Generation = "7"
 	p.writePolicy(t)
 	p.waitGeneration(t, "8")
-	eventually(t, p.ready)
+	eventually.OK(t, patience, p.ready)
 	dial(t, p).negotiate(t, clientTLS("app")).login(t, asPostgres())
 }
 
@@ -164,11 +166,11 @@ func TestDrainLetsQueriesFinish(t *testing.T) {
 	halfway := dial(t, p).negotiate(t, clientTLS("app"))
 
 	p.signal(t, syscall.SIGTERM)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		conn, err := dialRaw(p)
 		if err == nil {
 			conn.Close()
-			return errNotYet
+			return eventually.ErrNotYet
 		}
 		return nil
 	})

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
@@ -63,7 +64,7 @@ func TestHandshakesBeyondTheirRateAreTurnedAway(t *testing.T) {
 	if e.Code != "53300" || withoutID(e.Message) != "sorry, too many clients already" {
 		t.Errorf("the client reads %s %s", e.Code, e.Message)
 	}
-	eventually(t, func() error { // until there is a token again
+	eventually.OK(t, patience, func() error { // until there is a token again
 		_, err := p.visit(clientTLS("app"))
 		return err
 	})

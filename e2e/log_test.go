@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // Canaries are secrets that tests plant where the proxy meets them: see [proxy.psql] and the role "scram". None
@@ -147,7 +149,7 @@ func (l *eventLog) check(t testing.TB) {
 func (p *proxy) connection(t testing.TB, id string) event {
 	t.Helper()
 	var found event
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		found = p.log.find(func(e event) bool { return e.text("conn") == id && e.text("outcome") != "" })
 		if found == nil {
 			return fmt.Errorf("the log has no event of connection %q", id)

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // logReader is the reader of a proxy's log. It can stand still or go away, as a log shipper does.
@@ -71,7 +73,7 @@ func (p *proxy) chatter(t *testing.T) {
 		}
 		conn.Close()
 	}
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if n := p.metric(t, "pgmtls_probes_total") - before; n < probes {
 			return fmt.Errorf("the proxy has seen %v probes", n)
 		}
@@ -83,7 +85,7 @@ func (p *proxy) chatter(t *testing.T) {
 func (p *proxy) hasExited(t *testing.T) {
 	t.Helper()
 	stat := fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		text, err := os.ReadFile(stat)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
@@ -109,7 +111,7 @@ func TestReaderOfTheLogHoldsUpNothing(t *testing.T) {
 			p.execute(t, command)
 			t.Cleanup(reader.thaw) // before the process is waited for
 			p.learnAddresses(t)
-			eventually(t, p.ready)
+			eventually.OK(t, patience, p.ready)
 			w := dial(t, p).negotiate(t, clientTLS("app"))
 			w.login(t, asPostgres())
 
@@ -157,7 +159,7 @@ func TestDrainNeedsNoReaderOfTheLog(t *testing.T) {
 	p.execute(t, command)
 	t.Cleanup(reader.thaw)
 	p.learnAddresses(t)
-	eventually(t, p.ready)
+	eventually.OK(t, patience, p.ready)
 	w := dial(t, p).negotiate(t, clientTLS("app"))
 	w.login(t, asPostgres())
 	w.send(t, query("select pg_sleep(600) /* drained unread */"))
@@ -191,7 +193,7 @@ func TestProxyServesWhenTheDiskOfItsLogIsFull(t *testing.T) {
 	command.Stderr = full
 	p.Addr, p.Admin = addr, admin
 	p.execute(t, command)
-	eventually(t, p.ready)
+	eventually.OK(t, patience, p.ready)
 	w := dial(t, p).negotiate(t, clientTLS("app"))
 	w.login(t, asPostgres())
 	p.edit(t, nobody)

@@ -13,7 +13,7 @@
 //   - [record] is a backend that remembers every connection and every byte, to show that there were none.
 //
 // What holds for every proxy of every test is checked when it stops: no data race, no panic, nothing that a secret
-// was planted in has reached the log, exit code 0. There is no sleep: [eventually] is the one way to wait.
+// was planted in has reached the log, exit code 0. There is no sleep: [eventually.OK] is the one way to wait.
 package e2e
 
 import (

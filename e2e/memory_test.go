@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
@@ -18,7 +19,7 @@ func TestStalledReadersTakeNoMemory(t *testing.T) {
 	p := prepared(t, t.TempDir(), options{Backend: "unix:" + s.SocketPath, ExitCode: 3, Config: drained(map[string]any{"grace": "0s"})})
 	p.execute(t, exec.Command(shipped(t), "--config", p.configFile()))
 	p.learnAddresses(t)
-	eventually(t, p.ready)
+	eventually.OK(t, patience, p.ready)
 	p.comesIn(t, "app")
 	before := p.resident(t, "VmRSS")
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // opening is a way to begin a connection, and what comes of it.
@@ -167,7 +169,7 @@ func TestEachOpeningHasOneOutcome(t *testing.T) {
 					t.Errorf("the log has %v", logged)
 				}
 			}
-			eventually(t, func() error {
+			eventually.OK(t, patience, func() error {
 				if p.log.count(refusedFor(o.want.reason)) == before {
 					return fmt.Errorf("the log has no more of %s", o.want.reason)
 				}
@@ -208,7 +210,7 @@ func TestConnectionWithoutAByteIsAQuietProbe(t *testing.T) {
 	}
 	p.waitMetric(t, "pgmtls_probes_total", 3)
 	probe := func(e event) bool { return e.text("outcome") == "probe" && e.text("level") == "debug" }
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if n := p.log.count(probe); n != 3 {
 			return fmt.Errorf("%d probes are logged at debug level", n)
 		}

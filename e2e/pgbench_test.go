@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
@@ -35,7 +36,7 @@ func (e *errand) processed(t *testing.T) int {
 		t.Fatalf("pgbench printed %s", e.result.Stdout)
 	}
 	n, err := strconv.Atoi(match[1])
-	must(t, err)
+	must.OK(t, err)
 	return n
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -126,7 +127,7 @@ func (p *proxy) policyFile(name string) string { return filepath.Join(p.PolicyDi
 // waitGeneration waits until the generation is in force.
 func (p *proxy) waitGeneration(t testing.TB, generation string) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		status := p.status(t)
 		if status.Policy == nil || status.Policy.Generation != generation {
 			return fmt.Errorf("generation %s is not in force: %s", generation, status.Reload.Error)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // options say which proxy to start. The zero value is one in front of the package's PostgreSQL, by its unix socket,
@@ -54,7 +56,7 @@ type proxy struct {
 func start(t testing.TB, o options) *proxy {
 	t.Helper()
 	p := launch(t, o)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if o.PolicyText == "" {
 			return p.ready()
 		}
@@ -121,7 +123,7 @@ func (p *proxy) configFile() string { return filepath.Join(p.Dir, "proxy.yaml") 
 // learnAddresses reads from the log which ports the kernel has chosen.
 func (p *proxy) learnAddresses(t testing.TB) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		select {
 		case <-p.ended:
 			t.Fatalf("the proxy has ended: %v\n%s", p.command.ProcessState, p.log.tail())

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
@@ -79,7 +80,7 @@ func TestClientsBehindABalancerAreKnownByTheirOwnAddress(t *testing.T) {
 			p.waitMetric(t, `pgmtls_cancel_requests_total{result="forwarded"}`, 1)
 			for _, outcome := range []string{"served", "cancel_forwarded"} {
 				var e event
-				eventually(t, func() error {
+				eventually.OK(t, patience, func() error {
 					if e = p.log.find(func(e event) bool { return e.text("outcome") == outcome }); e == nil {
 						return fmt.Errorf("nothing is %s", outcome)
 					}

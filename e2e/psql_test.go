@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
@@ -135,7 +136,7 @@ func spoken(stderr string) (text string, ids []string) {
 func waitQuery(t testing.TB, s *pgtest.Server, text string, want int) {
 	t.Helper()
 	query := fmt.Sprintf("select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid() and query like '%%%s%%'", text)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if got := s.Query(t, query); got != fmt.Sprint(want) {
 			return fmt.Errorf("%s sessions run %q, want %d", got, text, want)
 		}

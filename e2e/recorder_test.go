@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // recorder is a backend that remembers every connection and every byte, to show what reached it, or that nothing did.
@@ -149,7 +151,7 @@ func (r *recorder) dials() int {
 func (r *recorder) connection(t testing.TB, n, bytes int) *recorded {
 	t.Helper()
 	var found *recorded
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if len(r.conns) <= n {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -141,7 +142,7 @@ func TestEachRefusalIsReadable(t *testing.T) {
 			}
 			p := launch(t, o)
 			if c.before == nil {
-				eventually(t, p.ready)
+				eventually.OK(t, patience, p.ready)
 			} else {
 				c.before(t, p)
 			}

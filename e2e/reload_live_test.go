@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -47,9 +49,9 @@ func TestRenewedServerCertificateIsShownToNewConnections(t *testing.T) {
 	renewed := func() *testpki.Pair { return pki.privateCA.MustIssue(t, testpki.Server(privateName, "127.0.0.1")) }
 	isShown := func(want *testpki.Pair) {
 		t.Helper()
-		eventually(t, func() error {
+		eventually.OK(t, patience, func() error {
 			if !p.comesIn(t, "app").Equal(want.Cert) {
-				return errNotYet
+				return eventually.ErrNotYet
 			}
 			return nil
 		})
@@ -61,12 +63,12 @@ func TestRenewedServerCertificateIsShownToNewConnections(t *testing.T) {
 	}
 
 	named := renewed()
-	must(t, named.Write(p.policyFile("renewed")))
+	must.OK(t, named.Write(p.policyFile("renewed")))
 	p.edit(t, func(next *policy) { next.Certificates = []servedPair{{Cert: "renewed.crt", Key: "renewed.key"}} })
 	isShown(named)
 
 	replaced := renewed()
-	must(t, replaced.Write(p.policyFile("renewed")))
+	must.OK(t, replaced.Write(p.policyFile("renewed")))
 	isShown(replaced)
 	if old.Equal(replaced.Cert) {
 		t.Error("the certificate is the old one")
@@ -128,9 +130,9 @@ func TestReplacedRevocationListRevokes(t *testing.T) {
 	p.comesIn(t, "other")
 
 	put(2, pki.clients["app"].Cert.SerialNumber)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if _, err := p.visit(clientTLS("app")); err == nil {
-			return errNotYet
+			return eventually.ErrNotYet
 		}
 		return nil
 	})
@@ -139,7 +141,7 @@ func TestReplacedRevocationListRevokes(t *testing.T) {
 	session.goesOn(t)
 
 	put(3)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		_, err := p.visit(clientTLS("app"))
 		return err
 	})
@@ -174,7 +176,7 @@ func TestReloadsDoNotDisturbLiveSessions(t *testing.T) {
 			})
 			reloaded++
 			if reloaded%4 == 0 {
-				must(t, os.WriteFile(p.policyFile("policy.yaml"), []byte("ip_rules: [no"), 0o644))
+				must.OK(t, os.WriteFile(p.policyFile("policy.yaml"), []byte("ip_rules: [no"), 0o644))
 				p.waitComplaint(t)
 			}
 		}

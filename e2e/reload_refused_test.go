@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -37,7 +39,7 @@ func mistakes() []mistake {
 	const cert, key, ca = `"cert": "private.crt"`, `"key": "private.key"`, `"space-ca.pem"`
 	return []mistake{
 		{"the key of another certificate", func(t *testing.T, p *proxy) {
-			must(t, testpki.WriteFile(p.policyFile("private.key"), pki.public.KeyPEM, 0o600))
+			must.OK(t, testpki.WriteFile(p.policyFile("private.key"), pki.public.KeyPEM, 0o600))
 		}, key, `certificates[0].key: "private.key" is refused: `},
 		{"61 rules", writing(func(bad *policy) {
 			for i := range 60 {
@@ -48,18 +50,18 @@ func mistakes() []mistake {
 			`ip_rules[0].cidr: "127.0.0.1/8" has host bits set; write 127.0.0.0/8 for the network or 127.0.0.1/32 for the one address`},
 		{"half a certificate", put("private.crt", pki.private.CertPEM[:len(pki.private.CertPEM)/2]), cert, `certificates[0].cert: "private.crt" is refused: `},
 		{"half a key", func(t *testing.T, p *proxy) {
-			must(t, testpki.WriteFile(p.policyFile("private.key"), pki.private.KeyPEM[:len(pki.private.KeyPEM)/2], 0o600))
+			must.OK(t, testpki.WriteFile(p.policyFile("private.key"), pki.private.KeyPEM[:len(pki.private.KeyPEM)/2], 0o600))
 		}, key, `certificates[0].key: "private.key" is refused: `},
 		{"an empty CA", put("space-ca.pem", nil), ca, `client_ca[0]: "space-ca.pem" is refused: `},
-		{"a key that others may read", func(t *testing.T, p *proxy) { must(t, os.Chmod(p.policyFile("private.key"), 0o644)) }, key,
+		{"a key that others may read", func(t *testing.T, p *proxy) { must.OK(t, os.Chmod(p.policyFile("private.key"), 0o644)) }, key,
 			`certificates[0].key: "private.key" is refused: `},
-		{"a certificate that is not there", func(t *testing.T, p *proxy) { must(t, os.Remove(p.policyFile("private.crt"))) }, cert,
+		{"a certificate that is not there", func(t *testing.T, p *proxy) { must.OK(t, os.Remove(p.policyFile("private.crt"))) }, cert,
 			`certificates[0].cert: "private.crt" does not exist`},
 		{"half a policy", func(t *testing.T, p *proxy) {
 			text := p.policy.text(t)
 			writeFile(t, p.policyFile("policy.yaml"), text[:len(text)/2])
 		}, "", ""},
-		{"no policy", func(t *testing.T, p *proxy) { must(t, os.Remove(p.policyFile("policy.yaml"))) }, "", ""},
+		{"no policy", func(t *testing.T, p *proxy) { must.OK(t, os.Remove(p.policyFile("policy.yaml"))) }, "", ""},
 	}
 }
 
@@ -119,7 +121,7 @@ func (m mistake) line(t *testing.T, p *proxy) string {
 		return ":"
 	}
 	text, err := os.ReadFile(p.policyFile("policy.yaml"))
-	must(t, err)
+	must.OK(t, err)
 	before, _, found := bytes.Cut(text, []byte(m.at))
 	if !found {
 		t.Fatalf("policy.yaml has no %s", m.at)
@@ -141,11 +143,11 @@ type reloadStatus struct {
 func (p *proxy) waitComplaint(t *testing.T) reloadStatus {
 	t.Helper()
 	var found reloadStatus
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		status := p.status(t).Reload
 		found = reloadStatus{status.Error, status.FailingSince}
 		if found.Error == "" {
-			return errNotYet
+			return eventually.ErrNotYet
 		}
 		return nil
 	})
@@ -155,7 +157,7 @@ func (p *proxy) waitComplaint(t *testing.T) reloadStatus {
 // waitRecovery waits until what is on disk is in force again.
 func (p *proxy) waitRecovery(t *testing.T) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if status := p.status(t).Reload; status.Error != "" || status.FailingSince != nil {
 			return errors.New(status.Error)
 		}
@@ -167,7 +169,7 @@ func (p *proxy) waitRecovery(t *testing.T) {
 // waitMore waits until a sample has grown.
 func (p *proxy) waitMore(t *testing.T, sample string, than float64) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if n := p.metric(t, sample); n <= than {
 			return fmt.Errorf("%s is still %v", sample, n)
 		}

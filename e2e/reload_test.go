@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -33,7 +35,7 @@ func startAt(t *testing.T, dir string, first policy) *proxy {
 func (p *proxy) next(t *testing.T, replace func(policy), change func(*policy)) {
 	t.Helper()
 	generation, err := strconv.Atoi(p.policy.Generation)
-	must(t, err)
+	must.OK(t, err)
 	p.policy.Generation = strconv.Itoa(generation + 1)
 	change(&p.policy)
 	replace(p.policy)
@@ -87,14 +89,14 @@ ip_rules:
   - {id: loopback, cidr: 127.0.0.0/8}
 `)
 	file, err := os.OpenFile(p.policyFile("policy.yaml"), os.O_WRONLY|os.O_TRUNC, 0)
-	must(t, err)
+	must.OK(t, err)
 	defer file.Close()
 	pace := time.NewTicker(10 * time.Millisecond)
 	defer pace.Stop()
 	for i := range text {
 		<-pace.C
 		_, err := file.Write(text[i : i+1])
-		must(t, err)
+		must.OK(t, err)
 		if i%5 == 0 {
 			p.comesIn(t, "app")
 		}
@@ -102,7 +104,7 @@ ip_rules:
 	if now := p.status(t); now.Policy.Digest != before.Policy.Digest || now.Reload.Error != "" {
 		t.Errorf("while the file is open, /status has %+v, %+v", now.Policy, now.Reload)
 	}
-	must(t, file.Close())
+	must.OK(t, file.Close())
 	closed := time.Now()
 	p.waitGeneration(t, "slow")
 	took := time.Since(closed)
@@ -180,9 +182,9 @@ func TestStormOfSignalsIsAnsweredFiveTimesASecond(t *testing.T) {
 		}
 	}
 	took := time.Since(began)
-	eventually(t, func() error { // the last signal is answered, too
+	eventually.OK(t, patience, func() error { // the last signal is answered, too
 		if last := p.status(t).Reload.CheckedAt; last.Before(began.Add(took - 100*time.Millisecond)) {
-			return errNotYet
+			return eventually.ErrNotYet
 		}
 		return nil
 	})
@@ -209,9 +211,9 @@ func TestPolicyDirectoryMayComeAfterTheStart(t *testing.T) {
 		t.Errorf("the client reads %s %s", e.Code, e.Message)
 	}
 	writePolicyDir(t, dir+".new", usualPolicy())
-	must(t, os.Rename(dir+".new", dir))
+	must.OK(t, os.Rename(dir+".new", dir))
 	appeared := time.Now()
-	eventually(t, p.ready)
+	eventually.OK(t, patience, p.ready)
 	took := time.Since(appeared)
 	t.Logf("ready %v after the policy was there", took)
 	if took >= promised {
@@ -231,7 +233,7 @@ func TestRuleThatExpiresNeedsNoChangeOfAFile(t *testing.T) {
 	}
 	inForce := p.status(t).Policy
 	served := 0
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		began := time.Now()
 		_, err := p.visit(clientTLS("app"))
 		switch answered := time.Now(); {
@@ -241,7 +243,7 @@ func TestRuleThatExpiresNeedsNoChangeOfAFile(t *testing.T) {
 			t.Fatalf("a client was refused %v before the end: %v", end.Sub(answered), err)
 		case err == nil:
 			served++
-			return errNotYet
+			return eventually.ErrNotYet
 		}
 		return nil
 	})
@@ -262,7 +264,7 @@ func TestNewExpiredCertificateKeepsNoRuleInForce(t *testing.T) {
 	old := testpki.Server(privateName)
 	old.Signer, old.NotBefore, old.NotAfter = pki.private.Key, time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
 	writeFile(t, p.policyFile("private.crt"), pki.privateCA.MustIssue(t, old).CertPEM)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if n := p.metric(t, "pgmtls_policy_certificates_left_out"); n != 1 {
 			return fmt.Errorf("%v certificates are left out", n)
 		}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -22,14 +23,14 @@ func replacements() []replacement {
 		{"rename", inDirectory(func(t *testing.T, path string, text []byte) { writeFile(t, path, text) })},
 		{"in place", inDirectory(overwrite)},
 		{"backup, then a new file", inDirectory(func(t *testing.T, path string, text []byte) {
-			must(t, os.Rename(path, path+"~"))
+			must.OK(t, os.Rename(path, path+"~"))
 			overwrite(t, path, text)
 		})},
 		{"link to a file", func(t *testing.T, base string, first policy) (string, func(policy)) {
 			dir := filepath.Join(base, "policy")
 			writePolicyDir(t, dir, first)
 			link := filepath.Join(dir, "policy.yaml")
-			must(t, os.Remove(link))
+			must.OK(t, os.Remove(link))
 			replace := func(next policy) {
 				file := "policy-" + next.Generation + ".json"
 				overwrite(t, filepath.Join(dir, file), next.text(t))
@@ -63,13 +64,13 @@ func inDirectory(write func(t *testing.T, path string, text []byte)) func(*testi
 }
 
 // overwrite empties the file and writes it anew, or makes it.
-func overwrite(t *testing.T, path string, text []byte) { must(t, os.WriteFile(path, text, 0o644)) }
+func overwrite(t *testing.T, path string, text []byte) { must.OK(t, os.WriteFile(path, text, 0o644)) }
 
 // swapLink makes a symbolic link, or replaces it at once.
 func swapLink(t *testing.T, link, target string) {
 	t.Helper()
-	must(t, os.Symlink(target, link+".new"))
-	must(t, os.Rename(link+".new", link))
+	must.OK(t, os.Symlink(target, link+".new"))
+	must.OK(t, os.Rename(link+".new", link))
 }
 
 // volume is a directory as Kubernetes mounts a ConfigMap or a Secret: what one sees there are links through the link
@@ -83,12 +84,12 @@ type volume struct {
 func newVolume(t *testing.T, base string, first policy, served *testpki.Pair) *volume {
 	t.Helper()
 	v := &volume{dir: filepath.Join(base, "volume")}
-	must(t, os.Mkdir(v.dir, 0o755))
+	must.OK(t, os.Mkdir(v.dir, 0o755))
 	v.swap(t, first, served)
 	entries, err := os.ReadDir(filepath.Join(v.dir, v.version))
-	must(t, err)
+	must.OK(t, err)
 	for _, entry := range entries {
-		must(t, os.Symlink(filepath.Join("..data", entry.Name()), filepath.Join(v.dir, entry.Name())))
+		must.OK(t, os.Symlink(filepath.Join("..data", entry.Name()), filepath.Join(v.dir, entry.Name())))
 	}
 	return v
 }
@@ -101,16 +102,9 @@ func (v *volume) swap(t *testing.T, next policy, served *testpki.Pair) {
 	v.version = fmt.Sprintf("..2026_01_01_00_00_00.%d", v.n)
 	dir := filepath.Join(v.dir, v.version)
 	writePolicyDir(t, dir, next)
-	must(t, served.Write(filepath.Join(dir, "private")))
+	must.OK(t, served.Write(filepath.Join(dir, "private")))
 	swapLink(t, filepath.Join(v.dir, "..data"), v.version)
 	if old != "" {
-		must(t, os.RemoveAll(filepath.Join(v.dir, old)))
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
+		must.OK(t, os.RemoveAll(filepath.Join(v.dir, old)))
 	}
 }

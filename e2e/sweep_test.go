@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // receipt is as much of a receipt in GET /status as tests look at.
@@ -32,11 +35,11 @@ type receipt struct {
 func (p *proxy) inForce(t testing.TB) receipt {
 	t.Helper()
 	var last receipt
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		var body struct{ Receipts []receipt }
 		p.decode(t, "/status", &body)
 		if len(body.Receipts) == 0 {
-			return errNotYet
+			return eventually.ErrNotYet
 		}
 		last = body.Receipts[len(body.Receipts)-1]
 		if last.Generation != p.policy.Generation || last.InForceAt.IsZero() {
@@ -103,7 +106,7 @@ func TestSessionReadsWhyItEndsWhereverItStands(t *testing.T) {
 				}
 			}
 			if row.until == 0 && len(row.asks) > 0 {
-				eventually(t, func() error { return serverRuns(t, row.asks[0]) })
+				eventually.OK(t, patience, func() error { return serverRuns(t, row.asks[0]) })
 			}
 			p.edit(t, nobody)
 			// Rows, and what announces them, may come before.
@@ -120,7 +123,7 @@ func TestSessionReadsWhyItEndsWhereverItStands(t *testing.T) {
 			if row.asks[0] == catching { // nobody but the database's own superuser can end that
 				server(t).Query(t, "select pg_terminate_backend(pid) from pg_stat_activity where query = $q$"+catching+"$q$")
 			}
-			eventually(t, func() error {
+			eventually.OK(t, patience, func() error {
 				if serverRuns(t, row.asks[0]) == nil {
 					return errors.New("the query runs on in the database")
 				}
@@ -154,15 +157,15 @@ func TestRevocationEndsItsSessionsAndNoOtherNotices(t *testing.T) {
 	}
 	stays := run("app", "-T", "6", "-l", "--log-prefix", prefix)
 	ends := run("other", "-T", "60")
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if n := len(p.sessions(t)); n != 2*clients {
 			return fmt.Errorf("%d sessions", n)
 		}
 		return nil
 	})
-	eventually(t, func() error { // undisturbed work, to compare with
+	eventually.OK(t, patience, func() error { // undisturbed work, to compare with
 		if p.metric(t, `pgmtls_bytes_total{direction="to_server"}`) < 16_000 {
-			return errNotYet
+			return eventually.ErrNotYet
 		}
 		return nil
 	})
@@ -200,7 +203,7 @@ func worst(t *testing.T, prefix string, moment time.Time) (usual, during time.Du
 	}
 	for _, path := range logs {
 		file, err := os.Open(path)
-		must(t, err)
+		must.OK(t, err)
 		defer file.Close()
 		for lines := bufio.NewScanner(file); lines.Scan(); {
 			var client, number, took, script, seconds, micros, late int64

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // lineage is a proxy and those that replace it, one after the other, with the same files and at the same addresses.
@@ -40,7 +44,7 @@ func (l *lineage) adopt(t *testing.T, p *proxy) {
 	t.Helper()
 	p.execute(t, l.command(p))
 	p.learnAddresses(t)
-	eventually(t, p.ready)
+	eventually.OK(t, patience, p.ready)
 	l.now = p
 	l.all = append(l.all, p)
 }
@@ -95,18 +99,21 @@ func gather(p *proxy, rate, atOnce int) *crowd {
 					c.visited(p.shortVisit(config), time.Since(began))
 				})
 			default:
-				c.visited(errNotYet, 0)
+				c.visited(errSkipped, 0)
 			}
 		}
 	})
 	return c
 }
 
+// errSkipped stands for a visit that there was no slot for.
+var errSkipped = errors.New("skipped")
+
 func (c *crowd) visited(err error, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch err {
-	case errNotYet:
+	case errSkipped:
 		c.skipped++
 		return
 	case nil:
@@ -257,14 +264,14 @@ func TestSuccessorThatIsNotReadyChangesNothing(t *testing.T) {
 		t.Errorf("a successor without a policy ends with %v:\n%s", err, output)
 	}
 	failed := func(e event) bool { return strings.HasPrefix(e.text("message"), "a takeover failed") }
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if l.now.log.count(failed) != 1 {
-			return errNotYet
+			return eventually.ErrNotYet
 		}
 		return nil
 	})
 
-	must(t, l.now.ready())
+	must.OK(t, l.now.ready())
 	l.now.isRunning(t)
 	session.send(t, query("select 1"))
 	backend.connection(t, 0, len(asPostgres())+len(query("select 1")))
@@ -302,7 +309,7 @@ func TestTakeoverSocketIsForTheOwner(t *testing.T) {
 	t.Parallel()
 	l := found(t, options{Backend: record(t).Address})
 	info, err := os.Stat(l.door)
-	must(t, err)
+	must.OK(t, err)
 	if info.Mode() != os.ModeSocket|0o600 {
 		t.Errorf("the takeover socket has the mode %v", info.Mode())
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
@@ -25,10 +26,10 @@ func TestDirectTLSOfLibpq(t *testing.T) {
 					name := negotiation + "_" + version
 					mustAnswer(t, p.run(t, client, fmt.Sprintf("sslnegotiation=%s ssl_max_protocol_version=%s application_name=%s", negotiation, version, name), "-c", querySQL))
 					var found event
-					eventually(t, func() error {
+					eventually.OK(t, patience, func() error {
 						found = p.log.find(func(e event) bool { return e.text("application") == name })
 						if found == nil {
-							return errNotYet
+							return eventually.ErrNotYet
 						}
 						return nil
 					})

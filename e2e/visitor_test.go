@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
@@ -96,7 +97,7 @@ func (p *proxy) staysOut(t testing.TB, client, words string) {
 // verdictTime visits until the verdict on the usual client is as wanted, and gives the time since the beginning.
 func (p *proxy) verdictTime(t testing.TB, since time.Time, allowed bool) time.Duration {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		_, err := p.visit(clientTLS("app"))
 		switch {
 		case allowed:

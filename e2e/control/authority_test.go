@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 func TestCARotationCutsNobodyOff(t *testing.T) {
@@ -32,7 +34,7 @@ func TestCARotationCutsNobodyOff(t *testing.T) {
 
 	// The successor was issued by itself.
 	var certificates []struct{ ID, Status, Successor string }
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		l.read(t, &certificates, "certificates", "shop")
 		if len(certificates) != 2 || certificates[0].Successor != certificates[1].ID || certificates[1].Status != "ready" {
 			return errNotYet(certificates)
@@ -111,7 +113,7 @@ func TestWebhookTellsOfSuccessors(t *testing.T) {
 	p := configured(t, map[string]any{"notify": map[string]any{"webhook": map[string]any{"url": receiver.URL + "/hook", "secret_file": file}}})
 	p.enable(t, "shop")
 	p.do(t, "ca", "rotate", "default")
-	eventually(t, func() error { return errUnless(len(calls) > 0, "a call") })
+	eventually.OK(t, patience, func() error { return errUnless(len(calls) > 0, "a call") })
 
 	got := <-calls
 	verifier, err := standardwebhooks.NewWebhook(secret)

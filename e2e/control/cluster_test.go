@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/testkit/etcdtest"
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // newDaemons starts two daemons side by side on one cluster. The first one has the token.
@@ -42,7 +43,7 @@ func TestOtherDaemonGoesOn(t *testing.T) {
 	for i, d := range daemons {
 		asks[i] = d.web(t, token)
 	}
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if n := len(daemons[0].log.having(leads)) + len(daemons[1].log.having(leads)); n != 1 {
 			return errNotYet(n)
 		}

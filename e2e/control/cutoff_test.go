@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // edge is a database whose only proxy is on another machine, so to say: with an agent behind a relay.
@@ -80,7 +82,7 @@ func (w *web) acknowledged(t testing.TB) (a acknowledgements) {
 func (w *web) caughtUp(t testing.TB) int64 {
 	t.Helper()
 	var a acknowledgements
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if a = w.acknowledged(t); !a.InForce || len(a.Waiting) > 0 {
 			return errNotYet(a)
 		}
@@ -165,13 +167,13 @@ func TestEditOfAPolicyIsToldAndPutRight(t *testing.T) {
 		t.Fatalf("there is no rule to edit in\n%s", before)
 	}
 	writeFile(t, path, edited)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if text := readFile(t, path); text != before {
 			return errNotYet("the edited policy")
 		}
 		return nil
 	})
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		var trail struct{ Records []fields }
 		e.gets(t, http.StatusOK, "GET /v1/audit?action=policy.drift", "", &trail)
 		for _, record := range trail.Records {
@@ -182,7 +184,7 @@ func TestEditOfAPolicyIsToldAndPutRight(t *testing.T) {
 		return errNotYet(trail)
 	})
 	e.caughtUp(t)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if a := e.acknowledged(t); a.Proxies[0].Drift != "" {
 			return errNotYet(a)
 		}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // life is a database with a proxy beside the daemon, and another database of the same space.
@@ -128,7 +130,7 @@ func TestCertificatesByCommandLine(t *testing.T) {
 // inForce waits until every proxy of a database has its newest policy in force.
 func (p *plane) inForce(t *testing.T, database string) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		var said struct {
 			InForce bool `json:"in_force"`
 			Proxies []any

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // unreadLogs are places to log to of which nothing good comes: a pipe that is full and that nobody reads, one whose reader is gone,
@@ -55,7 +57,7 @@ func TestReaderOfTheirLogsHoldsUpNeitherDaemonNorAgent(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data")
 			p := &plane{Dir: dir, client: filepath.Join(dir, "client.yaml")}
 			p.process = launchUnread(t, log, "the daemon", pgmtlsPath, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
-			eventually(t, func() error {
+			eventually.OK(t, patience, func() error {
 				select {
 				case <-p.ended:
 					t.Fatalf("the daemon has ended: %v", p.command.ProcessState)

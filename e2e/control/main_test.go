@@ -12,7 +12,7 @@
 //   - a [visitor] is psql with a client certificate's files.
 //
 // What holds for every process is checked when it ends: no data race, no panic, no token and no private key in its log.
-// Proxies never go back to an older generation. There is no sleep: [eventually] is the one way to wait.
+// Proxies never go back to an older generation. There is no sleep: [eventually.OK] is the one way to wait.
 package control
 
 import (

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // token makes a token with the command line, which prints nothing else to standard output.
@@ -87,7 +89,7 @@ func TestTokensEndAtOnce(t *testing.T) {
 
 	end := time.Now().Add(5 * time.Second).UTC()
 	short := p.web(t, p.token(t, "soon-over", "--scope", "all", "--expires", end.Format(time.RFC3339Nano)))
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		before := time.Now()
 		got, err := short.send(http.MethodGet, "/v1/databases", "")
 		switch {

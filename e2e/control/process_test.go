@@ -12,31 +12,13 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // patience is how long a test waits for what should happen at once. It is long because the machine may be busy; nothing
 // waits it out when all is well.
 const patience = 40 * time.Second
-
-// eventually waits until the condition gives nil, and fails the test with its last error when it doesn't.
-func eventually(t testing.TB, condition func() error) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline.C:
-			t.Fatalf("after %s: %v", patience, err)
-		case <-tick.C:
-		}
-	}
-}
 
 // raceOptions let a program with the race detector end at once; a race makes its exit code 66.
 const raceOptions = "GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=0"
@@ -81,7 +63,7 @@ func launchUnread(t testing.TB, stderr *os.File, name, path string, args ...stri
 func (p *process) waitFor(t testing.TB, message string) event {
 	t.Helper()
 	var found event
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if found = p.log.find(message); found != nil {
 			return nil
 		}

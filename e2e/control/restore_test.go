@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // The disk is lost with everything on it: the store, the key, and the policy directories below the data directory. Only
@@ -38,7 +40,7 @@ func TestPoliciesLostWithTheStoreDoNotSetProxiesBack(t *testing.T) {
 	writeFile(t, filepath.Join(p.Dir, "admin.token"), token+"\n")
 	p.start(t)
 	w := p.web(t, token)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if a := w.acknowledged(t); !a.InForce || a.Generation <= newest {
 			return errNotYet(a)
 		}

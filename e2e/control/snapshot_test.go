@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // The control plane is lost with its disk. From a snapshot and the master key comes another one, and the proxies, which
@@ -58,7 +60,7 @@ func TestProxiesFollowARestoredControlPlane(t *testing.T) {
 	relay.leadTo(t, p)
 
 	w := p.web(t, token) // it is good again, as everything of then is
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if a := w.acknowledged(t); !a.InForce || a.Generation <= newest {
 			return errNotYet(a)
 		}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // The disk with the store was lost, or the volume was not mounted: an empty store must not be served in its place.
@@ -106,7 +108,7 @@ func TestShortDiskRefusesWhatAddsAndTakesWhatTakesAway(t *testing.T) {
 	if err := os.WriteFile(filler, make([]byte, int64(stat.Bavail)*int64(stat.Bsize)-(64<<20)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error { // a look at the disk counts for a second
+	eventually.OK(t, patience, func() error { // a look at the disk counts for a second
 		result := p.run(t, "ip-rules", "create", "shop", "--cidr", "198.51.100.2/32")
 		if result.code != 1 || !strings.Contains(result.stderr, "store is full") || !strings.Contains(result.stderr, "free some space") {
 			return fmt.Errorf("a rule is created with %d: %s", result.code, result.stderr)
@@ -122,7 +124,7 @@ func TestShortDiskRefusesWhatAddsAndTakesWhatTakesAway(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if result := p.run(t, "ip-rules", "create", "shop", "--cidr", "198.51.100.2/32"); result.code != 0 {
 			return fmt.Errorf("with space again: %s", result.stderr)
 		}

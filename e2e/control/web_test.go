@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // web asks a daemon by HTTP as one caller. It is safe for concurrent use.
@@ -147,7 +149,7 @@ func (f fields) has(t testing.TB, names string, optional ...string) {
 func (w *web) polled(t testing.TB, path, field, value string) fields {
 	t.Helper()
 	var object fields
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		object = nil
 		got, err := w.send(http.MethodGet, path, "{}") // some clients send a body with everything
 		switch {

@@ -23,6 +23,7 @@ import (
 	"pgmtls-proxy/internal/metrics"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/session"
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -327,7 +328,7 @@ func TestBodiesThatAreReadAtOnceAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, func() bool { return len(p.admin.bodies) == maxBodies })
+	eventually.True(t, 20*time.Second, "every place for a body is taken", func() bool { return len(p.admin.bodies) == maxBodies })
 	if code := p.code("/dry-run", strings.NewReader(good)); code != http.StatusTooManyRequests {
 		t.Errorf("one more is answered with %d", code)
 	}

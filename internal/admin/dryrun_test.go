@@ -7,26 +7,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
-
-// eventually waits for what another goroutine does.
-func eventually(t testing.TB, done func() bool) {
-	t.Helper()
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
-	limit := time.After(20 * time.Second)
-	for !done() {
-		select {
-		case <-ticker.C:
-		case <-limit:
-			t.Fatal("it does not come")
-		}
-	}
-}
 
 const served = "certificates: [{cert: server.crt, key: server.key, default: true}]\n"
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pgmtls-proxy/internal/sockopt"
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // loopback runs a server on a loopback port.
@@ -128,10 +129,10 @@ func TestGoroutinesAreBackAtTheStart(t *testing.T) {
 		}
 		client.Close()
 	}
-	eventually(t, "every connection is gone", func() bool { return s.Open() == 0 })
+	eventually.True(t, 10*time.Second, "every connection is gone", func() bool { return s.Open() == 0 })
 	finish(t, s)
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	eventually(t, "every goroutine is gone", func() bool { return runtime.NumGoroutine() <= before })
+	eventually.True(t, 10*time.Second, "every goroutine is gone", func() bool { return runtime.NumGoroutine() <= before })
 }

@@ -86,19 +86,3 @@ func finish(t *testing.T, s *Server) {
 		t.Errorf("after CloseConns: %v, %d open", err, s.Open())
 	}
 }
-
-// eventually polls a condition of real sockets.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-deadline.C:
-			t.Fatalf("not within 10 s: %s", what)
-		case <-tick.C:
-		}
-	}
-}

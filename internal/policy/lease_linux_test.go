@@ -9,13 +9,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 func TestWriterOfAFileIsSeen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	put(t, path, "text")
 	reader, err := os.Open(path)
-	must(t, err)
+	must.OK(t, err)
 	defer reader.Close()
 	check := func(want bool) {
 		t.Helper()
@@ -25,9 +27,9 @@ func TestWriterOfAFileIsSeen(t *testing.T) {
 	}
 	check(false)
 	writer, err := os.OpenFile(path, os.O_WRONLY, 0)
-	must(t, err)
+	must.OK(t, err)
 	check(true)
-	must(t, writer.Close())
+	must.OK(t, writer.Close())
 	check(false)
 }
 
@@ -37,18 +39,18 @@ func TestBrokenLeaseDoesNotEndTheProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	put(t, path, "text")
 	reader, err := os.Open(path)
-	must(t, err)
+	must.OK(t, err)
 	defer reader.Close()
 	breakLease := func() {
 		t.Helper()
 		_, err := unix.FcntlInt(reader.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
-		must(t, err)
+		must.OK(t, err)
 		if fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NONBLOCK, 0); !errors.Is(err, unix.EWOULDBLOCK) {
 			unix.Close(fd)
 			t.Fatalf("open against a lease: %v", err)
 		}
 		_, err = unix.FcntlInt(reader.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
-		must(t, err)
+		must.OK(t, err)
 	}
 	breakLease() // nobody asked for the signal: the case of the program
 

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // versionRules is how many rules every version of the tests' policy has. They stand one on a line at the end, so a
@@ -29,7 +31,7 @@ func versionPolicy(version int, files string) string {
 // writeVersion writes a policy whose certificate and key carry the version too. They are no PEM: reading does not parse.
 func writeVersion(t testing.TB, dir string, version int) {
 	t.Helper()
-	must(t, os.MkdirAll(dir, 0o755))
+	must.OK(t, os.MkdirAll(dir, 0o755))
 	put(t, filepath.Join(dir, "tls.crt"), fmt.Sprint("certificate ", version))
 	put(t, filepath.Join(dir, "tls.key"), fmt.Sprint("key ", version))
 	put(t, filepath.Join(dir, policyName), versionPolicy(version, ""))
@@ -38,22 +40,15 @@ func writeVersion(t testing.TB, dir string, version int) {
 // put replaces a file by rename.
 func put(t testing.TB, path, text string) {
 	t.Helper()
-	must(t, os.WriteFile(path+".new", []byte(text), 0o600))
-	must(t, os.Rename(path+".new", path))
+	must.OK(t, os.WriteFile(path+".new", []byte(text), 0o600))
+	must.OK(t, os.Rename(path+".new", path))
 }
 
 // swap replaces a symbolic link, as Kubernetes does.
 func swap(t testing.TB, link, target string) {
 	t.Helper()
-	must(t, os.Symlink(target, link+".new"))
-	must(t, os.Rename(link+".new", link))
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.OK(t, os.Symlink(target, link+".new"))
+	must.OK(t, os.Rename(link+".new", link))
 }
 
 // whole says what is wrong with files that are not all of one version.
@@ -96,10 +91,10 @@ func TestReadGivesThePolicyAndWhatItNames(t *testing.T) {
 func TestFilesThatCannotBeUsedAreAllNamedWithTheirLines(t *testing.T) {
 	dir := t.TempDir()
 	put(t, filepath.Join(dir, "large.pem"), strings.Repeat("x", maxFile+1))
-	must(t, os.Mkdir(filepath.Join(dir, "dir.pem"), 0o755))
-	must(t, syscall.Mkfifo(filepath.Join(dir, "pipe.pem"), 0o600))
+	must.OK(t, os.Mkdir(filepath.Join(dir, "dir.pem"), 0o755))
+	must.OK(t, syscall.Mkfifo(filepath.Join(dir, "pipe.pem"), 0o600))
 	put(t, filepath.Join(dir, "open.key"), "k")
-	must(t, os.Chmod(filepath.Join(dir, "open.key"), 0o644))
+	must.OK(t, os.Chmod(filepath.Join(dir, "open.key"), 0o644))
 	put(t, filepath.Join(dir, policyName), `client_ca:
   - large.pem
   - dir.pem
@@ -133,7 +128,7 @@ func TestKeyThatOthersCanReadIsRefusedInEveryMode(t *testing.T) {
 	path := filepath.Join(dir, "tls.key")
 	put(t, path, "key")
 	for mode := os.FileMode(0o400); mode <= 0o777; mode++ {
-		must(t, os.Chmod(path, mode))
+		must.OK(t, os.Chmod(path, mode))
 		_, err := readFile(path, true)
 		if ok := mode&0o077 == 0; (err == nil) != ok {
 			t.Errorf("mode %04o: %v", mode, err)
@@ -204,7 +199,7 @@ func TestSwapsOfTheWholeDirectoryAreNeverMixed(t *testing.T) {
 	swaps(t, dir, func(version int) {
 		writeVersion(t, versioned(version), version)
 		swap(t, dir, fmt.Sprint("v", version))
-		must(t, os.RemoveAll(versioned(version-1)))
+		must.OK(t, os.RemoveAll(versioned(version-1)))
 	})
 }
 
@@ -214,12 +209,12 @@ func TestSwapsOfAKubernetesVolumeAreNeverMixed(t *testing.T) {
 	writeVersion(t, versioned(0), 0)
 	swap(t, filepath.Join(dir, dataLink), "..v0")
 	for _, name := range []string{policyName, "tls.crt", "tls.key"} {
-		must(t, os.Symlink(filepath.Join(dataLink, name), filepath.Join(dir, name)))
+		must.OK(t, os.Symlink(filepath.Join(dataLink, name), filepath.Join(dir, name)))
 	}
 	swaps(t, dir, func(version int) {
 		writeVersion(t, versioned(version), version)
 		swap(t, filepath.Join(dir, dataLink), fmt.Sprint("..v", version))
-		must(t, os.RemoveAll(versioned(version-1)))
+		must.OK(t, os.RemoveAll(versioned(version-1)))
 	})
 }
 
@@ -237,7 +232,7 @@ func TestVolumeInsideThePolicyDirectoryIsNeverMixed(t *testing.T) {
 		for version := 1; version <= 1000; version++ {
 			writeVersion(t, versioned(version), version)
 			swap(t, filepath.Join(inner, dataLink), fmt.Sprint("..v", version))
-			must(t, os.RemoveAll(versioned(version-1)))
+			must.OK(t, os.RemoveAll(versioned(version-1)))
 		}
 	}()
 	for reading := true; reading; {
@@ -274,7 +269,7 @@ func TestFileThatIsHeldOpenAndLeftAloneIsTaken(t *testing.T) {
 	dir := t.TempDir()
 	writeVersion(t, dir, 1)
 	f, err := os.OpenFile(filepath.Join(dir, "tls.crt"), os.O_WRONLY, 0)
-	must(t, err)
+	must.OK(t, err)
 	defer f.Close()
 	start := time.Now()
 	files, err := readDir(t.Context(), dir)
@@ -290,7 +285,7 @@ func TestReadingEndsWithItsContext(t *testing.T) {
 	dir := t.TempDir()
 	writeVersion(t, dir, 1)
 	f, err := os.OpenFile(filepath.Join(dir, "tls.crt"), os.O_WRONLY, 0)
-	must(t, err)
+	must.OK(t, err)
 	defer f.Close()
 	cause := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // seen is what a watcher handed to Load.
@@ -100,9 +102,9 @@ func TestChangeIsSeenSoonWhateverTheWay(t *testing.T) {
 		"written in place": {
 			func(t *testing.T, dir string) { writeVersion(t, dir, 1) },
 			func(t *testing.T, dir string) {
-				must(t, inPlace(filepath.Join(dir, "tls.crt"), "certificate 2"))
-				must(t, inPlace(filepath.Join(dir, "tls.key"), "key 2"))
-				must(t, inPlace(filepath.Join(dir, policyName), versionPolicy(2, "")))
+				must.OK(t, inPlace(filepath.Join(dir, "tls.crt"), "certificate 2"))
+				must.OK(t, inPlace(filepath.Join(dir, "tls.key"), "key 2"))
+				must.OK(t, inPlace(filepath.Join(dir, policyName), versionPolicy(2, "")))
 			},
 		},
 		"a Kubernetes volume": {
@@ -110,13 +112,13 @@ func TestChangeIsSeenSoonWhateverTheWay(t *testing.T) {
 				writeVersion(t, filepath.Join(dir, "..v1"), 1)
 				swap(t, filepath.Join(dir, dataLink), "..v1")
 				for _, name := range []string{policyName, "tls.crt", "tls.key"} {
-					must(t, os.Symlink(filepath.Join(dataLink, name), filepath.Join(dir, name)))
+					must.OK(t, os.Symlink(filepath.Join(dataLink, name), filepath.Join(dir, name)))
 				}
 			},
 			func(t *testing.T, dir string) {
 				writeVersion(t, filepath.Join(dir, "..v2"), 2)
 				swap(t, filepath.Join(dir, dataLink), "..v2")
-				must(t, os.RemoveAll(filepath.Join(dir, "..v1")))
+				must.OK(t, os.RemoveAll(filepath.Join(dir, "..v1")))
 			},
 		},
 		"the directory is a link that is swapped": {
@@ -131,7 +133,7 @@ func TestChangeIsSeenSoonWhateverTheWay(t *testing.T) {
 		},
 		"a link further on is swapped": {
 			func(t *testing.T, dir string) {
-				must(t, os.Mkdir(dir+"-all", 0o755))
+				must.OK(t, os.Mkdir(dir+"-all", 0o755))
 				writeVersion(t, dir+"-all/v1", 1)
 				swap(t, dir+"-all/current", "v1")
 				swap(t, dir, dir+"-all/current")
@@ -145,8 +147,8 @@ func TestChangeIsSeenSoonWhateverTheWay(t *testing.T) {
 			func(t *testing.T, dir string) { writeVersion(t, dir, 1) },
 			func(t *testing.T, dir string) {
 				writeVersion(t, dir+".new", 2)
-				must(t, os.Rename(dir, dir+".old"))
-				must(t, os.Rename(dir+".new", dir))
+				must.OK(t, os.Rename(dir, dir+".old"))
+				must.OK(t, os.Rename(dir+".new", dir))
 			},
 		},
 		"policy.yaml is a link that is swapped": {
@@ -189,11 +191,11 @@ func TestChangeOfAReferencedFileIsSeen(t *testing.T) {
 
 	put(t, key, "key 2")
 	w.until(func(s seen) bool { return s.err == nil && string(s.files.Contents["tls/tls.key"]) == "key 2" }, nil)
-	must(t, os.Chmod(key, 0o644))
+	must.OK(t, os.Chmod(key, 0o644))
 	w.until(func(s seen) bool { return s.err != nil && strings.Contains(s.err.Error(), "chmod 0600 it") }, nil)
-	must(t, os.Chmod(key, 0o600))
+	must.OK(t, os.Chmod(key, 0o600))
 	w.until(func(s seen) bool { return s.err == nil }, nil)
-	must(t, os.RemoveAll(filepath.Join(dir, "tls")))
+	must.OK(t, os.RemoveAll(filepath.Join(dir, "tls")))
 	w.until(func(s seen) bool { return s.err != nil && strings.Contains(s.err.Error(), "does not exist") }, nil)
 	put(t, filepath.Join(dir, policyName), versionPolicy(3, "other/"))
 	w.until(func(s seen) bool {
@@ -212,13 +214,13 @@ func TestFileThatIsWrittenByteByByteIsSeenOnlyWhole(t *testing.T) {
 	put(t, filepath.Join(dir, "tls.key"), "key 2")
 	w := startWatcher(t, dir, hour)
 	f, err := os.OpenFile(filepath.Join(dir, policyName), os.O_WRONLY|os.O_TRUNC, 0)
-	must(t, err)
+	must.OK(t, err)
 	pace := time.NewTicker(2 * time.Millisecond)
 	defer pace.Stop()
 	text := versionPolicy(2, "")
 	for i := range text {
 		_, err := f.WriteString(text[i : i+1])
-		must(t, err)
+		must.OK(t, err)
 		if i%100 == 0 { // every way of asking
 			select {
 			case w.reload <- syscall.SIGHUP:
@@ -227,7 +229,7 @@ func TestFileThatIsWrittenByteByByteIsSeenOnlyWhole(t *testing.T) {
 		}
 		<-pace.C
 	}
-	must(t, f.Close())
+	must.OK(t, f.Close())
 	closed := time.Now()
 	s := w.until(isVersion(2), func(s seen) {
 		if s.err != nil || s.generation() != "1" || len(s.files.Policy.IPRules) != versionRules {
@@ -283,7 +285,7 @@ func TestDirectoryThatWasAwayIsFoundAgain(t *testing.T) {
 	dir := filepath.Join(parent, "policy")
 	writeVersion(t, dir, 1)
 	w := startWatcher(t, dir, interval)
-	must(t, os.RemoveAll(parent))
+	must.OK(t, os.RemoveAll(parent))
 	w.until(func(s seen) bool { return s.err != nil }, nil)
 	writeVersion(t, dir, 2)
 	found := w.until(isVersion(2), nil)

@@ -5,6 +5,7 @@ package session
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net/netip"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/pgwire"
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // A flood of handshakes from strangers leaves allowed clients' connects within twice of their time (threat 3): beyond
@@ -42,11 +44,11 @@ func TestFloodOfStrangersLeavesClientsTheirLatency(t *testing.T) {
 		var flood sync.WaitGroup
 		shed := g.refused("address_shed")
 		flood.Go(func() { g.floodOfStrangers(ctx, perSecond, &knocks) })
-		eventually(t, func() string { // until the first burst is answered
+		eventually.OK(t, patience, func() error { // until the first burst is answered
 			if g.refused("address_shed") < shed+perSecond/4 {
-				return "no stranger is shed"
+				return errors.New("no stranger is shed")
 			}
-			return ""
+			return nil
 		})
 		flooded = measure(flooded)
 		stop()

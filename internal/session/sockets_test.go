@@ -18,6 +18,7 @@ import (
 
 	"pgmtls-proxy/internal/pgwire"
 	"pgmtls-proxy/internal/relay"
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -29,6 +30,9 @@ type gate struct {
 	open    sync.WaitGroup // connections to either
 	dials   atomic.Int64   // by clients
 }
+
+// patience is how long a test waits for what should happen at once. Nothing waits it out when all is well.
+const patience = 20 * time.Second
 
 // loopback is where the tests' clients come from; the second address is in no rule.
 var loopback, elsewhere = netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")
@@ -253,12 +257,15 @@ func TestThousandConnectionsOfEveryKindLeaveNothingBehind(t *testing.T) {
 			goroutines, files := g.settled()
 			g.flood(row.many)
 			loops := runtime.GOMAXPROCS(0) // the engine may start that many, each a goroutine and two descriptors, and keeps them
-			eventually(t, func() string {
+			err := eventually.Poll(patience, 20*time.Millisecond, func() error {
 				if runtime.NumGoroutine() > goroutines+loops || descriptors(t) > files+2*loops {
-					return "goroutines or descriptors are left"
+					return errors.New("goroutines or descriptors are left")
 				}
-				return ""
+				return nil
 			})
+			if err != nil {
+				t.Error(err)
+			}
 			if t.Failed() {
 				buf := make([]byte, 1<<20)
 				t.Logf("from %d goroutines and %d descriptors to %d and %d\n%s", goroutines, files,
@@ -292,24 +299,27 @@ func (g *gate) flood(many int) {
 // quiet waits until every client's connection was accepted and is over.
 func (g *gate) quiet() {
 	g.t.Helper()
-	eventually(g.t, func() string {
+	eventually.OK(g.t, patience, func() error {
 		if g.metric("connections_total") < float64(g.dials.Load()) || g.metric("unfinished_connections")+g.metric("sessions") > 0 {
-			return "connections are open"
+			return errors.New("connections are open")
 		}
-		return ""
+		return nil
 	})
 }
 
 // settled waits until the number of goroutines stands still.
 func (g *gate) settled() (goroutines, files int) {
-	eventually(g.t, func() string {
+	err := eventually.Poll(patience, 20*time.Millisecond, func() error {
 		before := goroutines
 		goroutines, files = runtime.NumGoroutine(), descriptors(g.t)
 		if goroutines != before {
-			return "goroutines come and go"
+			return errors.New("goroutines come and go")
 		}
-		return ""
+		return nil
 	})
+	if err != nil {
+		g.t.Error(err)
+	}
 	return goroutines, files
 }
 
@@ -319,27 +329,6 @@ func descriptors(t testing.TB) int {
 		t.Skip("descriptors can't be counted here:", err)
 	}
 	return len(list)
-}
-
-// eventually polls what real sockets take a moment for; the condition says what is still wrong.
-func eventually(t testing.TB, wrong func() string) {
-	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		text := wrong()
-		if text == "" {
-			return
-		}
-		select {
-		case <-deadline.C:
-			t.Errorf("after 20 s: %s", text)
-			return
-		case <-tick.C:
-		}
-	}
 }
 
 // What a man in the middle puts behind SSLRequest must never be taken for the client's (CVE-2021-23214).

@@ -1,12 +1,15 @@
 package session
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // Sessions begin and end all the time, while the policy takes a rule away and gives it back. In the end every session
@@ -61,24 +64,24 @@ func TestNoSessionSlipsThroughAndNoOtherIsEndedWhilePoliciesSwap(t *testing.T) {
 	over.Store(true)
 	coming.Wait()
 
-	eventually(t, func() string {
+	eventually.OK(t, patience, func() error {
 		for _, c := range w.sessions.table.list() {
 			if c.told() != (c.addr == home) {
-				return fmt.Sprintf("a session from %v was told to end: %v", c.addr, c.told())
+				return fmt.Errorf("a session from %v was told to end: %v", c.addr, c.told())
 			}
 		}
-		return ""
+		return nil
 	})
 	for _, c := range w.sessions.table.list() {
 		c.end(errDone)
 	}
-	eventually(t, func() string {
+	eventually.OK(t, patience, func() error {
 		for _, r := range w.sessions.Receipts() {
 			if r.InForceAt.IsZero() || r.InForceAt.Before(r.AppliedAt) {
-				return fmt.Sprintf("generation %q is not in force: %+v", r.Generation, r)
+				return fmt.Errorf("generation %q is not in force: %+v", r.Generation, r)
 			}
 		}
-		return ""
+		return nil
 	})
 	w.wait()
 	if told.Load() == 0 {
@@ -122,11 +125,11 @@ func TestSessionThatBeginsDuringASweepEndsInTime(t *testing.T) {
 	var swept sync.WaitGroup
 	w.sessions.receipts.mu.Lock() // the sweep waits here, with its list or without it
 	swept.Go(func() { w.sessions.sweepOnce(time.Now()) })
-	eventually(t, func() string {
+	eventually.OK(t, patience, func() error {
 		if w.sessions.nextSweep.Load() == 0 {
-			return "the sweep has not said when the next one comes"
+			return errors.New("the sweep has not said when the next one comes")
 		}
-		return ""
+		return nil
 	})
 	if err := c.enter(); err != nil {
 		t.Fatal(err)

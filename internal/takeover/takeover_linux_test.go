@@ -11,22 +11,17 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 const patience = 20 * time.Second
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // doorPath is a path for a socket, which may have 107 bytes.
 func doorPath(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "takeover.")
-	must(t, err)
+	must.OK(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return filepath.Join(dir, "door")
 }
@@ -34,7 +29,7 @@ func doorPath(t testing.TB) string {
 func listen(t testing.TB, network, address string) net.Listener {
 	t.Helper()
 	l, err := net.Listen(network, address)
-	must(t, err)
+	must.OK(t, err)
 	t.Cleanup(func() { l.Close() })
 	return l
 }
@@ -56,7 +51,7 @@ func hold(t testing.TB) *holder {
 		Admin:     listen(t, "unix", h.path+".admin"),
 	}
 	door, err := Listen(h.path)
-	must(t, err)
+	must.OK(t, err)
 	h.door = door
 	t.Cleanup(door.Close)
 	go func() { h.successors <- door.Serve(h.sockets, func(err error) { h.reports <- err }) }()
@@ -67,22 +62,22 @@ func hold(t testing.TB) *holder {
 func serves(t testing.TB, l net.Listener) {
 	t.Helper()
 	client, err := net.Dial(l.Addr().Network(), l.Addr().String())
-	must(t, err)
+	must.OK(t, err)
 	defer client.Close()
 	l.(interface{ SetDeadline(time.Time) error }).SetDeadline(time.Now().Add(patience))
 	conn, err := l.Accept()
-	must(t, err)
+	must.OK(t, err)
 	defer conn.Close()
 	_, err = conn.Write([]byte{1})
-	must(t, err)
+	must.OK(t, err)
 	_, err = io.ReadFull(client, make([]byte, 1))
-	must(t, err)
+	must.OK(t, err)
 }
 
 func TestSocketsPassAndNeverClose(t *testing.T) {
 	h := hold(t)
 	p, err := Take(h.path)
-	must(t, err)
+	must.OK(t, err)
 	if len(p.Sockets.Listeners) != 2 || p.Sockets.Admin == nil || p.PID != os.Getpid() {
 		t.Fatalf("took %+v", p)
 	}
@@ -114,14 +109,14 @@ func TestSocketsPassAndNeverClose(t *testing.T) {
 		t.Errorf("Ready returns %v before the release", err)
 	default:
 	}
-	must(t, successor.Release())
-	must(t, <-readied)
+	must.OK(t, successor.Release())
+	must.OK(t, <-readied)
 	h.sockets.Close()
 	for _, l := range p.Sockets.all() {
 		serves(t, l)
 	}
 	next, err := Listen(h.path)
-	must(t, err)
+	must.OK(t, err)
 	next.Close()
 	p.Sockets.Close()
 	if _, err := os.Stat(h.sockets.Admin.Addr().String()); !errors.Is(err, os.ErrNotExist) {
@@ -133,7 +128,7 @@ func TestProcessThatEndsBeforeItIsReadyChangesNothing(t *testing.T) {
 	h := hold(t)
 	for range 3 {
 		p, err := Take(h.path)
-		must(t, err)
+		must.OK(t, err)
 		p.GiveUp()
 		if err := <-h.reports; !strings.Contains(err.Error(), "did not become ready") {
 			t.Errorf("reported is %v", err)
@@ -150,7 +145,7 @@ func TestProcessThatEndsBeforeItIsReadyChangesNothing(t *testing.T) {
 func TestClosedDoorLeavesNobodyWaiting(t *testing.T) {
 	h := hold(t)
 	p, err := Take(h.path)
-	must(t, err)
+	must.OK(t, err)
 	h.door.Close()
 	if successor := <-h.successors; successor != nil {
 		t.Errorf("a successor: %+v", successor)
@@ -187,16 +182,16 @@ func TestWithoutAPredecessorThereIsNobody(t *testing.T) {
 func leaveStale(t testing.TB, path string) {
 	t.Helper()
 	l, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
-	must(t, err)
+	must.OK(t, err)
 	l.SetUnlinkOnClose(false)
-	must(t, l.Close())
+	must.OK(t, l.Close())
 }
 
 func TestDoorReplacesAStaleFileAndNoLiveOne(t *testing.T) {
 	path := doorPath(t)
 	leaveStale(t, path)
 	door, err := Listen(path)
-	must(t, err)
+	must.OK(t, err)
 	defer door.Close()
 	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "another process answers") {
 		t.Errorf("a second door: %v", err)
@@ -210,13 +205,13 @@ func TestDoorReplacesAStaleFileAndNoLiveOne(t *testing.T) {
 func TestForeignSpeechIsRefused(t *testing.T) {
 	tcp := listen(t, "tcp", "127.0.0.1:0")
 	datagrams, err := net.ListenPacket("udp", "127.0.0.1:0")
-	must(t, err)
+	must.OK(t, err)
 	defer datagrams.Close()
 	fd, err := descriptor(tcp)
-	must(t, err)
+	must.OK(t, err)
 	defer unix.Close(fd)
 	file, err := datagrams.(*net.UDPConn).File()
-	must(t, err)
+	must.OK(t, err)
 	defer file.Close()
 	udp := int(file.Fd())
 
@@ -251,7 +246,7 @@ func TestForeignSpeechIsRefused(t *testing.T) {
 			if err == nil || errors.Is(err, ErrNobody) {
 				t.Errorf("Take gives %v", err)
 			}
-			must(t, <-sent)
+			must.OK(t, <-sent)
 			if after := descriptors(t); after != before {
 				t.Errorf("%d descriptors are open, %d were", after, before)
 			}
@@ -262,7 +257,7 @@ func TestForeignSpeechIsRefused(t *testing.T) {
 func descriptors(t testing.TB) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
-	must(t, err)
+	must.OK(t, err)
 	return len(entries)
 }
 

@@ -12,6 +12,8 @@ import (
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 func TestAnAgentEnrolsOnceAndDelivers(t *testing.T) {
@@ -26,12 +28,12 @@ func TestAnAgentEnrolsOnceAndDelivers(t *testing.T) {
 	c.offer(press.policy(t, 2))
 	s.lies(t, 2)
 	c.told(t, "of generation 2", func(r api.Report) bool { return r.OnDisk == 2 })
-	must(t, stop())
+	must.OK(t, stop())
 
-	must(t, filepath.WalkDir(s.StateDir, func(path string, d fs.DirEntry, err error) error {
-		must(t, err)
+	must.OK(t, filepath.WalkDir(s.StateDir, func(path string, d fs.DirEntry, err error) error {
+		must.OK(t, err)
 		info, err := d.Info()
-		must(t, err)
+		must.OK(t, err)
 		if info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s has mode %v", path, info.Mode())
 		}
@@ -58,7 +60,7 @@ func TestAnAgentServesItsOwnDatabaseOnly(t *testing.T) {
 	other := press.policy(t, 7)
 	other.Database = "another"
 	other.Files[api.PolicyFile] = []byte(strings.Replace(string(other.Files[api.PolicyFile]), database, "another", 1))
-	must(t, policysync.Check(other))
+	must.OK(t, policysync.Check(other))
 	c.offer(other)
 	c.told(t, "of the refused policy", func(r api.Report) bool { return strings.Contains(r.Error, "of database another") })
 	torn := press.policy(t, 8)
@@ -83,9 +85,9 @@ func TestAnOlderGenerationIsNeverDelivered(t *testing.T) {
 	stop := s.start(t)
 	c.offer(press.policy(t, 5))
 	s.lies(t, 5)
-	must(t, stop())
-	must(t, os.RemoveAll(s.PolicyDir)) // nothing but the agent's own memory is left
-	s.Admin.Address += ".again"        // its reports can be told from those of before
+	must.OK(t, stop())
+	must.OK(t, os.RemoveAll(s.PolicyDir)) // nothing but the agent's own memory is left
+	s.Admin.Address += ".again"           // its reports can be told from those of before
 	c.offer(press.policy(t, 4))
 	stop = s.start(t)
 	c.told(t, "of what it has had", func(r api.Report) bool {
@@ -99,7 +101,7 @@ func TestAnOlderGenerationIsNeverDelivered(t *testing.T) {
 	}
 	c.offer(press.policy(t, 6))
 	s.lies(t, 6)
-	must(t, stop())
+	must.OK(t, stop())
 }
 
 func TestAnAgentCatchesUpAfterTheControlPlaneWasAway(t *testing.T) {
@@ -112,8 +114,8 @@ func TestAnAgentCatchesUpAfterTheControlPlaneWasAway(t *testing.T) {
 	for generation := int64(2); generation < 5; generation++ {
 		c.gate.set(true)
 		path := filepath.Join(s.PolicyDir, api.PolicyFile)
-		must(t, os.WriteFile(path, []byte("ip_rules: []\n"), 0o644))
-		must(t, os.Remove(path)) // somebody edits, and the control plane is not there
+		must.OK(t, os.WriteFile(path, []byte("ip_rules: []\n"), 0o644))
+		must.OK(t, os.Remove(path)) // somebody edits, and the control plane is not there
 		s.lies(t, generation-1)
 		c.offer(press.policy(t, generation))
 		c.gate.set(false)
@@ -137,7 +139,7 @@ func TestAControlPlaneThatComesBackIsToldWhatTheProxyHas(t *testing.T) {
 	c.offer(press.policy(t, 1))
 	s.lies(t, 1)
 	c.told(t, "of generation 1", func(r api.Report) bool { return r.OnDisk == 1 })
-	eventually(t, func() error { // no report is on its way
+	eventually.OK(t, patience, func() error { // no report is on its way
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if last := c.reports[len(c.reports)-1]; last.Error == "" {
@@ -156,7 +158,7 @@ func TestAQuestionIsAnswered(t *testing.T) {
 	s := newSite(t, c)
 	s.start(t)
 	c.set(func(c *control) { c.question = &api.Question{ID: "q-1", Policy: press.policy(t, 1)} })
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if len(c.answers) != 1 || !strings.Contains(c.answers[0].Error, "ask the proxy") { // nobody is there
@@ -196,21 +198,21 @@ func TestOneProcessHasAState(t *testing.T) {
 func TestADamagedStateIsNotGuessedAt(t *testing.T) {
 	c := newControl(t)
 	s := newSite(t, c)
-	must(t, os.Mkdir(s.StateDir, 0o700))
+	must.OK(t, os.Mkdir(s.StateDir, 0o700))
 	path := filepath.Join(s.StateDir, identityFile)
-	must(t, os.WriteFile(path, []byte("{"), 0o600))
+	must.OK(t, os.WriteFile(path, []byte("{"), 0o600))
 	if err := s.run(t); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("it ended with %v", err)
 	}
-	must(t, os.WriteFile(path, []byte("{}"), 0o600))
+	must.OK(t, os.WriteFile(path, []byte("{}"), 0o600))
 	if err := s.run(t); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("it ended with %v", err)
 	}
-	must(t, os.Chmod(path, 0o644))
+	must.OK(t, os.Chmod(path, 0o644))
 	if err := s.run(t); err == nil || !strings.Contains(err.Error(), "chmod 0600") {
 		t.Errorf("it ended with %v", err)
 	}
-	must(t, os.Chmod(s.StateDir, 0o777))
+	must.OK(t, os.Chmod(s.StateDir, 0o777))
 	if err := s.run(t); err == nil || !strings.Contains(err.Error(), "chmod 0700") {
 		t.Errorf("it ended with %v", err)
 	}
@@ -223,7 +225,7 @@ func TestWhatIsToBeReportedFits(t *testing.T) {
 	}
 	got := bounded(r)
 	text, err := json.Marshal(got)
-	must(t, err)
+	must.OK(t, err)
 	if len(got.Error) > maxSaid || strings.ContainsRune(got.Error, '\uFFFD') || len(got.Ended) != 1 || len(got.Certificates) != maxCertificates || len(text) > api.MaxReport {
 		t.Errorf("%d bytes of error, %d reasons, %d certificates, %d bytes", len(got.Error), len(got.Ended), len(got.Certificates), len(text))
 	}

@@ -22,6 +22,8 @@ import (
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/apiclient"
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -95,9 +97,9 @@ func newControl(t *testing.T) *control {
 	t.Helper()
 	ca := testpki.MustCA(t, "control")
 	c := &control{ca: ca, other: testpki.MustCA(t, "the next control"), changed: make(chan struct{}), tokens: []string{theToken}, life: time.Hour, CAFile: filepath.Join(t.TempDir(), "ca.pem")}
-	must(t, testpki.WriteFile(c.CAFile, ca.PEM(), 0o644))
+	must.OK(t, testpki.WriteFile(c.CAFile, ca.PEM(), 0o644))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	must.OK(t, err)
 	c.gate = &gate{Listener: listener, conns: map[net.Conn]bool{}}
 	c.URL = "https://" + listener.Addr().String()
 	mux := http.NewServeMux()
@@ -303,7 +305,7 @@ func (c *control) stream(w http.ResponseWriter, r *http.Request) {
 // told waits for a report that fits.
 func (c *control) told(t *testing.T, what string, fits func(api.Report) bool) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if slices.ContainsFunc(c.reports, fits) {

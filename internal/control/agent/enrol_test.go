@@ -7,15 +7,17 @@ import (
 	"strings"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 func TestWhatCanNotEnrolSaysWhy(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "other.pem")
-	must(t, testpki.WriteFile(other, testpki.MustCA(t, "another").PEM(), 0o644))
+	must.OK(t, testpki.WriteFile(other, testpki.MustCA(t, "another").PEM(), 0o644))
 	file := func(text string, mode os.FileMode) string {
 		path := filepath.Join(t.TempDir(), "token")
-		must(t, os.WriteFile(path, []byte(text), mode))
+		must.OK(t, os.WriteFile(path, []byte(text), mode))
 		return path
 	}
 	for want, change := range map[string]func(*site){
@@ -46,9 +48,9 @@ func TestEnrolmentWaitsForTheControlPlane(t *testing.T) {
 	s := newSite(t, c)
 	c.gate.set(true)
 	s.Token, s.TokenFile = "", filepath.Join(t.TempDir(), "token")
-	must(t, os.WriteFile(s.TokenFile, []byte(theToken+"\n"), 0o600))
+	must.OK(t, os.WriteFile(s.TokenFile, []byte(theToken+"\n"), 0o600))
 	s.start(t)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if !strings.Contains(s.log.String(), "trying again") {
 			return errors.New("it does not try again")
 		}
@@ -65,13 +67,13 @@ func TestAnotherTokenEnrolsAnew(t *testing.T) {
 	stop := s.start(t)
 	c.offer(press.policy(t, 1))
 	s.lies(t, 1)
-	must(t, stop())
+	must.OK(t, stop())
 
 	s.Token = "pgmtls_00000000_spent" // one that is good for nothing changes nothing
 	stop = s.start(t)
 	c.offer(press.policy(t, 2))
 	s.lies(t, 2)
-	must(t, stop())
+	must.OK(t, stop())
 
 	c.set(func(c *control) {
 		c.current = "nobody's"
@@ -96,7 +98,7 @@ func TestAnAgentIsNotStartedForAnotherDatabase(t *testing.T) {
 	s.Ready = func() { close(ready) }
 	stop := s.start(t)
 	<-ready
-	must(t, stop())
+	must.OK(t, stop())
 	s.Ready = nil
 	s.Database = "payments"
 	if err := s.run(t); err == nil || !strings.Contains(err.Error(), "called orders then") {
@@ -104,7 +106,7 @@ func TestAnAgentIsNotStartedForAnotherDatabase(t *testing.T) {
 	}
 	for _, name := range []string{"orders", database} {
 		s.Database = name
-		must(t, s.start(t)())
+		must.OK(t, s.start(t)())
 	}
 	if strings.Contains(s.log.String(), "new token") {
 		t.Errorf("the token that it enrolled with is tried again:\n%s", s.log)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // meets runs an agent that has generation 1 into a stream that is none of a good control plane's, and wants it to have
@@ -25,7 +26,7 @@ func meets(t *testing.T, change func(*site), hostile func(w http.ResponseWriter,
 	s.lies(t, 1)
 	bad := press.policy(t, 2)
 	line, err := json.Marshal(api.StreamLine{Policy: &bad})
-	must(t, err)
+	must.OK(t, err)
 	met := make(chan struct{})
 	c.set(func(c *control) {
 		c.hostile = func(w http.ResponseWriter) {

@@ -17,6 +17,7 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/retry"
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // victim is the environment's name for the file with the options of the agent that is killed.
@@ -57,13 +58,13 @@ func beVictim(path string) error {
 func (s *site) spawn(t *testing.T) *exec.Cmd {
 	t.Helper()
 	text, err := json.Marshal(errand{s.Database, s.Control, s.CAFile, s.Token, s.PolicyDir, s.StateDir, s.Admin})
-	must(t, err)
+	must.OK(t, err)
 	path := filepath.Join(t.TempDir(), "options.json")
-	must(t, os.WriteFile(path, text, 0o600))
+	must.OK(t, os.WriteFile(path, text, 0o600))
 	process := exec.Command(os.Args[0])
 	process.Env = append(os.Environ(), victim+"="+path)
 	process.Stderr = s.log
-	must(t, process.Start())
+	must.OK(t, process.Start())
 	t.Cleanup(func() { // most have ended by then
 		_ = process.Process.Kill()
 		_ = process.Wait()
@@ -100,8 +101,8 @@ func TestAKilledAgentLeavesWholePoliciesAndGoesOn(t *testing.T) {
 	}()
 	kills := 0
 	for ongoing := true; ongoing; kills++ {
-		must(t, retry.Sleep(t.Context(), rand.N(400*time.Millisecond)))
-		must(t, process.Process.Signal(syscall.SIGKILL))
+		must.OK(t, retry.Sleep(t.Context(), rand.N(400*time.Millisecond)))
+		must.OK(t, process.Process.Signal(syscall.SIGKILL))
 		_ = process.Wait() // killed
 		if _, err := readWhole(s.PolicyDir); err != nil {
 			t.Errorf("after a kill: %v", err)
@@ -115,7 +116,7 @@ func TestAKilledAgentLeavesWholePoliciesAndGoesOn(t *testing.T) {
 	}
 	t.Logf("%d kills in %d changes", kills, len(policies))
 	s.lies(t, policies[len(policies)-1].Generation)
-	must(t, process.Process.Signal(syscall.SIGKILL))
+	must.OK(t, process.Process.Signal(syscall.SIGKILL))
 	_ = process.Wait() // killed
 	close(quit)
 	if err := <-read; err != nil {

@@ -11,14 +11,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // kept is the identity in a state directory.
 func (s *site) kept(t *testing.T) (i identity) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.StateDir, identityFile))
-	must(t, err)
-	must(t, json.Unmarshal(text, &i))
+	must.OK(t, err)
+	must.OK(t, json.Unmarshal(text, &i))
 	return i
 }
 
@@ -26,7 +29,7 @@ func serialOf(t *testing.T, c certificate) string {
 	t.Helper()
 	block, _ := pem.Decode([]byte(c.Certificate))
 	parsed, err := x509.ParseCertificate(block.Bytes)
-	must(t, err)
+	must.OK(t, err)
 	return parsed.SerialNumber.String()
 }
 
@@ -36,7 +39,7 @@ func TestACertificateIsRenewedInTime(t *testing.T) {
 	c.life = -time.Second // due at once
 	c.renewed = 1         // the next lasts
 	s.start(t)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.renewed != 2 || c.next != "" {
@@ -46,7 +49,7 @@ func TestACertificateIsRenewedInTime(t *testing.T) {
 	})
 	c.offer(press.policy(t, 1)) // over a stream with the new one
 	s.lies(t, 1)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if i := s.kept(t); i.Next != nil || serialOf(t, i.Current) != c.current {
@@ -61,7 +64,7 @@ func TestACertificateThatDoesNotWorkIsGivenUp(t *testing.T) {
 	s := newSite(t, c)
 	c.life, c.renewed, c.refuse = -time.Second, 1, true
 	s.start(t)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if !strings.Contains(s.log.String(), "shows the one before") {
 			return errors.New("it goes on with the new one")
 		}
@@ -86,15 +89,15 @@ func TestACertificateIsJudgedByWhatShowedIt(t *testing.T) {
 	s.Ready = func() { close(ready) }
 	stop := s.start(t)
 	<-ready
-	must(t, stop())
+	must.OK(t, stop())
 	kept, err := openState(s.StateDir)
-	must(t, err)
+	must.OK(t, err)
 	defer kept.close()
 	self := s.kept(t)
 	a, err := newAgent(s.Options, kept, self)
-	must(t, err)
+	must.OK(t, err)
 	before := a.client
-	must(t, a.become(self.Current, self.ControlCA))
+	must.OK(t, a.become(self.Current, self.ControlCA))
 	a.confirm(before) // a stream that was opened with the one before says nothing
 	if a.self.Next == nil {
 		t.Error("the one before has confirmed the new one")
@@ -109,7 +112,7 @@ func TestACertificateIsJudgedByWhatShowedIt(t *testing.T) {
 	if a.withdraw(a.client) {
 		t.Error("there is another one to try")
 	}
-	must(t, a.become(self.Current, self.ControlCA))
+	must.OK(t, a.become(self.Current, self.ControlCA))
 	a.confirm(a.client)
 	if a.self.Next != nil || s.kept(t).Next != nil {
 		t.Error("the new one is not confirmed")
@@ -121,17 +124,17 @@ func TestARenewalThatWasNotUsedIsUsedByTheNextStart(t *testing.T) {
 	s := newSite(t, c)
 	c.life, c.renewed = -time.Second, 1
 	stop := s.start(t)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if !strings.Contains(s.log.String(), "was renewed") {
 			return errors.New("not yet renewed")
 		}
 		return nil
 	})
-	must(t, stop())
+	must.OK(t, stop())
 	c.offer(press.policy(t, 1))
 	s.start(t)
 	s.lies(t, 1)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if i := s.kept(t); i.Next != nil || serialOf(t, i.Current) != c.current {

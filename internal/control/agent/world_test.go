@@ -18,6 +18,8 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -26,33 +28,6 @@ const database = "0a1b2c3d-0000-4000-8000-000000000001"
 
 // patience is how long a test waits for what should happen at once. Nothing waits it out when all is well.
 const patience = 30 * time.Second
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually waits until the condition gives nil, and fails the test with its last error when it doesn't.
-func eventually(t testing.TB, condition func() error) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline.C:
-			t.Fatalf("after %v: %v", patience, err)
-		case <-tick.C:
-		}
-	}
-}
 
 // press makes policies.
 type press struct {
@@ -76,7 +51,7 @@ func (s *press) policy(t testing.TB, generation int64) api.Policy {
 		"certificates": []any{map[string]any{"cert": crt, "key": key}},
 		"ip_rules":     []any{map[string]any{"id": fmt.Sprintf("rule-%d", generation), "cidr": "127.0.0.0/8"}},
 	})
-	must(t, err)
+	must.OK(t, err)
 	return api.Policy{Database: database, Generation: generation, Files: map[string][]byte{
 		api.PolicyFile: fmt.Appendf(nil, "%s%s\n...\n", policysync.Header(database, generation), text),
 		ca:             s.ca.PEM(), crt: s.server.CertPEM, key: s.server.KeyPEM,
@@ -109,7 +84,7 @@ type site struct {
 
 func newSite(t *testing.T, c *control) *site {
 	dir := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(dir, "policy"), 0o750))
+	must.OK(t, os.Mkdir(filepath.Join(dir, "policy"), 0o750))
 	l := &logged{}
 	return &site{Options{
 		Database: database, Control: c.URL, CAFile: c.CAFile, Token: theToken,
@@ -154,7 +129,7 @@ func (s *site) run(t *testing.T) error {
 // lies waits until a generation lies in the policy directory, whole.
 func (s *site) lies(t *testing.T, generation int64) {
 	t.Helper()
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if got, err := readWhole(s.PolicyDir); err != nil || got != generation {
 			return fmt.Errorf("generation %d lies there, want %d: %w", got, generation, err)
 		}

@@ -18,6 +18,7 @@ import (
 	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // node is a daemon's dispatcher on a real store. Its proxies do not run: what is to be seen here is what lies in their
@@ -32,11 +33,14 @@ type node struct {
 	roots      string
 }
 
+// patience is how long a test waits for what should happen at once. Nothing waits it out when all is well.
+const patience = time.Minute
+
 var admin = audit.Actor{Name: "admin"}
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	log := docstoretest.Log(t)
 	docs := docstoretest.Open(t)
 	trail := audit.New(docs, nil)
@@ -106,11 +110,11 @@ func TestProxyOfThisNodeGetsEachPolicy(t *testing.T) {
 	dir := filepath.Join(n.roots, "orders")
 	db := n.database(registry.NewProxy{Name: "edge", Node: "here", PolicyDir: dir, Admin: nobody})
 	n.until(db.ID, "told that the proxy is down", func(db registry.Database) bool { return told(db.Proxies[0], "connection refused") })
-	n.eventually("a policy in the directory", func() bool { return lies(dir) == 1 })
+	eventually.True(n.t, patience, "a policy in the directory", func() bool { return lies(dir) == 1 })
 	if _, err := n.CreateRule(n.ctx, admin, "orders", registry.NewRule{CIDR: "192.0.2.0/24"}); err != nil {
 		t.Fatal(err)
 	}
-	n.eventually("the rule's generation in the directory", func() bool { return lies(dir) == 2 })
+	eventually.True(n.t, patience, "the rule's generation in the directory", func() bool { return lies(dir) == 2 })
 
 	// The proxy moves: what its route delivered stays, and the new directory is served.
 	moved := filepath.Join(n.roots, "moved")
@@ -120,7 +124,7 @@ func TestProxyOfThisNodeGetsEachPolicy(t *testing.T) {
 	if _, err := n.AddProxy(n.ctx, admin, "orders", registry.NewProxy{Name: "edge", Node: "here", PolicyDir: moved, Admin: nobody}); err != nil {
 		t.Fatal(err)
 	}
-	n.eventually("a policy in the new directory", func() bool { return lies(moved) == 2 })
+	eventually.True(n.t, patience, "a policy in the new directory", func() bool { return lies(moved) == 2 })
 	if lies(dir) != 2 {
 		t.Error("what was delivered before is gone")
 	}
@@ -137,7 +141,7 @@ func TestRouteThatIsSlowToEndHoldsUpNobodyElse(t *testing.T) {
 	defer mute.Close()
 	dir := filepath.Join(n.roots, "orders")
 	db := n.database(registry.NewProxy{Name: "edge", Node: "here", PolicyDir: dir, Admin: mute.Addr().String()})
-	n.eventually("a policy in the directory", func() bool { return lies(dir) == 1 })
+	eventually.True(n.t, patience, "a policy in the directory", func() bool { return lies(dir) == 1 })
 	n.dispatcher.mu.Lock()
 	slow := n.dispatcher.routes[place{db.ID, "edge"}]
 	n.dispatcher.mu.Unlock()
@@ -161,7 +165,7 @@ func TestRouteThatIsSlowToEndHoldsUpNobodyElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n.eventually("a policy of the other database", func() bool { return lies(other) == 1 })
+	eventually.True(n.t, patience, "a policy of the other database", func() bool { return lies(other) == 1 })
 	owner := func() string {
 		text, err := os.ReadFile(filepath.Join(dir, api.PolicyFile))
 		if err != nil {
@@ -182,20 +186,6 @@ func TestRouteThatIsSlowToEndHoldsUpNobodyElse(t *testing.T) {
 	n.until(taker.ID, "told that the directory was another's", func(db registry.Database) bool { return told(db.Proxies[0], "somebody else's") })
 }
 
-// eventually waits for what is not in the store.
-func (n *node) eventually(what string, good func() bool) {
-	n.t.Helper()
-	ticks := time.NewTicker(5 * time.Millisecond)
-	defer ticks.Stop()
-	for !good() {
-		select {
-		case <-ticks.C:
-		case <-n.ctx.Done():
-			n.t.Fatalf("there was never %s", what)
-		}
-	}
-}
-
 func TestProxyOfAnotherNodeIsNotTouched(t *testing.T) {
 	n := newNode(t)
 	dir, own := filepath.Join(n.roots, "theirs"), filepath.Join(n.roots, "ours")
@@ -203,7 +193,7 @@ func TestProxyOfAnotherNodeIsNotTouched(t *testing.T) {
 	if _, err := n.AddProxy(n.ctx, admin, "orders", registry.NewProxy{Name: "ours", Node: "here", PolicyDir: own, Admin: nobody}); err != nil {
 		t.Fatal(err)
 	}
-	n.eventually("a policy in our directory", func() bool { return lies(own) == 1 })
+	eventually.True(n.t, patience, "a policy in our directory", func() bool { return lies(own) == 1 })
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("the directory of another node's proxy was made")
 	}
@@ -229,7 +219,7 @@ func TestQuestionsAboutAProxyGoToItsRoute(t *testing.T) {
 	n := newNode(t)
 	dir := filepath.Join(n.roots, "orders")
 	db := n.database(registry.NewProxy{Name: "edge", Node: "here", PolicyDir: dir, Admin: nobody})
-	n.eventually("a policy in the directory", func() bool { return lies(dir) == 1 })
+	eventually.True(n.t, patience, "a policy in the directory", func() bool { return lies(dir) == 1 })
 	rule, err := n.CreateRule(n.ctx, admin, "orders", registry.NewRule{CIDR: "192.0.2.0/24"})
 	if err != nil {
 		t.Fatal(err)

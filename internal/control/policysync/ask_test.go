@@ -13,6 +13,7 @@ import (
 
 	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 func TestOnlyAddressesOfThisMachineAreAsked(t *testing.T) {
@@ -100,7 +101,7 @@ func TestAnAnswerIsBounded(t *testing.T) {
 
 func TestAnAnswerThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
-	must(t, err)
+	must.OK(t, err)
 	defer listener.Close()
 	admin := config.Address{Network: "tcp", Address: listener.Addr().String()}
 	_, _, err = ask(t.Context(), admin, adminapi.Request{Method: http.MethodGet, Path: "/status", Timeout: 50 * time.Millisecond})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/testkit/must"
 	"strings"
 	"testing"
 )
@@ -29,7 +30,7 @@ func fileOf(p api.Policy, extension string) string {
 func TestAPolicyThatDoesNotFitItselfTouchesNothing(t *testing.T) {
 	s := newSpace(t)
 	good := s.policy(t, edition{Generation: 3})
-	must(t, Check(good))
+	must.OK(t, Check(good))
 	text := string(good.Files[api.PolicyFile])
 	key := fileOf(good, "key")
 	rewrite := func(old, new string) api.Policy {
@@ -100,9 +101,9 @@ func TestNoVerbPrintsAKey(t *testing.T) {
 func TestAPolicyTravelsAsJSON(t *testing.T) {
 	sent := newSpace(t).policy(t, edition{Generation: 9})
 	text, err := json.Marshal(sent)
-	must(t, err)
+	must.OK(t, err)
 	var got api.Policy
-	must(t, json.Unmarshal(text, &got))
+	must.OK(t, json.Unmarshal(text, &got))
 	if digestOf(got) != digestOf(sent) || Check(got) != nil {
 		t.Errorf("another policy arrived: %v", got)
 	}

@@ -3,6 +3,7 @@ package policysync
 import (
 	"path/filepath"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/testkit/must"
 	"slices"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ func TestAPolicyIsInForceAtARealProxy(t *testing.T) {
 		t.Errorf("the last report is %+v", last)
 	}
 	seen, err := c.Observe(t.Context())
-	must(t, err)
+	must.OK(t, err)
 	if seen.Applied != 7 || seen.OnDisk != 7 || seen.Drift != "" || seen.ProxyVersion == "" {
 		t.Errorf("observed: %+v", seen)
 	}

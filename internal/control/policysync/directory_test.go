@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 func TestAMissingDirectoryIsMadeInAParentOfOurs(t *testing.T) {
@@ -17,15 +19,15 @@ func TestAMissingDirectoryIsMadeInAParentOfOurs(t *testing.T) {
 	defer syscall.Umask(old)
 	c := &Publisher{Database: database, Dir: filepath.Join(t.TempDir(), "policy")}
 	_, err := c.Publish(t.Context(), newSpace(t).policy(t, edition{Generation: 1}))
-	must(t, err)
+	must.OK(t, err)
 	info, err := os.Stat(c.Dir)
-	must(t, err)
+	must.OK(t, err)
 	if info.Mode().Perm() != 0o750 {
 		t.Errorf("it has mode %04o", info.Mode().Perm())
 	}
 	for _, name := range names(t, c.Dir) {
 		info, err := os.Stat(filepath.Join(c.Dir, name))
-		must(t, err)
+		must.OK(t, err)
 		want := fs.FileMode(0o644)
 		if isKey(name) {
 			want = 0o600
@@ -42,18 +44,18 @@ func TestADirectoryThatOthersCouldChangeIsRefused(t *testing.T) {
 		prepare func(dir string) (policyDir string)
 		want    string
 	}{
-		"writable by the group": {func(dir string) string { must(t, os.Chmod(dir, 0o770)); return dir }, "chmod 0750"},
-		"writable by all":       {func(dir string) string { must(t, os.Chmod(dir, 0o777|fs.ModeSticky)); return dir }, "chmod 0750"},
+		"writable by the group": {func(dir string) string { must.OK(t, os.Chmod(dir, 0o770)); return dir }, "chmod 0750"},
+		"writable by all":       {func(dir string) string { must.OK(t, os.Chmod(dir, 0o777|fs.ModeSticky)); return dir }, "chmod 0750"},
 		"missing, in one writable by all": {func(dir string) string {
-			must(t, os.Chmod(dir, 0o777))
+			must.OK(t, os.Chmod(dir, 0o777))
 			return filepath.Join(dir, "policy")
 		}, "its parent may be written to"},
 		"missing, with its parent": {func(dir string) string { return filepath.Join(dir, "a", "b") }, "nor its parent"},
 		"a file": {func(dir string) string {
-			must(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o600))
+			must.OK(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o600))
 			return filepath.Join(dir, "f")
 		}, "not a directory"},
-		"a volume of Kubernetes": {func(dir string) string { must(t, os.Symlink("..1", filepath.Join(dir, "..data"))); return dir }, "Kubernetes"},
+		"a volume of Kubernetes": {func(dir string) string { must.OK(t, os.Symlink("..1", filepath.Join(dir, "..data"))); return dir }, "Kubernetes"},
 		"no name":                {func(string) string { return "" }, "no policy directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,12 +112,12 @@ func TestAsRootTheProxysUserGetsWhatItNeeds(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give files away")
 	}
-	must(t, os.Chmod(programDir, 0o755))
+	must.OK(t, os.Chmod(programDir, 0o755))
 	for name, c := range map[string]struct{ uid, gid int }{"a directory of its own": {nobody, nobody}, "root's with its group": {0, nobody}} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(openTemp(t), "policy")
-			must(t, os.Mkdir(dir, 0o750))
-			must(t, os.Chown(dir, c.uid, c.gid))
+			must.OK(t, os.Mkdir(dir, 0o750))
+			must.OK(t, os.Chown(dir, c.uid, c.gid))
 			p := startProxyAs(t, dir, nil, &syscall.Credential{Uid: nobody, Gid: nobody})
 			s := newSpace(t)
 			reports := deliver(t, p.courier(), s.policy(t, edition{Generation: 1}))
@@ -135,13 +137,13 @@ func TestADirectoryThatRootMakesBelongsToWhomItsParentBelongs(t *testing.T) {
 		t.Skip("only root can give files away")
 	}
 	parent := t.TempDir()
-	must(t, os.Chown(parent, nobody, nobody+1))
+	must.OK(t, os.Chown(parent, nobody, nobody+1))
 	c := &Publisher{Database: database, Dir: filepath.Join(parent, "policy")}
 	_, err := c.Publish(t.Context(), newSpace(t).policy(t, edition{Generation: 1}))
-	must(t, err)
+	must.OK(t, err)
 	for _, path := range append([]string{"."}, names(t, c.Dir)...) {
 		info, err := os.Stat(filepath.Join(c.Dir, path))
-		must(t, err)
+		must.OK(t, err)
 		if stat := info.Sys().(*syscall.Stat_t); stat.Uid != nobody || stat.Gid != nobody+1 {
 			t.Errorf("%s belongs to %d:%d", path, stat.Uid, stat.Gid)
 		}
@@ -152,9 +154,9 @@ func TestOneCourierWaitsForAnother(t *testing.T) {
 	p := newSpace(t).policy(t, edition{Generation: 1})
 	c := &Publisher{Database: database, Dir: t.TempDir()}
 	held, err := openDirectory(c.Dir)
-	must(t, err)
+	must.OK(t, err)
 	defer held.close()
-	must(t, held.lock(t.Context()))
+	must.OK(t, held.lock(t.Context()))
 
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, errors.New("enough"))
 	defer cancel()
@@ -167,7 +169,7 @@ func TestOneCourierWaitsForAnother(t *testing.T) {
 		published <- err
 	}()
 	held.close()
-	must(t, <-published)
+	must.OK(t, <-published)
 }
 
 func TestWhatHasEndedPublishesNothing(t *testing.T) {

@@ -10,13 +10,15 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // serialOf is a certificate's serial as reports have it.
 func serialOf(t *testing.T, pair *testpki.Pair) string {
 	serial, err := config.ParseSerial(fmt.Sprintf("%x", pair.Cert.SerialNumber.Bytes()))
-	must(t, err)
+	must.OK(t, err)
 	return serial.String()
 }
 
@@ -32,7 +34,7 @@ func TestARevocationIsInForceWhenItsLastSessionHasEnded(t *testing.T) {
 
 	revoked := s.policy(t, edition{Generation: 2, EndGrace: grace, Revoked: []string{serialOf(t, gone)}})
 	effect, err := c.DryRun(soon(t), revoked)
-	must(t, err)
+	must.OK(t, err)
 	if !effect.OK || effect.Ended != 1 || effect.Kept != 1 || effect.ByCertificate[serialOf(t, gone)] != 1 ||
 		effect.ByReason["certificate_revoked"] != 1 || len(effect.Sessions) != 1 || effect.Sessions[0].Serial != serialOf(t, gone) || effect.Sessions[0].User != "app" {
 		t.Errorf("the dry run says %+v", effect)
@@ -107,7 +109,7 @@ func TestWhatTheProxyRefusesIsReported(t *testing.T) {
 		t.Errorf("the dry run says %+v, %v", effect, err)
 	}
 	_, err = c.Publish(t.Context(), bad)
-	must(t, err)
+	must.OK(t, err)
 
 	reports := make(chan api.Report, 10)
 	awaited := make(chan error, 1)
@@ -116,8 +118,8 @@ func TestWhatTheProxyRefusesIsReported(t *testing.T) {
 		t.Errorf("of the refusal: %+v", r)
 	}
 	_, err = c.Publish(t.Context(), s.policy(t, edition{Generation: 3}))
-	must(t, err)
-	must(t, <-awaited)
+	must.OK(t, err)
+	must.OK(t, <-awaited)
 	close(reports)
 	var last api.Report
 	for last = range reports {
@@ -137,8 +139,8 @@ func TestAHandEditIsDriftAndNoAcknowledgement(t *testing.T) {
 	deliver(t, c, policy)
 	// The same generation, with a network more.
 	edited := strings.Replace(string(policy.Files[api.PolicyFile]), "127.0.0.0/8", "0.0.0.0/0", 1)
-	must(t, testpki.WriteFile(filepath.Join(p.Dir, api.PolicyFile), []byte(edited), 0o644))
-	eventually(t, func() error {
+	must.OK(t, testpki.WriteFile(filepath.Join(p.Dir, api.PolicyFile), []byte(edited), 0o644))
+	eventually.OK(t, patience, func() error {
 		r, err := c.Observe(t.Context())
 		if err != nil || r.Applied != 0 || r.InForce != 0 || r.Drift == "" {
 			return fmt.Errorf("observed %+v, %w", r, err)
@@ -181,7 +183,7 @@ func TestADryRunsFilesOutliveAPublicationMeanwhile(t *testing.T) {
 	c := &Publisher{Database: database, Dir: t.TempDir()}
 	draft := newSpace(t).policy(t, edition{Generation: 2})
 	staged, err := c.stage(t.Context(), draft)
-	must(t, err)
+	must.OK(t, err)
 	publish(t, c, s.policy(t, edition{Generation: 1}))
 	for name := range draft.Files {
 		if _, err := os.Stat(filepath.Join(c.Dir, name)); err != nil {
@@ -189,15 +191,15 @@ func TestADryRunsFilesOutliveAPublicationMeanwhile(t *testing.T) {
 		}
 	}
 	c.need(draft, -1)
-	must(t, c.tidy(t.Context(), staged))
+	must.OK(t, c.tidy(t.Context(), staged))
 	if left := names(t, c.Dir); len(left) != 4 {
 		t.Errorf("left: %v", left)
 	}
 	staged, err = c.stage(t.Context(), draft)
-	must(t, err)
+	must.OK(t, err)
 	publish(t, c, draft)
 	c.need(draft, -1)
-	must(t, c.tidy(t.Context(), staged))
+	must.OK(t, c.tidy(t.Context(), staged))
 	if generation, err := readWhole(c.Dir); generation != 2 || err != nil {
 		t.Errorf("the files of what was tried and then published are gone: %d, %v", generation, err)
 	}
@@ -205,8 +207,8 @@ func TestADryRunsFilesOutliveAPublicationMeanwhile(t *testing.T) {
 
 func TestAForeignDirectoryGetsNoDryRunsFiles(t *testing.T) {
 	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
-	must(t, os.MkdirAll(p.Dir, 0o755))
-	must(t, os.WriteFile(filepath.Join(p.Dir, api.PolicyFile), []byte("ip_rules: []\n"), 0o644))
+	must.OK(t, os.MkdirAll(p.Dir, 0o755))
+	must.OK(t, os.WriteFile(filepath.Join(p.Dir, api.PolicyFile), []byte("ip_rules: []\n"), 0o644))
 	if _, err := p.courier().DryRun(soon(t), newSpace(t).policy(t, edition{Generation: 1})); err == nil || len(names(t, p.Dir)) != 1 {
 		t.Errorf("%v, %v", err, names(t, p.Dir))
 	}

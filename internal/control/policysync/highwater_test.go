@@ -12,6 +12,7 @@ import (
 
 	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // follows makes the proxy follow a generation that nothing on disk explains, as when its directory was lost.
@@ -91,8 +92,8 @@ func TestHighWaterMarkOutsideTheDirectoryCounts(t *testing.T) {
 		}
 
 		// The directory is lost, the proxy too, and the store is set back.
-		must(t, os.RemoveAll(j.follower.dir))
-		must(t, os.Mkdir(j.follower.dir, 0o755))
+		must.OK(t, os.RemoveAll(j.follower.dir))
+		must.OK(t, os.Mkdir(j.follower.dir, 0o755))
 		again := &journey{&Syncer{Publisher: &Publisher{Database: database, Dir: j.follower.dir, MarkFile: mark, fetch: j.follower.fetch},
 			Report: j.told.take, Log: j.Log}, j.follower, j.told, j.space}
 		defer travel(t, again.Syncer)()
@@ -113,7 +114,7 @@ func TestDamagedHighWaterMarkHoldsUpNothing(t *testing.T) {
 	for name, text := range map[string]string{"empty": "", "half": "1x", "no number": "mark\n"} {
 		t.Run(name, func(t *testing.T) {
 			mark := filepath.Join(t.TempDir(), "mark")
-			must(t, os.WriteFile(mark, []byte(text), 0o600))
+			must.OK(t, os.WriteFile(mark, []byte(text), 0o600))
 			c := &Publisher{Database: database, Dir: t.TempDir(), MarkFile: mark}
 			if err := c.recall(); err == nil || !strings.Contains(err.Error(), mark) {
 				t.Errorf("got %v", err)

@@ -15,6 +15,8 @@ import (
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/retry"
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // publisherDir is the environment's name for the directory that [publishForEver] publishes to.
@@ -60,11 +62,11 @@ func TestAKilledPublisherLeavesOneWholePolicy(t *testing.T) {
 	other := newSpace(t) // another CA, another server certificate and key: every file differs
 	policies := [2]api.Policy{s.policy(t, edition{Generation: 1}), other.policy(t, edition{Generation: 1, CIDRs: []string{"10.0.0.0/8"}})}
 	text, err := json.Marshal(policies)
-	must(t, err)
-	must(t, os.WriteFile(dir+".policies", text, 0o600))
+	must.OK(t, err)
+	must.OK(t, os.WriteFile(dir+".policies", text, 0o600))
 	c := &Publisher{Database: database, Dir: dir}
 	_, err = c.Publish(t.Context(), policies[1])
-	must(t, err)
+	must.OK(t, err)
 	p := startProxy(t, dir, nil)
 	c.Admin = p.Admin
 
@@ -79,16 +81,16 @@ func TestAKilledPublisherLeavesOneWholePolicy(t *testing.T) {
 		publisher.Env = append(os.Environ(), publisherDir+"="+dir)
 		errors := &logged{}
 		publisher.Stderr = errors
-		must(t, publisher.Start())
+		must.OK(t, publisher.Start())
 		before := generation
-		eventually(t, func() (err error) { // it has begun
+		eventually.OK(t, patience, func() (err error) { // it has begun
 			if generation, err = readWhole(dir); err == nil && generation <= before+1 {
 				err = fmt.Errorf("no new generation behind %d: %s", before, errors)
 			}
 			return err
 		})
-		must(t, retry.Sleep(t.Context(), rand.N(20*time.Millisecond)))
-		must(t, publisher.Process.Signal(syscall.SIGKILL))
+		must.OK(t, retry.Sleep(t.Context(), rand.N(20*time.Millisecond)))
+		must.OK(t, publisher.Process.Signal(syscall.SIGKILL))
 		_ = publisher.Wait() // killed
 		if generation, err = readWhole(dir); err != nil {
 			t.Fatalf("after a kill: %v", err)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -17,7 +18,7 @@ import (
 func publish(t testing.TB, c *Publisher, p api.Policy) (changed bool) {
 	t.Helper()
 	changed, err := c.Publish(t.Context(), p)
-	must(t, err)
+	must.OK(t, err)
 	return changed
 }
 
@@ -28,12 +29,12 @@ func TestTheSameBytesAreNotWrittenAgain(t *testing.T) {
 		t.Error("the first time changed nothing")
 	}
 	before, err := os.Stat(filepath.Join(c.Dir, api.PolicyFile))
-	must(t, err)
+	must.OK(t, err)
 	if publish(t, c, p) || publish(t, &Publisher{Database: database, Dir: c.Dir}, p) {
 		t.Error("the same changed something")
 	}
 	after, err := os.Stat(filepath.Join(c.Dir, api.PolicyFile))
-	must(t, err)
+	must.OK(t, err)
 	if !os.SameFile(before, after) {
 		t.Error("policy.yaml is another file")
 	}
@@ -49,7 +50,7 @@ func TestAnOlderGenerationIsRefused(t *testing.T) {
 			t.Errorf("%s: %t, %v", name, changed, err)
 		}
 	}
-	must(t, os.Remove(filepath.Join(dir, api.PolicyFile)))
+	must.OK(t, os.Remove(filepath.Join(dir, api.PolicyFile)))
 	if _, err := c.Publish(t.Context(), old); !errors.Is(err, ErrOlder) {
 		t.Errorf("the same courier, when nothing lies there any more: %v", err)
 	}
@@ -66,7 +67,7 @@ func TestWhatSomebodyElseWroteStaysUntilItIsTakenOver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := &Publisher{Database: database, Dir: t.TempDir()}
 			path := filepath.Join(c.Dir, api.PolicyFile)
-			must(t, os.WriteFile(path, []byte(text), 0o600))
+			must.OK(t, os.WriteFile(path, []byte(text), 0o600))
 			if _, err := c.Publish(t.Context(), p); !errors.Is(err, ErrForeign) {
 				t.Fatalf("got %v", err)
 			}
@@ -88,7 +89,7 @@ func TestWhatSomebodyElseWroteStaysUntilItIsTakenOver(t *testing.T) {
 	}
 	t.Run("no regular file", func(t *testing.T) {
 		c := &Publisher{Database: database, Dir: t.TempDir()}
-		must(t, os.Mkdir(filepath.Join(c.Dir, api.PolicyFile), 0o755))
+		must.OK(t, os.Mkdir(filepath.Join(c.Dir, api.PolicyFile), 0o755))
 		if _, err := c.Publish(t.Context(), p); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "move it away") {
 			t.Errorf("got %v", err)
 		}
@@ -108,18 +109,18 @@ func TestFilesThatNothingNeedsAreRemovedAndOthersNever(t *testing.T) {
 	content := []byte("somebody's")
 	own := FileName("left-over", "pem", content)
 	outside := filepath.Join(t.TempDir(), own)
-	must(t, os.WriteFile(outside, content, 0o600))
+	must.OK(t, os.WriteFile(outside, content, 0o600))
 	theirs := []string{"server.crt", "notes.txt", "server-0123456789abcdef.crt", ".pgmtls-1.tmp", "..tmp", FileName("x", "txt", content)}
 	for _, name := range theirs {
-		must(t, os.WriteFile(filepath.Join(c.Dir, name), content, 0o600))
+		must.OK(t, os.WriteFile(filepath.Join(c.Dir, name), content, 0o600))
 	}
 	directory := FileName("directory", "pem", content)
-	must(t, os.Mkdir(filepath.Join(c.Dir, directory), 0o755))
+	must.OK(t, os.Mkdir(filepath.Join(c.Dir, directory), 0o755))
 	link := FileName("link", "pem", content)
-	must(t, os.Symlink(outside, filepath.Join(c.Dir, link)))
+	must.OK(t, os.Symlink(outside, filepath.Join(c.Dir, link)))
 	theirs = append(theirs, directory, link)
 	for _, name := range []string{own, ".pgmtls-0123456789abcdef.tmp"} {
-		must(t, os.WriteFile(filepath.Join(c.Dir, name), content, 0o600))
+		must.OK(t, os.WriteFile(filepath.Join(c.Dir, name), content, 0o600))
 	}
 
 	next := s.policy(t, edition{Generation: 2, Server: s.ca.MustIssue(t, testpki.Server("db.example.com"))})
@@ -161,7 +162,7 @@ func TestWhatSomebodyEditedIsPutRight(t *testing.T) {
 			if _, drift := c.drift(); drift != "" {
 				t.Fatalf("drift before anything happened: %s", drift)
 			}
-			must(t, edit(c.Dir))
+			must.OK(t, edit(c.Dir))
 			if _, drift := c.drift(); drift == "" {
 				t.Error("no drift is seen")
 			}
@@ -201,7 +202,7 @@ func TestAFreshCourierHoldsADirectoryAgainstItself(t *testing.T) {
 	if onDisk, drift := fresh().drift(); onDisk != 3 || drift != "" {
 		t.Errorf("of a good one: %d, %s", onDisk, drift)
 	}
-	must(t, appendTo(filepath.Join(dir, fileOf(p, "crt")), "x"))
+	must.OK(t, appendTo(filepath.Join(dir, fileOf(p, "crt")), "x"))
 	if _, drift := fresh().drift(); !strings.Contains(drift, "not the name of its content") {
 		t.Errorf("of an edited one: %s", drift)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -16,7 +17,7 @@ import (
 func startDatabase(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	must.OK(t, err)
 	var sessions sync.WaitGroup
 	sessions.Go(func() {
 		for {
@@ -68,20 +69,20 @@ type visitor struct{ conn net.Conn }
 func visit(t *testing.T, p *proxy, s *space, certificate *testpki.Pair) *visitor {
 	t.Helper()
 	raw, err := net.Dial("tcp", p.Listen)
-	must(t, err)
+	must.OK(t, err)
 	t.Cleanup(func() { raw.Close() })
 	_, err = raw.Write([]byte{0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f}) // SSLRequest
-	must(t, err)
+	must.OK(t, err)
 	answer := make([]byte, 1)
 	_, err = io.ReadFull(raw, answer)
-	must(t, err)
+	must.OK(t, err)
 	conn := tls.Client(raw, &tls.Config{RootCAs: s.ca.Pool(), ServerName: "db.example.com", Certificates: []tls.Certificate{certificate.TLS()}})
 	parameters := "\x00\x03\x00\x00user\x00app\x00database\x00app\x00\x00"
 	_, err = conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(4+len(parameters))), parameters...))
-	must(t, err)
+	must.OK(t, err)
 	for {
 		message, err := readSized(conn, 1)
-		must(t, err)
+		must.OK(t, err)
 		switch message[0] {
 		case 'Z':
 			return &visitor{conn}
@@ -95,7 +96,7 @@ func visit(t *testing.T, p *proxy, s *space, certificate *testpki.Pair) *visitor
 func (v *visitor) query(t *testing.T) {
 	t.Helper()
 	_, err := v.conn.Write([]byte("Q\x00\x00\x00\x0dSELECT 1\x00"))
-	must(t, err)
+	must.OK(t, err)
 }
 
 // goodbye waits until the proxy has ended the session.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/testkit/must"
 	"reflect"
 	"strings"
 	"testing"
@@ -54,7 +55,7 @@ func TestInForceIsOnlyWhatTheReceiptsProve(t *testing.T) {
 			body = strings.Replace(body, "null", fmt.Sprintf(`{"digest":%q,"loaded_at":%s}`, c.policy, at), 1)
 		}
 		s, err := parseStatus([]byte(body))
-		must(t, err)
+		must.OK(t, err)
 		if r := s.report(ours); r.Applied != c.applied || r.InForce != c.inForce || (r.InForce > 0) == r.InForceAt.IsZero() {
 			t.Errorf("%s: applied %d, in force %d (%v), want %d, %d", name, r.Applied, r.InForce, r.InForceAt, c.applied, c.inForce)
 		}
@@ -65,7 +66,7 @@ func TestAReportHasWhatTheProxySays(t *testing.T) {
 	s, err := parseStatus([]byte(`{"version":"1.2","policy":{"digest":"d2","loaded_at":"2026-01-02T03:04:05+01:00"},"reload":{"error":"broken"},
 		"receipts":[{"digest":"d2","sessions_ended":{"certificate_revoked":3},"sessions_kept":4,"in_force_at":"2026-01-02T02:04:06Z"}],
 		"client_certificates":[{"serial":"0A0b","sessions":2,"last_seen":"2026-01-01T00:00:00Z"},{"serial":"0a:0b","sessions":1},{"serial":"no serial"}]}`))
-	must(t, err)
+	must.OK(t, err)
 	want := api.Report{
 		Applied: 2, AppliedAt: time.Date(2026, 1, 2, 2, 4, 5, 0, time.UTC), InForce: 2, InForceAt: time.Date(2026, 1, 2, 2, 4, 6, 0, time.UTC),
 		Ended: map[string]int{"certificate_revoked": 3}, Kept: 4, Error: "broken", ProxyVersion: "1.2",

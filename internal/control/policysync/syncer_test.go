@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 	"strings"
 	"sync"
 	"testing"
@@ -52,7 +54,7 @@ func (l *told) last() api.Report {
 func (l *told) until(t *testing.T, what string, fits func(api.Report) bool) api.Report {
 	t.Helper()
 	var found api.Report
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		for _, r := range l.all() {
 			if fits(r) {
 				found = r
@@ -92,10 +94,10 @@ func TestARouteKeepsARealProxyAtTheNewest(t *testing.T) {
 	l.until(t, "of generation 30 in force", func(r api.Report) bool { return r.InForce == 30 && r.Applied == 30 && r.OnDisk == 30 })
 
 	edited := filepath.Join(p.Dir, "edited")
-	must(t, os.WriteFile(edited, []byte(Header(database, 30)+"{}"), 0o644))
-	must(t, os.Rename(edited, filepath.Join(p.Dir, api.PolicyFile))) // in one step: the route looks every 50 ms
+	must.OK(t, os.WriteFile(edited, []byte(Header(database, 30)+"{}"), 0o644))
+	must.OK(t, os.Rename(edited, filepath.Join(p.Dir, api.PolicyFile))) // in one step: the route looks every 50 ms
 	l.until(t, "of a drift", func(r api.Report) bool { return strings.Contains(r.Drift, "not what was published") })
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		if last := l.last(); last.Drift != "" || last.InForce != 30 {
 			return fmt.Errorf("the last report is %+v", last)
 		}

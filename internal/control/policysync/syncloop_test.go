@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/testkit/must"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -61,7 +62,7 @@ func TestAFailureIsReportedOnceAndTriedAgain(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
 		var log bytes.Buffer
 		j.Log = zerolog.New(&log).Level(zerolog.InfoLevel)
-		must(t, os.Chmod(j.follower.dir, 0o775))
+		must.OK(t, os.Chmod(j.follower.dir, 0o775))
 		stop := travel(t, j.Syncer)
 		j.offer(t, 1)
 		synctest.Wait()
@@ -70,7 +71,7 @@ func TestAFailureIsReportedOnceAndTriedAgain(t *testing.T) {
 		if n := len(j.told.all()); n > 2 {
 			t.Errorf("%d reports of one failure: %+v", n, j.told.all())
 		}
-		must(t, os.Chmod(j.follower.dir, 0o755))
+		must.OK(t, os.Chmod(j.follower.dir, 0o755))
 		pass(t, lastPublishGap+time.Second)
 		expectLast(t, j, "put right", func(r api.Report) bool { return r.Error == "" && r.InForce == 1 })
 		stop()
@@ -135,7 +136,7 @@ func TestADriftIsReportedAndPutRight(t *testing.T) {
 		j.told.mu.Lock()
 		j.told.refuse = errors.New("away")
 		j.told.mu.Unlock()
-		must(t, os.WriteFile(filepath.Join(j.follower.dir, api.PolicyFile), []byte(Header(database, 1)+"ip_rules: []\n"), 0o644))
+		must.OK(t, os.WriteFile(filepath.Join(j.follower.dir, api.PolicyFile), []byte(Header(database, 1)+"ip_rules: []\n"), 0o644))
 		pass(t, 11*time.Second)
 		if got, err := readWhole(j.follower.dir); got != 1 || err != nil {
 			t.Errorf("it is not put right: generation %d, %v", got, err)
@@ -221,7 +222,7 @@ func TestAPolicyStandsThoughWhatItReplacedCanNotBeRemoved(t *testing.T) {
 	if !c.stands(2) || c.stands(1) || c.stands(3) {
 		t.Errorf("of generations 1, 2, 3 stand %t, %t, %t", c.stands(1), c.stands(2), c.stands(3))
 	}
-	must(t, os.Chmod(filepath.Join(c.Dir, api.PolicyFile), 0o600))
+	must.OK(t, os.Chmod(filepath.Join(c.Dir, api.PolicyFile), 0o600))
 	if c.stands(2) {
 		t.Error("what was edited stands")
 	}

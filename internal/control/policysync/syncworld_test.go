@@ -16,6 +16,7 @@ import (
 	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/retry"
+	"pgmtls-proxy/internal/testkit/must"
 
 	"github.com/rs/zerolog"
 )
@@ -98,7 +99,7 @@ type journey struct {
 
 func newJourney(t *testing.T) *journey {
 	f := &follower{dir: filepath.Join(t.TempDir(), "policy")}
-	must(t, os.Mkdir(f.dir, 0o755))
+	must.OK(t, os.Mkdir(f.dir, 0o755))
 	l := &told{}
 	r := &Syncer{Publisher: &Publisher{Database: database, Dir: f.dir, fetch: f.fetch}, Report: l.take, Log: zerolog.Nop()}
 	return &journey{r, f, l, newSpace(t)}
@@ -110,7 +111,7 @@ func (j *journey) offer(t *testing.T, generation int64) {
 
 // pass lets time pass, and all that happens in it.
 func pass(t *testing.T, d time.Duration) {
-	must(t, retry.Sleep(t.Context(), d))
+	must.OK(t, retry.Sleep(t.Context(), d))
 	synctest.Wait()
 }
 

@@ -18,6 +18,8 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/retry"
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
 
@@ -26,33 +28,6 @@ const database = "0a1b2c3d-0000-4000-8000-000000000001"
 
 // patience is how long a test waits for what should happen at once. Nothing waits it out when all is well.
 const patience = 20 * time.Second
-
-// eventually waits until the condition gives nil, and fails the test with its last error when it doesn't.
-func eventually(t testing.TB, condition func() error) {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := condition()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline.C:
-			t.Fatalf("after %v: %v", patience, err)
-		case <-tick.C:
-		}
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // soon is a context that ends when a test has been too patient.
 func soon(t testing.TB) context.Context {
@@ -105,7 +80,7 @@ func (s *space) policy(t testing.TB, e edition) api.Policy {
 		content.Rules = append(content.Rules, map[string]string{"id": fmt.Sprintf("rule-%d", i), "cidr": cidr})
 	}
 	text, err := json.Marshal(content)
-	must(t, err)
+	must.OK(t, err)
 	if e.Text != "" {
 		text = []byte(e.Text)
 	}
@@ -180,8 +155,8 @@ func startProxy(t testing.TB, dir string, changes map[string]any) *proxy {
 func openTemp(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	must(t, os.Chmod(filepath.Dir(dir), 0o755))
-	must(t, os.Chmod(dir, 0o755))
+	must.OK(t, os.Chmod(filepath.Dir(dir), 0o755))
+	must.OK(t, os.Chmod(dir, 0o755))
 	return dir
 }
 
@@ -189,7 +164,7 @@ func openTemp(t testing.TB) string {
 func startProxyAs(t testing.TB, dir string, changes map[string]any, user *syscall.Credential) *proxy {
 	t.Helper()
 	path, err := program()
-	must(t, err)
+	must.OK(t, err)
 	home := openTemp(t)
 	content := map[string]any{
 		"listen": []string{"127.0.0.1:0"}, "admin": "127.0.0.1:0", "policy_dir": dir,
@@ -200,19 +175,19 @@ func startProxyAs(t testing.TB, dir string, changes map[string]any, user *syscal
 		content[key] = value
 	}
 	text, err := json.Marshal(content)
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(home, "proxy.yaml"), append(text, '\n'), 0o644))
+	must.OK(t, err)
+	must.OK(t, os.WriteFile(filepath.Join(home, "proxy.yaml"), append(text, '\n'), 0o644))
 	p := &proxy{Dir: dir, log: &logged{}, ended: make(chan struct{})}
 	p.command = exec.Command(path, "--config", filepath.Join(home, "proxy.yaml"))
 	p.command.Stderr = p.log
 	p.command.SysProcAttr = &syscall.SysProcAttr{Credential: user}
-	must(t, p.command.Start())
+	must.OK(t, p.command.Start())
 	go func() {
 		p.command.Wait() // it is ended by a signal
 		close(p.ended)
 	}()
 	t.Cleanup(p.stop)
-	eventually(t, func() error {
+	eventually.OK(t, patience, func() error {
 		select {
 		case <-p.ended:
 			t.Fatalf("the proxy has ended: %s", p.log)
@@ -254,8 +229,8 @@ func (p *proxy) courier() *Publisher {
 func deliver(t testing.TB, c *Publisher, p api.Policy) (reports []api.Report) {
 	t.Helper()
 	_, err := c.Publish(t.Context(), p)
-	must(t, err)
-	must(t, await(soon(t), c, p.Generation, func(r api.Report) { reports = append(reports, r) }))
+	must.OK(t, err)
+	must.OK(t, await(soon(t), c, p.Generation, func(r api.Report) { reports = append(reports, r) }))
 	return reports
 }
 
@@ -311,7 +286,7 @@ func readWhole(dir string) (generation int64, err error) {
 func names(t testing.TB, dir string) (list []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
-	must(t, err)
+	must.OK(t, err)
 	for _, e := range entries {
 		list = append(list, e.Name())
 	}

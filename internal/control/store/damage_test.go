@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // openerVariable names the data directory that a process started by a test opens, and says how that went.
@@ -47,10 +49,10 @@ func TestDamageIsSaidInOneLineWithoutAPanicOrAHang(t *testing.T) {
 	}
 
 	harms := map[string]func(t *testing.T, path string){
-		"missing":       func(t *testing.T, path string) { must(t, os.Remove(path)) },
-		"empty":         func(t *testing.T, path string) { must(t, os.Truncate(path, 0)) },
-		"half":          func(t *testing.T, path string) { must(t, os.Truncate(path, used(t, path)/2)) },
-		"a few bytes":   func(t *testing.T, path string) { must(t, os.Truncate(path, 100)) },
+		"missing":       func(t *testing.T, path string) { must.OK(t, os.Remove(path)) },
+		"empty":         func(t *testing.T, path string) { must.OK(t, os.Truncate(path, 0)) },
+		"half":          func(t *testing.T, path string) { must.OK(t, os.Truncate(path, used(t, path)/2)) },
+		"a few bytes":   func(t *testing.T, path string) { must.OK(t, os.Truncate(path, 100)) },
 		"zeroed":        func(t *testing.T, path string) { overwrite(t, path, 0, int(size(t, path)), 0) },
 		"zeroed head":   func(t *testing.T, path string) { overwrite(t, path, 0, 16<<10, 0) },
 		"zeroed middle": func(t *testing.T, path string) { overwrite(t, path, used(t, path)/2, int(used(t, path)/4), 0) },
@@ -67,10 +69,10 @@ func TestDamageIsSaidInOneLineWithoutAPanicOrAHang(t *testing.T) {
 		}
 	}
 	for what, harm := range map[string]func(t *testing.T, dir string){
-		"no log directory":      func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, "member", "wal"))) },
-		"no database directory": func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, "member", "snap"))) },
+		"no log directory":      func(t *testing.T, dir string) { must.OK(t, os.RemoveAll(filepath.Join(dir, "member", "wal"))) },
+		"no database directory": func(t *testing.T, dir string) { must.OK(t, os.RemoveAll(filepath.Join(dir, "member", "snap"))) },
 		"older database": func(t *testing.T, dir string) {
-			must(t, os.WriteFile(filepath.Join(dir, "member", "snap", "db"), databaseOfAnEmptyStore(t), 0o600))
+			must.OK(t, os.WriteFile(filepath.Join(dir, "member", "snap", "db"), databaseOfAnEmptyStore(t), 0o600))
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -105,14 +107,14 @@ func opened(t *testing.T, dir string) (output string, code int) {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return string(text), exit.ExitCode()
 	}
-	must(t, err)
+	must.OK(t, err)
 	return string(text), 0
 }
 
 // A start that was killed before anything was written has made directories, and nothing is lost with them.
 func TestDirectoriesOfAKilledFirstStartAreNoDamage(t *testing.T) {
 	dir := directory(t)
-	must(t, os.MkdirAll(filepath.Join(dir, "member", "snap"), 0o700))
+	must.OK(t, os.MkdirAll(filepath.Join(dir, "member", "snap"), 0o700))
 	open(t, Options{DataDir: dir, Log: quiet(t)})
 }
 
@@ -125,7 +127,7 @@ func TestTornLastRecordOfTheLogIsNoDamage(t *testing.T) {
 	wal := only(t, filepath.Join(dir, "member", "wal", "*.wal"))
 	end := endOfLog(t, wal)
 	overwrite(t, wal, end, 1, 0x40) // the length of a record of 64 bytes
-	must(t, os.Truncate(wal, end+8+20))
+	must.OK(t, os.Truncate(wal, end+8+20))
 	again := open(t, Options{DataDir: dir, Log: zerolog.Nop()})
 	if got := content(t, again, ""); len(got) != 1 || got[0] != "a=b" {
 		t.Errorf("got %q", got)
@@ -140,16 +142,9 @@ func TestExistsTellsAStoreFromAnEmptyDirectory(t *testing.T) {
 	if exists, err := Exists(filepath.Join(dir, "none")); exists || err != nil {
 		t.Errorf("of none: %v, %v", exists, err)
 	}
-	must(t, os.Mkdir(filepath.Join(dir, "member"), 0o700))
+	must.OK(t, os.Mkdir(filepath.Join(dir, "member"), 0o700))
 	if exists, err := Exists(dir); !exists || err != nil {
 		t.Errorf("of a store: %v, %v", exists, err)
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -165,7 +160,7 @@ func only(t *testing.T, pattern string) string {
 func size(t *testing.T, path string) int64 {
 	t.Helper()
 	info, err := os.Stat(path)
-	must(t, err)
+	must.OK(t, err)
 	return info.Size()
 }
 
@@ -173,7 +168,7 @@ func size(t *testing.T, path string) int64 {
 func used(t *testing.T, path string) int64 {
 	t.Helper()
 	text, err := os.ReadFile(path)
-	must(t, err)
+	must.OK(t, err)
 	return int64(len(strings.TrimRight(string(text), "\x00")))
 }
 
@@ -181,7 +176,7 @@ func used(t *testing.T, path string) int64 {
 func endOfLog(t *testing.T, path string) int64 {
 	t.Helper()
 	text, err := os.ReadFile(path)
-	must(t, err)
+	must.OK(t, err)
 	for at := int64(0); ; {
 		frame := binary.LittleEndian.Uint64(text[at:])
 		if frame == 0 {
@@ -199,8 +194,8 @@ func endOfLog(t *testing.T, path string) int64 {
 func dataCopy(t *testing.T, from string) string {
 	t.Helper()
 	dir := directory(t)
-	must(t, os.CopyFS(dir, os.DirFS(from)))
-	must(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+	must.OK(t, os.CopyFS(dir, os.DirFS(from)))
+	must.OK(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() {
 			err = os.Chmod(path, 0o700)
 		}
@@ -212,9 +207,9 @@ func dataCopy(t *testing.T, from string) string {
 func overwrite(t *testing.T, path string, at int64, n int, with byte) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	must(t, err)
+	must.OK(t, err)
 	_, err = f.WriteAt([]byte(strings.Repeat(string([]byte{with}), n)), at)
-	must(t, errors.Join(err, f.Close()))
+	must.OK(t, errors.Join(err, f.Close()))
 }
 
 func databaseOfAnEmptyStore(t *testing.T) []byte {
@@ -222,6 +217,6 @@ func databaseOfAnEmptyStore(t *testing.T) []byte {
 	dir := directory(t)
 	closed(t, open(t, Options{DataDir: dir, Log: zerolog.Nop()}))
 	text, err := fs.ReadFile(os.DirFS(dir), "member/snap/db")
-	must(t, err)
+	must.OK(t, err)
 	return text
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
+
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 // smallDisk mounts a file system of some MiB until the end of the test.
@@ -61,7 +63,7 @@ func TestFullDiskEndsTheStoreWithAnErrorAndLosesNothing(t *testing.T) {
 	again := dataCopy(t, dir) // the failed etcd still has the files; a daemon has ended by now
 	have := map[string]bool{}
 	items, _, err := open(t, Options{DataDir: again, Log: zerolog.Nop()}).List(within(t), "key/")
-	must(t, err)
+	must.OK(t, err)
 	for _, item := range items {
 		have[item.Key] = true
 	}
@@ -74,7 +76,7 @@ func TestFullDiskEndsTheStoreWithAnErrorAndLosesNothing(t *testing.T) {
 
 func TestStartOnAFullDiskSaysThatItIsFull(t *testing.T) {
 	disk := smallDisk(t, 8)
-	must(t, os.WriteFile(filepath.Join(disk, "filler"), make([]byte, 6<<20), 0o600))
+	must.OK(t, os.WriteFile(filepath.Join(disk, "filler"), make([]byte, 6<<20), 0o600))
 	_, err := Open(within(t), Options{DataDir: filepath.Join(disk, "data"), Log: zerolog.Nop()})
 	says(t, err, "free some space")
 	if errors.Is(err, ErrDamaged) {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/testkit/must"
 )
 
 func TestFullStoreSaysSoAndWritesAgainAfterCompactAndDisarm(t *testing.T) {
@@ -23,8 +25,8 @@ func TestFullStoreSaysSoAndWritesAgainAfterCompactAndDisarm(t *testing.T) {
 	if _, err := s.Commit(within(t), new(Tx).Put("small", []byte("v"))); !errors.Is(err, ErrFull) {
 		t.Errorf("a small write: %v", err)
 	}
-	must(t, s.Compact(within(t)))
-	must(t, s.Disarm(within(t)))
+	must.OK(t, s.Compact(within(t)))
+	must.OK(t, s.Disarm(within(t)))
 	if err := s.Health(within(t)); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
@@ -63,7 +65,7 @@ func TestRoomIsKeptForWhatTakesAway(t *testing.T) {
 
 func TestFreeSpaceIsThatOfTheDataDirectory(t *testing.T) {
 	stats, err := fresh(t).Stats(within(t))
-	must(t, err)
+	must.OK(t, err)
 	if stats.Free <= 0 {
 		t.Errorf("%d bytes are free", stats.Free)
 	}
