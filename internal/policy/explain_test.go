@@ -97,7 +97,7 @@ func TestExplanationTellsEveryStep(t *testing.T) {
 			text: "Rule office (203.0.113.0/24) contains 203.0.113.7.", details: []string{"office 203.0.113.0/24 contains it, and is the most specific", "everybody 0.0.0.0/0 also contains it"}},
 		{what: "an expired rule", lines: required + overlapping, addr: guest, step: "address", result: Passed,
 			text: "Rule everybody", details: []string{"everybody", "guest 198.51.100.0/24 contains it, but expired on 2020-01-01 00:00:00 UTC"}},
-		{what: "all rules", lines: required + threeRules, addr: outside, step: "address", result: Refused, text: "No unexpired rule has 192.0.2.200; 3 considered.",
+		{what: "all rules", lines: required + threeRules, addr: outside, step: "address", result: Refused, text: "No unexpired rule contains 192.0.2.200; 3 considered.",
 			details: []string{"office 203.0.113.0/24 is another network", "vpn 2001:db8:7::/48 is of the other IP version", "guest 198.51.100.0/24 is another network"}},
 		{what: "no name", lines: required + threeRules, addr: office, step: "server_certificate", result: Passed,
 			text: "Without a name (SNI) the client gets the default, the certificate of *.db.example.com db.example.com (serial " + serialOf(p.server)},
