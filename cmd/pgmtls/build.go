@@ -69,7 +69,7 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 	}
 	d = &daemon{config: cfg, log: log}
 	if d.own, err = keyPair(cfg.TLS.Cert, cfg.TLS.Key); err != nil {
-		return nil, fmt.Errorf("certificate of the API: %w", err)
+		return nil, fmt.Errorf("API certificate: %w", err)
 	}
 	if d.sender, err = newSender(cfg.Notify); err != nil {
 		return nil, fmt.Errorf("notify: %w", err)

@@ -27,7 +27,7 @@ type Access struct {
 	now  func() time.Time
 }
 
-// Open gives the access to one control plane. The control CA is made if there is none; of daemons that start together
+// Open returns the access to one control plane. The control CA is made if there is none; of daemons that start together
 // one makes it.
 func Open(ctx context.Context, o Options) (*Access, error) {
 	now := o.Now
@@ -44,7 +44,7 @@ func Open(ctx context.Context, o Options) (*Access, error) {
 	return &Access{Tokens: tokens, Agents: agents, Control: control, docs: o.Docs, now: utc}, nil
 }
 
-// Hold gives a ctx that ends as soon as the caller may not ask any more: the token or the agent was revoked, by
+// Hold returns a context that ends as soon as the caller may not ask any more: the token or the agent was revoked, by
 // whichever daemon, or has expired. It is for answers that go on. The cause is ErrUnknown, ErrExpired, the store's
 // error, or that of the given ctx. Stop must be called, and waits for what Hold started.
 func (a *Access) Hold(ctx context.Context, c Caller) (held context.Context, stop func()) {

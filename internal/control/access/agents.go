@@ -53,7 +53,7 @@ type Agents struct {
 	now     func() time.Time
 }
 
-// Check finds out which agent has a certificate that the TLS layer has verified against the control CA. The error is
+// Check returns the agent that has a certificate, which the TLS layer has verified against the control CA. The error is
 // ErrUnknown, ErrExpired, or the store's.
 func (a *Agents) Check(ctx context.Context, certificate *x509.Certificate) (Caller, error) {
 	if len(certificate.URIs) != 1 {
@@ -136,7 +136,7 @@ func (a *Agents) Seen(ctx context.Context, c Caller) error {
 	return nil // somebody else has noted something just now
 }
 
-// List gives all agents, by database and proxy.
+// List returns all agents, ordered by database and proxy.
 func (a *Agents) List(ctx context.Context) ([]AgentInfo, error) {
 	items, _, err := a.docs.List(ctx, keyAgents)
 	if err != nil {

@@ -81,7 +81,7 @@ func loadControl(ctx context.Context, o Options) (*authority.CA, error) {
 	}
 	keyPEM, err := o.Docs.Ring.Open(keyControl, record.Key)
 	if err != nil {
-		return nil, fmt.Errorf("%w; is this the master key file that this control plane was begun with?", err)
+		return nil, fmt.Errorf("%w; is this the master key file that this control plane was created with?", err)
 	}
 	ca, err := authority.ParseCA([]byte(record.Certificate), keyPEM)
 	if err != nil || !o.Docs.Ring.Stale(record.Key) {
@@ -159,11 +159,11 @@ func (c *Control) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		NotBefore: now.Add(-backdated), NotAfter: now.Add(leafLife),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("certificate of the API: %w", err)
+		return nil, fmt.Errorf("API certificate: %w", err)
 	}
 	leaf, err := tls.X509KeyPair(issued.CertificatePEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("certificate of the API: %w", err)
+		return nil, fmt.Errorf("API certificate: %w", err)
 	}
 	c.leaf, c.begin, c.renewAt = &leaf, issued.NotBefore, renewalOf(now, issued.NotAfter)
 	return c.leaf, nil

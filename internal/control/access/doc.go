@@ -1,4 +1,4 @@
-// Package access says who asks, and what they may do: API tokens, agents with client certificates, and the control
+// Package access identifies the callers of the API and decides what they may do: API tokens, agents with client certificates, and the control
 // CA behind the API's own certificate and those of the agents.
 //
 // It is no HTTP and it knows no database but by its id. It decides in one place, [Caller.May], for every kind of

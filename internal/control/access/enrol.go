@@ -95,7 +95,7 @@ func (a *Agents) replace(ctx context.Context, tx *store.Tx, record agentRecord) 
 	return docstore.Put(tx, keyAgents+record.ID, record)
 }
 
-// Renew gives an agent the certificate after the one that it came with. That one is good until the new one was used.
+// Renew issues the successor of the certificate that an agent presented, which stays valid until the successor is used.
 func (a *Agents) Renew(ctx context.Context, c Caller, csr []byte) (Certified, error) {
 	if err := c.May(Deliver, c.Database); err != nil {
 		return Certified{}, err
@@ -146,7 +146,7 @@ func (a *Agents) certify(agent AgentInfo, csr []byte) (certified Certified, seri
 		NotBefore: now.Add(-backdated), NotAfter: now.Add(leafLife),
 	})
 	if err != nil {
-		return Certified{}, "", fmt.Errorf("certificate of an agent: %w", err)
+		return Certified{}, "", fmt.Errorf("agent certificate: %w", err)
 	}
 	return Certified{Agent: agent, CertificatePEM: string(issued.CertificatePEM),
 		RenewAt: renewalOf(now, issued.NotAfter).Truncate(time.Second), ExpiresAt: issued.NotAfter}, issued.Serial, nil

@@ -18,7 +18,7 @@ const (
 	Agent     Kind = "agent certificate"
 )
 
-// Caller is who asks. Its zero value may do nothing.
+// Caller identifies who sent a request. Its zero value may do nothing.
 type Caller struct {
 	Kind     Kind
 	ID       string    // of the token or of the agent
@@ -111,7 +111,7 @@ type Refusal struct {
 	Hidden bool   // the kind suffices, the database is not the caller's: say only that there is none
 }
 
-// Error says which scope is needed, and nothing of what exists.
+// Error names the scope that is needed, and reveals nothing of what exists.
 func (r *Refusal) Error() string {
 	if r.Hidden {
 		return "there is no such database"
@@ -127,5 +127,5 @@ func (r *Refusal) Error() string {
 			names[i] = fmt.Sprintf("a token of scope %s", kind)
 		}
 	}
-	return fmt.Sprintf("this is not allowed to you; it needs %s", strings.Join(names, " or "))
+	return fmt.Sprintf("permission denied; this needs %s", strings.Join(names, " or "))
 }

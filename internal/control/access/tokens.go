@@ -66,22 +66,22 @@ var tokenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$`)
 func (n NewToken) check(now time.Time) error {
 	switch {
 	case !tokenName.MatchString(n.Name): // the prefix "agent:" of agents can't be had
-		return problem.New(problem.InvalidParams, "a token needs a name of 1 to 64 letters, digits, dots, dashes, underscores and @, beginning with a letter or digit")
+		return problem.New(problem.InvalidParams, "a token needs a name of 1 to 64 letters, digits, dots, dashes, underscores and @, starting with a letter or digit")
 	case n.Name == audit.System.Name:
-		return problem.New(problem.InvalidParams, "the name %s is the daemon's own; choose another", n.Name)
+		return problem.New(problem.InvalidParams, "the name %s is reserved for the daemon; choose another", n.Name)
 	case n.Kind != All && n.Kind != Read && n.Kind != Database && n.Kind != Enrolment:
-		return problem.New(problem.InvalidParams, "the scope of a token is all, read or database")
+		return problem.New(problem.InvalidParams, "the scope of a token must be all, read or database")
 	case (n.Kind == Database || n.Kind == Enrolment) != (n.Database != ""):
-		return problem.New(problem.InvalidParams, "a database goes with the scope database, and with no other")
+		return problem.New(problem.InvalidParams, "database must be set for the scope database, and only for it")
 	case (n.Kind == Enrolment) != (n.Proxy != ""):
-		return problem.New(problem.InvalidParams, "a proxy goes with the enrolment of an agent, and with nothing else")
+		return problem.New(problem.InvalidParams, "proxy must be set for an agent's enrolment token, and only for it")
 	case !n.ExpiresAt.IsZero() && !n.ExpiresAt.After(now):
-		return problem.New(problem.InvalidParams, "expires_at is in the past; leave it out for a token that does not end")
+		return problem.New(problem.InvalidParams, "expires_at is in the past; omit it for a token that does not expire")
 	}
 	return nil
 }
 
-// Create makes a token. What it gives as presented is shown once and is nowhere else. Refusals are [*problem.Error].
+// Create creates a token. The presented text that it returns is stored nowhere. Refusals are [*problem.Error].
 func (t *Tokens) Create(ctx context.Context, n NewToken) (token Token, presented string, err error) {
 	if err := n.check(t.now()); err != nil {
 		return Token{}, "", err
@@ -99,7 +99,7 @@ func (t *Tokens) Create(ctx context.Context, n NewToken) (token Token, presented
 	_, err = t.docs.Commit(ctx, tx)
 	if errors.Is(err, store.ErrConflict) {
 		// That a random id of 32 bits exists already is as likely as it sounds, and asking again then helps too.
-		return Token{}, "", problem.New(problem.Conflict, "there is a token with the name %s already; choose another, or revoke that one", n.Name)
+		return Token{}, "", problem.New(problem.Conflict, "a token named %s already exists; choose another name, or revoke that token", n.Name)
 	}
 	if err != nil {
 		return Token{}, "", fmt.Errorf("create token: %w", err)
@@ -107,7 +107,7 @@ func (t *Tokens) Create(ctx context.Context, n NewToken) (token Token, presented
 	return record.Token, presented, nil
 }
 
-// List gives all tokens, the oldest first, those that have ended among them.
+// List returns all tokens, expired ones included, the oldest first.
 func (t *Tokens) List(ctx context.Context) ([]Token, error) {
 	items, _, err := t.docs.List(ctx, keyTokens)
 	if err != nil {
@@ -163,7 +163,7 @@ func (t *Tokens) remove(ctx context.Context, id string, keepLast bool) (Token, e
 		tx.If(keyTokens+id, foundRevision)
 		if keepLast && found.permanent() {
 			if other == "" {
-				return Token{}, problem.New(problem.Conflict, "this is the last token of scope all that does not end; create another one first")
+				return Token{}, problem.New(problem.Conflict, "this is the last token of scope all that does not expire; create another one first")
 			}
 			tx.If(other, otherRevision)
 		}
@@ -182,7 +182,7 @@ func (t *Tokens) remove(ctx context.Context, id string, keepLast bool) (Token, e
 // permanent says whether the token can always make others.
 func (t Token) permanent() bool { return t.Kind == All && t.ExpiresAt.IsZero() }
 
-// RevokeFor ends every token of one database, when it is deleted. It gives what it ended.
+// RevokeFor revokes every token of a database that is deleted, and returns the revoked tokens.
 func (t *Tokens) RevokeFor(ctx context.Context, database string) ([]Token, error) {
 	return t.sweep(ctx, func(token Token) bool { return token.Database != "" && token.Database == database })
 }

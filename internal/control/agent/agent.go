@@ -56,11 +56,11 @@ type Options struct {
 // DefaultState is where agents have their directories.
 const DefaultState = "/var/lib/pgmtls-agent"
 
-// ErrRefused ends an agent that the control plane lets in no more: it was revoked, its proxy is gone, or its certificate
+// ErrRefused ends an agent that the control plane rejects: it was revoked, its proxy is gone, or its certificate
 // has ended. The proxy goes on with the policy that it has.
-var ErrRefused = errors.New("the control plane lets this agent in no more")
+var ErrRefused = errors.New("the control plane rejected this agent")
 
-// Run delivers until ctx ends, which is no error. It gives one when the options can't be used, when the control plane
+// Run delivers until ctx ends, which is not an error. It returns one when the options can't be used, when the control plane
 // does not take the token, and [ErrRefused]. Whatever else happens is tried again. When it returns, nothing that it
 // has started goes on.
 func Run(ctx context.Context, o Options) error {
@@ -95,11 +95,11 @@ func Run(ctx context.Context, o Options) error {
 func (o Options) complete() (Options, error) {
 	switch {
 	case o.Database == "" || strings.ContainsAny(o.Database, "/\x00") || o.Database == "." || o.Database == "..":
-		return o, fmt.Errorf("the database is named by its name or id, not by %.80q", o.Database)
+		return o, fmt.Errorf("database must be a name or an id, not %.80q", o.Database)
 	case !strings.HasPrefix(o.Control, "https://"):
-		return o, fmt.Errorf("the control plane's URL is like https://control.example.com:9816, not %.200q: an agent shows a certificate", o.Control)
+		return o, fmt.Errorf("the control plane's URL must be of the form https://control.example.com:9816, not %.200q: an agent authenticates with a certificate", o.Control)
 	case o.PolicyDir == "":
-		return o, errors.New("no policy directory is given: name the proxy's policy_dir")
+		return o, errors.New("no policy directory is given: set it to the proxy's policy_dir")
 	}
 	if err := o.Admin.CheckLocal(); err != nil {
 		return o, fmt.Errorf("the proxy's admin address: %w", err)

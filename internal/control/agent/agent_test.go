@@ -62,7 +62,7 @@ func TestAnAgentServesItsOwnDatabaseOnly(t *testing.T) {
 	other.Files[api.PolicyFile] = []byte(strings.Replace(string(other.Files[api.PolicyFile]), database, "another", 1))
 	must.OK(t, policysync.Check(other))
 	c.offer(other)
-	c.told(t, "of the refused policy", func(r api.Report) bool { return strings.Contains(r.Error, "of database another") })
+	c.told(t, "of the refused policy", func(r api.Report) bool { return strings.Contains(r.Error, "belongs to database another") })
 	torn := press.policy(t, 8)
 	for name, content := range torn.Files {
 		if strings.HasSuffix(name, ".key") {
@@ -70,7 +70,7 @@ func TestAnAgentServesItsOwnDatabaseOnly(t *testing.T) {
 		}
 	}
 	c.offer(torn)
-	c.told(t, "of the torn policy", func(r api.Report) bool { return strings.Contains(r.Error, "not the name of its content") })
+	c.told(t, "of the torn policy", func(r api.Report) bool { return strings.Contains(r.Error, "not named after its content") })
 	if generation, err := readWhole(s.PolicyDir); generation != 0 || err != nil {
 		t.Errorf("generation %d lies there: %v", generation, err)
 	}
@@ -190,7 +190,7 @@ func TestOneProcessHasAState(t *testing.T) {
 	s.Ready = func() { close(ready) }
 	s.start(t)
 	<-ready
-	if err := s.run(t); err == nil || !strings.Contains(err.Error(), "another agent") {
+	if err := s.run(t); err == nil || !strings.Contains(err.Error(), "another running agent") {
 		t.Errorf("the second agent ended with %v", err)
 	}
 }

@@ -38,18 +38,18 @@ func admitted(ctx context.Context, o Options, kept *state) (identity, error) {
 		return self, self.matches(o)
 	}
 	if token == "" {
-		return self, fmt.Errorf("this agent is not enrolled, and there is no token: make one with \"pgmtls agents create %s PROXY\", and give it with --token-file or PGMTLS_ENROLL_TOKEN", o.Database)
+		return self, fmt.Errorf("this agent is not enrolled and has no token: create one with \"pgmtls agents create %s PROXY\" and pass it with --token-file or PGMTLS_ENROLL_TOKEN", o.Database)
 	}
 	fresh, err := enrol(ctx, o, token)
 	if err != nil {
 		if enrolled && isRefusal(err) { // a token that has ended, left where it was
-			o.Log.Warn().Err(err).Msg("the new token can't be used; the agent goes on as it was enrolled before")
+			o.Log.Warn().Err(err).Msg("the new token can't be used; the agent keeps its previous enrolment")
 			return self, self.matches(o)
 		}
 		return self, err
 	}
 	if err := kept.save(identityFile, fresh); err != nil {
-		return self, fmt.Errorf("%w; the token is used up: put this right, and make another", err)
+		return self, fmt.Errorf("%w; the token is used up: correct this, then create another token", err)
 	}
 	o.Log.Info().Str("agent", fresh.Agent).Str("database", fresh.Database).Str("proxy", fresh.Proxy).Time("certificate_until", fresh.Current.ExpiresAt).Msg("enrolled")
 	return fresh, nil
@@ -60,7 +60,7 @@ func (i identity) matches(o Options) error {
 	if o.Database == i.Database || o.Database == i.Called {
 		return nil
 	}
-	return fmt.Errorf("the agent in %s is enrolled for database %s (called %s then), not for %s: give each database's agent a directory of its own with --state", o.StateDir, i.Database, i.Called, o.Database)
+	return fmt.Errorf("the agent in %s is enrolled for database %s (named %s at the time), not for %s: give each database's agent its own directory with --state", o.StateDir, i.Database, i.Called, o.Database)
 }
 
 // token gives the token to enrol with, empty if there is none.
@@ -73,7 +73,7 @@ func (o Options) token(enrolled bool) (string, error) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("the token's file: %w", err)
+		return "", fmt.Errorf("token file: %w", err)
 	}
 	return strings.TrimSpace(string(text)), nil
 }
@@ -96,7 +96,7 @@ func enrol(ctx context.Context, o Options, token string) (identity, error) {
 	defer client.CloseIdle()
 	key, request, err := newKey()
 	if err != nil {
-		return identity{}, fmt.Errorf("make the agent's key: %w", err)
+		return identity{}, fmt.Errorf("generate the agent's key: %w", err)
 	}
 	answer, err := enrolAgain(ctx, o, func() (api.Certified, error) {
 		return client.Enroll(ctx, api.Certify{CSR: string(request)})
@@ -137,7 +137,7 @@ func isID(database string) bool {
 
 func (i identity) is(database string) error {
 	if i.Database != database {
-		return fmt.Errorf("the token is for an agent of database %s, not of %s, and is used up: make another", i.Database, database)
+		return fmt.Errorf("the token was for an agent of database %s, not of %s, and is used up: create another", i.Database, database)
 	}
 	return nil
 }
@@ -152,13 +152,13 @@ func enrolAgain(ctx context.Context, o Options, ask func() (api.Certified, error
 		case err == nil:
 			return answer, nil
 		case isRefusal(err):
-			return answer, fmt.Errorf("the control plane does not enrol this agent: %w; a token works once, within an hour: make another with \"pgmtls agents create %s PROXY\"", err, o.Database)
+			return answer, fmt.Errorf("the control plane refused to enrol this agent: %w; a token works once, within an hour: create another with \"pgmtls agents create %s PROXY\"", err, o.Database)
 		case isDistrust(err):
-			return answer, fmt.Errorf("the control plane can't be trusted: %w; give the CA of its certificate with --ca", err)
+			return answer, fmt.Errorf("the control plane can't be trusted: %w; pass the CA of its certificate with --ca", err)
 		}
 		if text := err.Error(); text != complained {
 			complained = text
-			o.Log.Warn().Err(err).Msg("the control plane can't be asked to enrol this agent; trying again")
+			o.Log.Warn().Err(err).Msg("can't reach the control plane to enrol this agent; trying again")
 		}
 		if err := gap.wait(ctx, err); err != nil {
 			return answer, err

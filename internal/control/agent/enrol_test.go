@@ -21,17 +21,17 @@ func TestWhatCanNotEnrolSaysWhy(t *testing.T) {
 		return path
 	}
 	for want, change := range map[string]func(*site){
-		"there is no token":  func(s *site) { s.Token = "" },
+		"has no token":       func(s *site) { s.Token = "" },
 		"a token works once": func(s *site) { s.Token = "pgmtls_00000000_another" },
-		"the token's file":   func(s *site) { s.Token, s.TokenFile = "", "/does/not/exist" },
+		"token file":         func(s *site) { s.Token, s.TokenFile = "", "/does/not/exist" },
 		"has group or world access (mode 0644); chmod 0600 it": func(s *site) { s.Token, s.TokenFile = "", file(theToken, 0o644) },
-		"can't be trusted":             func(s *site) { s.CAFile = other },
-		"the control plane's CA":       func(s *site) { s.CAFile = "/does/not/exist" },
-		"an agent shows a certificate": func(s *site) { s.Control = strings.Replace(s.Control, "https", "http", 1) },
-		"the token is for an agent of": func(s *site) { s.Database = "0a1b2c3d-0000-4000-8000-000000000002" },
-		"named by its name or id":      func(s *site) { s.Database = "../x" },
-		"no policy directory":          func(s *site) { s.PolicyDir = "" },
-		"is not on this machine alone": func(s *site) { s.Admin.Network, s.Admin.Address = "tcp", "192.0.2.1:9815" },
+		"can't be trusted":                          func(s *site) { s.CAFile = other },
+		"the control plane's CA":                    func(s *site) { s.CAFile = "/does/not/exist" },
+		"an agent authenticates with a certificate": func(s *site) { s.Control = strings.Replace(s.Control, "https", "http", 1) },
+		"the token was for an agent of":             func(s *site) { s.Database = "0a1b2c3d-0000-4000-8000-000000000002" },
+		"database must be a name or an id":          func(s *site) { s.Database = "../x" },
+		"no policy directory":                       func(s *site) { s.PolicyDir = "" },
+		"is not on this machine alone":              func(s *site) { s.Admin.Network, s.Admin.Address = "tcp", "192.0.2.1:9815" },
 	} {
 		s := newSite(t, newControl(t))
 		change(s)
@@ -101,7 +101,7 @@ func TestAnAgentIsNotStartedForAnotherDatabase(t *testing.T) {
 	must.OK(t, stop())
 	s.Ready = nil
 	s.Database = "payments"
-	if err := s.run(t); err == nil || !strings.Contains(err.Error(), "called orders then") {
+	if err := s.run(t); err == nil || !strings.Contains(err.Error(), "named orders at the time") {
 		t.Errorf("it ended with %v", err)
 	}
 	for _, name := range []string{"orders", database} {

@@ -51,7 +51,7 @@ func (i identity) inUse() certificate {
 func (i identity) check(kept *state) error {
 	_, err := tls.X509KeyPair([]byte(i.Current.Certificate), []byte(i.Current.Key))
 	if err == nil && (i.Agent == "" || i.Database == "") {
-		err = errors.New("it does not say who the agent is")
+		err = errors.New("it does not identify the agent")
 	}
 	if err != nil {
 		return kept.damaged(identityFile, err)
@@ -107,11 +107,11 @@ func accept(answer api.Certified, key []byte) (certificate, error) {
 	pair, err := tls.X509KeyPair([]byte(answer.Certificate), key)
 	switch {
 	case err != nil:
-		return certificate{}, fmt.Errorf("the control plane's certificate for this agent: %w", err)
+		return certificate{}, fmt.Errorf("the certificate that the control plane issued to this agent: %w", err)
 	case answer.Agent == "" || answer.Database == "" || answer.Proxy == "":
-		return certificate{}, errors.New("the control plane does not say who this agent is")
+		return certificate{}, errors.New("the control plane's answer does not identify this agent")
 	case bytes.Equal(pair.Leaf.RawIssuer, pair.Leaf.RawSubject):
-		return certificate{}, errors.New("the control plane's certificate for this agent is signed by itself")
+		return certificate{}, errors.New("the certificate that the control plane issued to this agent is self-signed")
 	}
 	return certificate{Certificate: answer.Certificate, Key: string(key), RenewAt: answer.RenewAt, ExpiresAt: answer.ExpiresAt}, nil
 }

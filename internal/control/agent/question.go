@@ -19,7 +19,7 @@ func (a *agent) ask(ctx context.Context, q api.Question) {
 	select {
 	case a.asking <- struct{}{}:
 	default:
-		a.log.Warn().Msg("too many questions; one is not answered")
+		a.log.Warn().Msg("too many queries at once; dropped one")
 		return
 	}
 	a.answers.Go(func() {
@@ -44,6 +44,6 @@ func (a *agent) answer(ctx context.Context, question string, answer api.Answer) 
 		return // nobody waits any more
 	}
 	if err != nil && ctx.Err() == nil {
-		a.log.Warn().Err(err).Msg("an answer got lost")
+		a.log.Warn().Err(err).Msg("can't deliver the answer to a query")
 	}
 }

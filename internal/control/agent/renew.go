@@ -38,7 +38,7 @@ func (a *agent) renew(ctx context.Context) error {
 				pause = checkEvery
 				gap.Reset()
 			} else {
-				a.log.Warn().Err(err).Msg("the agent's certificate could not be renewed; trying again")
+				a.log.Warn().Err(err).Msg("can't renew the agent's certificate; trying again")
 			}
 		}
 		if err := retry.Sleep(ctx, pause); err != nil {
@@ -55,7 +55,7 @@ func (a *agent) renewNow(ctx context.Context) error {
 	a.mu.Unlock()
 	key, request, err := newKey()
 	if err != nil {
-		return fmt.Errorf("make the agent's key: %w", err)
+		return fmt.Errorf("generate the agent's key: %w", err)
 	}
 	answer, err := client.Renew(ctx, api.Certify{CSR: string(request)})
 	if err != nil {
@@ -67,9 +67,9 @@ func (a *agent) renewNow(ctx context.Context) error {
 	case err != nil:
 		return err
 	case answer.Agent != self.Agent || answer.Database != self.Database || answer.Proxy != self.Proxy:
-		return errors.New("the control plane's certificate is for another agent")
+		return errors.New("the control plane issued a certificate for another agent")
 	case !next.RenewAt.After(time.Now()):
-		return errors.New("the control plane's certificate is old already; are the clocks right?")
+		return errors.New("the control plane issued a certificate that has already expired; check the clocks of both machines")
 	}
 	if err := a.become(next, answer.ControlCA); err != nil {
 		return err
@@ -93,7 +93,7 @@ func (a *agent) confirm(worked *apiclient.Client) {
 	}
 	a.self.Current, a.self.Next = *a.self.Next, nil
 	if err := a.state.save(identityFile, a.self); err != nil {
-		a.log.Error().Err(err).Msg("the new certificate works, but that could not be kept")
+		a.log.Error().Err(err).Msg("the new certificate works, but the agent's state can't be saved")
 	}
 }
 
@@ -108,7 +108,7 @@ func (a *agent) withdraw(refused *apiclient.Client) bool {
 	if a.self.Next == nil {
 		return false
 	}
-	a.log.Warn().Msg("the new certificate is not taken; the agent shows the one before")
+	a.log.Warn().Msg("the control plane rejected the new certificate; the agent uses the previous one")
 	a.self.Next = nil
 	client, err := a.self.client(a.options)
 	if err == nil {
@@ -117,7 +117,7 @@ func (a *agent) withdraw(refused *apiclient.Client) bool {
 		err = a.state.save(identityFile, a.self)
 	}
 	if err != nil {
-		a.log.Error().Err(err).Msg("the certificate before could not be taken up")
+		a.log.Error().Err(err).Msg("can't return to the previous certificate")
 	}
 	return true
 }

@@ -65,7 +65,7 @@ func TestACertificateThatDoesNotWorkIsGivenUp(t *testing.T) {
 	c.life, c.renewed, c.refuse = -time.Second, 1, true
 	s.start(t)
 	eventually.OK(t, patience, func() error {
-		if !strings.Contains(s.log.String(), "shows the one before") {
+		if !strings.Contains(s.log.String(), "uses the previous one") {
 			return errors.New("it goes on with the new one")
 		}
 		return nil

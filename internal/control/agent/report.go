@@ -35,7 +35,7 @@ func (a *agent) report(ctx context.Context, r api.Report) error {
 	a.mu.Unlock()
 	err := client.Report(ctx, bounded(r))
 	if refused, ok := errors.AsType[*api.Error](err); ok && refused.ID == api.InvalidParams {
-		a.log.Error().Err(err).Msg("the control plane does not take a report")
+		a.log.Error().Err(err).Msg("the control plane refused a report")
 		return nil // the next one may be another
 	}
 	return err

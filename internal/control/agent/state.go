@@ -30,7 +30,7 @@ type state struct {
 // openState opens the directory, made if need be, and locks it.
 func openState(path string) (*state, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("make the state directory: %w", err)
+		return nil, fmt.Errorf("create the state directory: %w", err)
 	}
 	dir, err := os.Open(path)
 	if err != nil {
@@ -49,15 +49,15 @@ func (s *state) judge() error {
 	info, err := s.dir.Stat()
 	switch {
 	case err != nil:
-		return fmt.Errorf("can't be looked at: %w", err)
+		return fmt.Errorf("can't be examined: %w", err)
 	case !info.IsDir():
 		return errors.New("is not a directory")
 	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("may be written to by its group or by others (mode %04o): chmod 0700 it", info.Mode().Perm())
+		return fmt.Errorf("is writable by its group or by others (mode %04o): chmod 0700 it", info.Mode().Perm())
 	}
 	err = unix.Flock(int(s.dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return errors.New("is used by another agent that runs: give each its own with --state")
+		return errors.New("is in use by another running agent: give each agent its own with --state")
 	}
 	if err != nil {
 		return fmt.Errorf("can't be locked: %w", err)
@@ -84,7 +84,7 @@ func (s *state) load(name string, into any) (there bool, err error) {
 }
 
 func (s *state) damaged(name string, err error) error {
-	return fmt.Errorf("%s is damaged (%w): move it away, and enrol the agent anew", filepath.Join(s.path, name), err)
+	return fmt.Errorf("%s is damaged (%w): move it away and enrol the agent again", filepath.Join(s.path, name), err)
 }
 
 // save replaces a file. When it gives nil, a loss of power does not undo it.
@@ -94,7 +94,7 @@ func (s *state) save(name string, value any) error {
 		return err
 	}
 	if err := atomicfile.Replace(filepath.Join(s.path, name), append(text, '\n'), 0o600); err != nil {
-		return fmt.Errorf("keep the agent's state: %w", err)
+		return fmt.Errorf("save the agent's state: %w", err)
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 // Heartbeats come every [api.HeartbeatEvery]; the rest is for a large policy on a slow way.
 const lineWithin = 2 * time.Minute
 
-var errSlow = errors.New("no whole line came in time")
+var errSlow = errors.New("timed out waiting for a complete line")
 
 // follow holds a stream open, until ctx ends or the agent is let in no more.
 func (a *agent) follow(ctx context.Context) error {
@@ -28,7 +28,7 @@ func (a *agent) follow(ctx context.Context) error {
 	for {
 		s := session{agent: a, complete: fresh, connected: func() {
 			if complained != "" {
-				a.log.Info().Msg("connected to the control plane again")
+				a.log.Info().Msg("reconnected to the control plane")
 				complained = ""
 			}
 			gap.Reset()
@@ -44,13 +44,13 @@ func (a *agent) follow(ctx context.Context) error {
 			if a.withdraw(s.client) {
 				continue
 			}
-			a.log.Error().Err(err).Msg("the control plane lets this agent in no more; the proxy goes on with the policy that it has")
-			return fmt.Errorf("%w: %w; enrol it anew: make a token with \"pgmtls agents create %s %s\", and start the agent with it (--token-file, or PGMTLS_ENROLL_TOKEN)",
+			a.log.Error().Err(err).Msg("the control plane rejected this agent; the proxy keeps its current policy")
+			return fmt.Errorf("%w: %w; enrol it again: create a token with \"pgmtls agents create %s %s\", and start the agent with it (--token-file, or PGMTLS_ENROLL_TOKEN)",
 				ErrRefused, err, a.self.Called, a.self.Proxy)
 		}
 		if text := err.Error(); text != complained {
 			complained = text
-			a.log.Warn().Err(err).Msg("not connected to the control plane; the proxy goes on with the policy that it has")
+			a.log.Warn().Err(err).Msg("not connected to the control plane; the proxy keeps its current policy")
 		}
 		if err := gap.wait(ctx, err); err != nil {
 			return err
@@ -106,7 +106,7 @@ type session struct {
 	agent     *agent
 	complete  bool   // the policy is wanted, whichever the agent has had
 	connected func() // the stream is there
-	policy    bool   // a policy came
+	policy    bool   // received a policy
 
 	client *apiclient.Client // shows one certificate, which another may have replaced meanwhile
 }
@@ -167,7 +167,7 @@ func (a *agent) connection(cut context.CancelFunc) (*apiclient.Client, apiclient
 func (a *agent) take(p api.Policy) (taken bool) {
 	err := policysync.Check(p)
 	if err == nil && p.Database != a.self.Database {
-		err = fmt.Errorf("it is of database %s, and this agent serves %s", p.Database, a.self.Database)
+		err = fmt.Errorf("it belongs to database %s, but this agent serves %s", p.Database, a.self.Database)
 	}
 	a.mu.Lock()
 	had := a.newest
@@ -175,7 +175,7 @@ func (a *agent) take(p api.Policy) (taken bool) {
 	a.rejected = ""
 	switch {
 	case err != nil:
-		a.rejected = "the agent refuses a policy of the control plane: " + err.Error()
+		a.rejected = "the agent refused a policy from the control plane: " + err.Error()
 	case !a.behind:
 		a.newest = newest{p.Database, p.Generation, api.Digest(p)}
 	}
@@ -183,20 +183,20 @@ func (a *agent) take(p api.Policy) (taken bool) {
 	a.mu.Unlock()
 	switch {
 	case err != nil:
-		a.log.Error().Err(err).Msg("the control plane has sent a policy that can't be right; it is not delivered")
+		a.log.Error().Err(err).Msg("the control plane sent an invalid policy; not delivered")
 		a.route.Repeat() // the report says so
 		return false
 	case behind:
-		a.log.Error().Int64("generation", p.Generation).Int64("had", had.Generation).Msg("the control plane has sent an older policy than it had before; it is not delivered")
+		a.log.Error().Int64("generation", p.Generation).Int64("had", had.Generation).Msg("the control plane sent an older policy than before; not delivered")
 		a.route.Repeat() // the report says which, and the control plane goes beyond it
 		return false
 	}
 	if now != had {
 		if err := a.state.save(newestFile, now); err != nil {
 			// A revocation that does not arrive is worse than one that could come back after the next start.
-			a.log.Error().Err(err).Msg("the policy is delivered, but its generation could not be kept")
+			a.log.Error().Err(err).Msg("the policy is delivered, but its generation can't be saved")
 		}
-		a.log.Info().Int64("generation", p.Generation).Msg("a policy came")
+		a.log.Info().Int64("generation", p.Generation).Msg("received a policy")
 	}
 	a.route.Offer(p)
 	return true

@@ -72,22 +72,22 @@ const (
 func checkReport(r api.Report) error {
 	switch {
 	case r.Applied < 0 || r.InForce < 0 || r.Kept < 0:
-		return invalid("a report counts from 0")
+		return invalid("the numbers of a report must not be negative")
 	case len(r.Ended) > maxReasons:
 		return invalid("sessions_ended has more than %d reasons", maxReasons)
 	case len(r.Certificates) > maxCertificates:
-		return invalid("certificates has more than %d serials; leave those out that nobody uses", maxCertificates)
+		return invalid("certificates has more than %d serials; leave out unused ones", maxCertificates)
 	case len(r.Error) > maxSaid || len(r.Drift) > maxSaid || len(r.ProxyVersion) > 128:
 		return invalid("error and drift have at most %d bytes, proxy_version 128", maxSaid)
 	}
 	for reason, n := range r.Ended {
 		if n < 0 || len(reason) > 64 {
-			return invalid("sessions_ended has what is no reason")
+			return invalid("sessions_ended has an invalid reason or count")
 		}
 	}
 	for serial, usage := range r.Certificates {
 		if usage.Sessions < 0 || len(serial) > 64 {
-			return invalid("certificates has what is no serial")
+			return invalid("certificates has an invalid serial or session count")
 		}
 	}
 	return nil
@@ -100,14 +100,14 @@ func takeAnswer(c *call) error {
 		return err
 	}
 	if (body.Effect == nil) == (body.Error == "") {
-		return invalid("an answer has an effect, or an error")
+		return invalid("an answer must have either an effect or an error")
 	}
 	if len(body.Error) > maxSaid {
 		return invalid("error has at most %d bytes", maxSaid)
 	}
 	id := c.r.PathValue("question")
 	if !c.server.hub.answered(id, c.caller.Database, c.caller.Proxy) {
-		return notFound("nobody waits for an answer to this question any more")
+		return notFound("this query is no longer waiting for an answer")
 	}
 	answer := proxyquery.Answer{Error: body.Error}
 	if body.Effect != nil {

@@ -109,7 +109,7 @@ const pause = time.Second
 func again(ctx context.Context, log zerolog.Logger, watch func() error) {
 	for ctx.Err() == nil {
 		if err := watch(); err != nil && ctx.Err() == nil {
-			log.Warn().Err(err).Msg("watching the questions for agents was interrupted; trying again")
+			log.Warn().Err(err).Msg("the watch on queries for agents was interrupted; trying again")
 		}
 		_ = retry.Sleep(ctx, pause) // the loop looks at ctx
 	}

@@ -29,11 +29,11 @@ func streamAgent(c *call) error {
 	if text := query.Get("generation"); text != "" {
 		var err error
 		if has.generation, err = strconv.ParseInt(text, 10, 64); err != nil || has.generation < 0 {
-			return invalid("generation is a number from 0, not %s", problem.Quote(text))
+			return invalid("generation must be a number from 0, not %s", problem.Quote(text))
 		}
 	}
 	if !digest.MatchString(has.digest) {
-		return invalid("digest is a SHA-256 in hex")
+		return invalid("digest must be a SHA-256 in hex")
 	}
 	if err := c.stillThere(); err != nil {
 		return err
@@ -56,7 +56,7 @@ func streamAgent(c *call) error {
 		if line != (api.StreamLine{}) {
 			text, err := json.Marshal(line)
 			if err != nil {
-				return fmt.Errorf("encode a line for an agent: %w", err)
+				return fmt.Errorf("encode a message to an agent: %w", err)
 			}
 			if out.write(append(text, '\n')) != nil {
 				return nil // it will come again
@@ -118,7 +118,7 @@ func (c *call) stillThere() error {
 		return err
 	}
 	if db.WantsAgent(c.caller.Proxy) != nil {
-		return &api.Error{ID: api.NotFound, Message: "the database has no proxy " + c.caller.Proxy + " with an agent any more; stop this agent"}
+		return &api.Error{ID: api.NotFound, Message: "the database has no proxy " + c.caller.Proxy + " with an agent; stop this agent"}
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func (c *call) authenticate() (access.Caller, error) {
 	case c.r.TLS != nil && len(c.r.TLS.VerifiedChains) > 0:
 		return c.server.access.Agents.Check(c.ctx(), c.r.TLS.VerifiedChains[0][0])
 	}
-	return access.Caller{}, unauthorized("a token is needed: send it as Authorization: Bearer, or as the password of HTTP Basic with an empty user")
+	return access.Caller{}, unauthorized("a token is required: send it as Authorization: Bearer, or as the password of HTTP Basic with an empty user")
 }
 
 // credential reads the one Authorization header.
@@ -32,7 +32,7 @@ func credential(r *http.Request) (token string, err error) {
 	if user, password, ok := r.BasicAuth(); ok {
 		// Nobody's name is asked for, so one that is sent is meant for something else.
 		if user != "" {
-			return "", unauthorized("HTTP Basic needs an empty user here, and the token as password")
+			return "", unauthorized("HTTP Basic requires an empty user here, with the token as the password")
 		}
 		return password, nil
 	}

@@ -83,7 +83,7 @@ func deleteCertificate(c *call) error {
 	if text := c.r.URL.Query().Get("after"); text != "" || c.r.URL.Query().Has("after") {
 		var err error
 		if after, err = time.ParseDuration(text); err != nil || after < 0 {
-			return invalid("after is a duration such as 90m or 24h, not %s", problem.Quote(text))
+			return invalid("after must be a duration such as 90m or 24h, not %s", problem.Quote(text))
 		}
 	}
 	certificate, err := c.server.registry.DeleteCertificate(c.ctx(), c.actor(), c.db.ID, c.r.PathValue("certificate"), after)

@@ -60,7 +60,7 @@ func (c *call) unhealthy(err error) error {
 	if errors.Is(err, store.ErrFull) {
 		return failure(err)
 	}
-	return &api.Error{ID: api.Unavailable, Message: "the store of this daemon does not work; its log says why"}
+	return &api.Error{ID: api.Unavailable, Message: "the store of this daemon is not working; see the daemon's log"}
 }
 
 func getVersion(c *call) error {
@@ -88,7 +88,7 @@ func saveSnapshot(c *call) error {
 	case c.server.saving <- struct{}{}:
 		defer func() { <-c.server.saving }()
 	default:
-		return &api.Error{ID: api.RateLimit, Message: "another snapshot is being taken; try again when it is done"}
+		return &api.Error{ID: api.RateLimit, Message: "another snapshot is in progress; try again when it is done"}
 	}
 	if err := c.server.healthy(c.ctx()); err != nil {
 		return c.unhealthy(err)

@@ -61,7 +61,7 @@ func deleteDatabase(c *call) error {
 		c.audit(audit.Record{Action: "token.revoke", Database: c.db.ID, Object: token.ID, Detail: map[string]string{"name": token.Name}})
 	}
 	if err != nil {
-		c.server.log.Warn().Err(err).Str("database", c.db.Name).Msg("tokens of a deleted database are left")
+		c.server.log.Warn().Err(err).Str("database", c.db.Name).Msg("can't delete the tokens of a deleted database")
 	}
 	c.endAgents(nil)
 	return c.done()
@@ -104,7 +104,7 @@ func (c *call) endAgents(left []string) {
 		c.audit(audit.Record{Action: "agent.revoke", Database: c.db.ID, Object: agent.ID, Detail: map[string]string{"proxy": agent.Proxy}})
 	}
 	if err != nil {
-		c.server.log.Warn().Err(err).Str("database", c.db.Name).Msg("agents of removed proxies are left")
+		c.server.log.Warn().Err(err).Str("database", c.db.Name).Msg("can't revoke the agents of removed proxies")
 	}
 }
 
@@ -114,11 +114,11 @@ func getConnection(c *call) error {
 	for name, value := range map[string]string{"user": place.User, "dbname": place.DBName} {
 		// NAMEDATALEN - 1 of PostgreSQL.
 		if len(value) > 63 || strings.ContainsRune(value, 0) {
-			return invalid("%s is no name that PostgreSQL knows: it has more than 63 bytes, or a zero byte", name)
+			return invalid("%s is not a valid PostgreSQL name: it has more than 63 bytes, or a zero byte", name)
 		}
 	}
 	if place.SSLMode != "" && place.SSLMode != api.SSLRequire && place.SSLMode != api.SSLVerifyFull {
-		return invalid("sslmode is %s or %s, not %s", api.SSLRequire, api.SSLVerifyFull, problem.Quote(place.SSLMode))
+		return invalid("sslmode must be %s or %s, not %s", api.SSLRequire, api.SSLVerifyFull, problem.Quote(place.SSLMode))
 	}
 	return c.answer(http.StatusOK, api.Connect(place))
 }

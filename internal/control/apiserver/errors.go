@@ -42,12 +42,12 @@ func failure(err error) *api.Error {
 	case errors.Is(err, store.ErrFull):
 		return &api.Error{ID: api.Unavailable, Message: "nothing was changed: " + store.FullText(err)}
 	case errors.Is(err, store.ErrFailed):
-		return &api.Error{ID: api.Unavailable, Message: "the control plane could not write to its disk, and stops; whether it is done can be seen when it is back"}
+		return &api.Error{ID: api.Unavailable, Message: "the control plane can't write to its disk and is stopping; check whether the change was made when it is back"}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrConflict):
-		return &api.Error{ID: api.Unavailable, Message: "the control plane can't do it right now, or does not know whether it is done; look, and try again"}
+		return &api.Error{ID: api.Unavailable, Message: "the control plane can't do this now, or can't tell whether it was done; check, and try again"}
 	}
-	return &api.Error{ID: api.Internal, Message: "something went wrong here, and the log of the control plane has it under this request's id"}
+	return &api.Error{ID: api.Internal, Message: "internal error; the control plane's log has the details under this request's id"}
 }
 
 // fail sends an error, unless an answer has begun: that one is cut off, so that nobody takes it for whole.

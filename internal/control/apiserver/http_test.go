@@ -143,7 +143,7 @@ func TestUnknownFieldsAreRefusedWhereTheyAreOurs(t *testing.T) {
 	p.operational("orders")
 	edge := p.enrol("orders")
 	said := p.refused(400, api.BadRequest, ask{method: "POST", path: "/v1/tokens", token: p.admin, body: `{"name": "x", "scope": "all", "expires": "never"}`})
-	if !strings.Contains(said.Message, "the field expires") {
+	if !strings.Contains(said.Message, "unknown field expires") {
 		t.Errorf("got %q", said.Message)
 	}
 	// An agent that is newer than the daemon has more to say.

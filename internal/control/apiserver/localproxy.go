@@ -13,7 +13,7 @@ import (
 func (c *call) newProxy(asks api.NewProxy) (registry.NewProxy, error) {
 	if asks.PolicyDir == "" && asks.Admin == "" {
 		if asks.Node != "" {
-			return registry.NewProxy{}, invalid("a node goes with a policy_dir; a proxy with an agent has none")
+			return registry.NewProxy{}, invalid("node requires a policy_dir; a proxy with an agent has no node")
 		}
 		return registry.NewProxy{Name: asks.Name}, nil
 	}
@@ -21,7 +21,7 @@ func (c *call) newProxy(asks api.NewProxy) (registry.NewProxy, error) {
 		return registry.NewProxy{}, invalid("a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither")
 	}
 	if asks.Node != "" && asks.Node != c.server.node {
-		return registry.NewProxy{}, invalid("this daemon is the node %s and can't look at directories of another one; ask the daemon of %s", c.server.node, problem.Quote(asks.Node))
+		return registry.NewProxy{}, invalid("this daemon is the node %s and can't check directories of another node; send the request to the daemon of %s", c.server.node, problem.Quote(asks.Node))
 	}
 	admin, err := config.ParseAddress(asks.Admin)
 	if err == nil {

@@ -20,7 +20,7 @@ func TestProxyBesideTheDaemonIsOnlyWhatItsOperatorAllows(t *testing.T) {
 		"a host name":               `{"name": "x1", "policy_dir": "` + dir + `", "admin": "localhost:9815"}`,
 		"a relative socket":         `{"name": "x1", "policy_dir": "` + dir + `", "admin": "unix:admin.sock"}`,
 		"no address":                `{"name": "x1", "policy_dir": "` + dir + `"}`,
-		"no directory":              `{"name": "x1", "admin": "127.0.0.1:9815"}`,
+		"not a directory":           `{"name": "x1", "admin": "127.0.0.1:9815"}`,
 		"a directory outside":       local("x1", "/etc"),
 		"another node":              `{"name": "x1", "node": "there", "policy_dir": "` + dir + `", "admin": "127.0.0.1:9815"}`,
 		"a node without directory":  `{"name": "x1", "node": "here"}`,

@@ -21,8 +21,8 @@ type counts struct {
 
 func newCounts(registry *prometheus.Registry, state controlState) *counts {
 	c := &counts{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pgmtls_api_requests_total", Help: "Requests by method, route and status code; 401 and 403 are refused callers, 499 are clients that went away."}, []string{"method", "route", "code"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "pgmtls_api_request_seconds", Help: "Time from a request's header to its answer's end, without streams.",
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pgmtls_api_requests_total", Help: "Requests by method, route and status code; 401 and 403 are refused callers, 499 are clients that disconnected."}, []string{"method", "route", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "pgmtls_api_request_seconds", Help: "Time from a request's header to the end of its response, without streams.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}}, []string{"method", "route"}),
 		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "pgmtls_api_streams", Help: "Open streams by route."}, []string{"route"}),
 	}
@@ -55,26 +55,26 @@ type controlState struct {
 }
 
 var (
-	descUp        = describe("up", "Whether the store can be read and written.")
+	descUp        = describe("up", "Whether the store is readable and writable.")
 	descDatabases = describe("databases", "Databases.")
-	descProxies   = describe("proxies", "Proxies of all databases.")
-	descBehind    = describe("proxies_behind", "Proxies that do not have the newest policy of their database in force.")
-	descFailing   = describe("proxies_failing", "Proxies that refuse the policy that they were given, or whose files somebody else changed.")
-	descOldest    = describe("oldest_unacknowledged_seconds", "Age of the oldest change that is not in force everywhere; 0: there is none.")
-	descSkew      = describe("proxy_clock_skew_seconds", "The largest difference between the clock of a proxy and this one's, without a sign.")
+	descProxies   = describe("proxies", "Number of proxies of all databases.")
+	descBehind    = describe("proxies_behind", "Number of proxies that do not have the newest policy of their database in force.")
+	descFailing   = describe("proxies_failing", "Number of proxies that refused their policy, or whose files another program changed.")
+	descOldest    = describe("oldest_unacknowledged_seconds", "Age of the oldest change that is not in force everywhere; 0 if there is none.")
+	descSkew      = describe("proxy_clock_skew_seconds", "Largest absolute difference between a proxy's clock and this daemon's.")
 	descLeader    = describe("leader", "Whether this daemon is the leader.")
 	descSize      = describe("store_bytes", "Size of the store on disk.")
-	descInUse     = describe("store_in_use_bytes", "What of it holds something.")
-	descLogLost   = describe("log_lines_dropped_total", "Lines of the log that were lost, because its reader does not keep up or is gone, or its disk is full.")
-	descQuota     = describe("store_quota_bytes", "Size from which on nothing can be written; 0: not known.")
-	descFree      = describe("store_free_bytes", "Bytes free on the disk of the daemon's own store; below 192 MiB nothing new is taken in. There is no such series for a cluster.")
+	descInUse     = describe("store_in_use_bytes", "Size of the store that is in use.")
+	descLogLost   = describe("log_lines_dropped_total", "Log lines lost because the reader is too slow or gone, or the disk is full.")
+	descQuota     = describe("store_quota_bytes", "Size at which the store stops accepting writes; 0 if unknown.")
+	descFree      = describe("store_free_bytes", "Bytes free on the disk of the embedded store; below 192 MiB the daemon accepts nothing new. Absent for an etcd cluster.")
 )
 
 func describe(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("pgmtls_control_"+name, help, nil, nil)
 }
 
-// Describe tells which series there are.
+// Describe sends the descriptions of the series.
 func (controlState) Describe(descs chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descSkew, descLeader, descSize, descInUse, descQuota, descLogLost, descFree} {
 		descs <- desc
@@ -84,7 +84,7 @@ func (controlState) Describe(descs chan<- *prometheus.Desc) {
 // collectTime bounds one look at the state.
 const collectTime = 5 * time.Second
 
-// Collect looks at the state. When the store does not answer, up is 0 and what is not known is left out.
+// Collect reads the state. When the store does not answer, up is 0 and the series that are not known are absent.
 func (s controlState) Collect(series chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTime)
 	defer cancel()

@@ -39,7 +39,7 @@ func (s *Server) serve(route *route, w http.ResponseWriter, r *http.Request) {
 		problem := recover()
 		if problem != nil && problem != http.ErrAbortHandler {
 			c.w.internalErr = fmt.Errorf("panic: %v", problem)
-			s.log.Error().Str("request_id", c.id).Str("route", route.path).Interface("panic", problem).Bytes("stack", debug.Stack()).Msg("a handler panicked")
+			s.log.Error().Str("request_id", c.id).Str("route", route.path).Interface("panic", problem).Bytes("stack", debug.Stack()).Msg("panic while serving a request")
 			if c.w.status == 0 {
 				c.fail(c.w.internalErr)
 				problem = nil
@@ -120,7 +120,7 @@ func (c *call) admit() error {
 }
 
 func tooMany() error {
-	return &api.Error{ID: api.RateLimit, Message: "too many requests; slow down and try again"}
+	return &api.Error{ID: api.RateLimit, Message: "too many requests; slow down, then try again"}
 }
 
 // scope says which database a request is about: its id, empty when there is none.

@@ -145,7 +145,7 @@ func (p *plane) verdict(t *testing.T, a ask) rune {
 	switch {
 	case got.status == http.StatusUnauthorized && len(got.header.Values("WWW-Authenticate")) == 2:
 		return 'u'
-	case got.status == http.StatusForbidden && strings.Contains(said.Message, "it needs"):
+	case got.status == http.StatusForbidden && strings.Contains(said.Message, "permission denied; this needs"):
 		return 'f'
 	case got.status == http.StatusNotFound && strings.HasPrefix(said.Message, "there is no database"):
 		return 'n'

@@ -92,7 +92,7 @@ func (c *call) read(into any) error {
 		return &api.Error{ID: api.TooLarge, Message: fmt.Sprintf("the body has more than %d bytes", tooLarge.Limit)}
 	}
 	if err != nil {
-		return &api.Error{ID: api.BadRequest, Message: "the body did not arrive; send it again"}
+		return &api.Error{ID: api.BadRequest, Message: "the body did not arrive completely; send it again"}
 	}
 	// From here on reading only tells whether the client is still there.
 	c.readUntil(time.Now().Add(requestTime))
@@ -101,7 +101,7 @@ func (c *call) read(into any) error {
 		return nil
 	}
 	if err != nil {
-		return &api.Error{ID: api.BadRequest, Message: "the body is no good: " + err.Error()}
+		return &api.Error{ID: api.BadRequest, Message: "invalid body: " + err.Error()}
 	}
 	return nil
 }
@@ -132,7 +132,7 @@ func decode(text []byte, into any, strict bool) error {
 		return explain(err)
 	}
 	if _, err := decoder.Token(); err != io.EOF {
-		return errors.New("there is something behind the JSON object")
+		return errors.New("there is data after the JSON object")
 	}
 	return nil
 }
@@ -145,18 +145,18 @@ func explain(err error) error {
 		return fmt.Errorf("%.64s can't be a JSON %.16s", wrongType.Field, wrongType.Value)
 	}
 	if _, ok := errors.AsType[*time.ParseError](err); ok {
-		return errors.New("a time is not in RFC 3339, as in 2027-01-31T12:00:00Z")
+		return errors.New("a time is not in the format of RFC 3339, such as 2027-01-31T12:00:00Z")
 	}
 	if match := unknownField.FindStringSubmatch(err.Error()); match != nil {
-		return fmt.Errorf("nobody knows the field %s", match[1])
+		return fmt.Errorf("unknown field %s", match[1])
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return fmt.Errorf("it is no JSON at byte %d", syntax.Offset)
+		return fmt.Errorf("it is not valid JSON at byte %d", syntax.Offset)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the JSON object is cut off")
+		return errors.New("the JSON object is truncated")
 	}
-	return errors.New("it is not the JSON object that is wanted here")
+	return errors.New("it is not the expected JSON object")
 }
 
 // pathValue is what a path may name. Everything else names nothing.

@@ -111,7 +111,7 @@ func (s *Server) build(metrics *prometheus.Registry) http.Handler {
 		}
 	}
 	nowhere := &route{path: "none", open: true, do: func(c *call) error {
-		return notFound("there is nothing under this path; GET /v1/openapi.yaml tells what there is")
+		return notFound("there is nothing at this path; GET /v1/openapi.yaml describes the API")
 	}}
 	mux := http.NewServeMux()
 	for path, methods := range byPath {
@@ -123,7 +123,7 @@ func (s *Server) build(metrics *prometheus.Registry) http.Handler {
 		allow := strings.Join(names, ", ")
 		other := &route{path: path, open: true, do: func(c *call) error {
 			c.w.Header().Set("Allow", allow)
-			return &api.Error{ID: api.MethodNotAllowed, Message: fmt.Sprintf("this path knows %s only", allow)}
+			return &api.Error{ID: api.MethodNotAllowed, Message: fmt.Sprintf("this path allows only %s", allow)}
 		}}
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			if found := methods[r.Method]; found != nil {
@@ -138,7 +138,7 @@ func (s *Server) build(metrics *prometheus.Registry) http.Handler {
 	// A page in a browser must not ask with what the browser remembers of its visitor.
 	crossing := http.NewCrossOriginProtection()
 	refused := &route{path: "none", open: true, do: func(c *call) error {
-		return &api.Error{ID: api.Forbidden, Message: "pages of other origins may not ask here"}
+		return &api.Error{ID: api.Forbidden, Message: "cross-origin requests are not allowed"}
 	}}
 	crossing.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(refused, w, r) }))
 	inner := crossing.Handler(mux)

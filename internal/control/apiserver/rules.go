@@ -107,7 +107,7 @@ func (c *call) flag(name string) (bool, error) {
 	// A typing error in dry_run must not delete something.
 	on, err := strconv.ParseBool(text)
 	if err != nil {
-		return false, invalid("%s is true or false, not %s", name, problem.Quote(text))
+		return false, invalid("%s must be true or false, not %s", name, problem.Quote(text))
 	}
 	return on, nil
 }

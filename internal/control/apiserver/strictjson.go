@@ -23,12 +23,12 @@ func checkJSON(text []byte) error {
 	for i := 0; i < len(text); {
 		r, size := utf8.DecodeRune(text[i:])
 		if r == utf8.RuneError && size == 1 {
-			return fmt.Errorf("it is not UTF-8 at byte %d", i+1)
+			return fmt.Errorf("it is not valid UTF-8 at byte %d", i+1)
 		}
 		i += size
 	}
 	if at := loneSurrogate(text); at >= 0 {
-		return fmt.Errorf("the escape at byte %d is half a surrogate pair, which is no character", at+1)
+		return fmt.Errorf("the escape at byte %d is half of a surrogate pair", at+1)
 	}
 	return checkFields(text)
 }
@@ -84,9 +84,9 @@ var plainName = regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`)
 
 func twice(name string) error {
 	if !plainName.MatchString(name) {
-		return errors.New("a field is there twice; keep one of the two")
+		return errors.New("a field occurs twice; remove one of the two")
 	}
-	return fmt.Errorf("the field %s is there twice; keep one of the two", name)
+	return fmt.Errorf("the field %s occurs twice; remove one of the two", name)
 }
 
 // fold is a name without its case, as encoding/json compares it.

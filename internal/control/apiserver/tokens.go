@@ -32,7 +32,7 @@ func createToken(c *call) error {
 	}
 	asks := access.NewToken{Name: body.Name, Kind: access.Kind(body.Scope), ExpiresAt: utc(body.ExpiresAt).Truncate(time.Second), CreatedBy: c.caller.Name}
 	if asks.Kind == access.Enrolment {
-		return invalid("the token of an agent is made with POST /v1/agents")
+		return invalid("an agent's token is created with POST /v1/agents")
 	}
 	names := map[string]string{}
 	if body.Database != "" {

@@ -22,7 +22,7 @@ func listAudit(c *call) error {
 	if text := query.Get("limit"); text != "" || query.Has("limit") {
 		var err error
 		if limit, err = strconv.Atoi(text); err != nil || limit < 1 || limit > api.MaxPage {
-			return invalid("limit is a number from 1 to %d, not %s", api.MaxPage, problem.Quote(text))
+			return invalid("limit must be a number from 1 to %d, not %s", api.MaxPage, problem.Quote(text))
 		}
 	}
 	for _, name := range []string{"actor", "action", "before"} {
@@ -57,14 +57,14 @@ func streamEvents(c *call) error {
 	}
 	leave, ok := c.server.listeners.enter(c.caller.ID)
 	if !ok {
-		return &api.Error{ID: api.RateLimit, Message: fmt.Sprintf("this token has %d event streams open, and may have no more; close one, or use another token", c.server.listeners.most)}
+		return &api.Error{ID: api.RateLimit, Message: fmt.Sprintf("this token has %d event streams open, the most that it may have; close one, or use another token", c.server.listeners.most)}
 	}
 	defer leave()
 	select {
 	case c.server.events <- struct{}{}:
 		defer func() { <-c.server.events }()
 	default:
-		return &api.Error{ID: api.Unavailable, Message: "too many event streams are open; close one, or ask another daemon"}
+		return &api.Error{ID: api.Unavailable, Message: "too many event streams are open; close one, or use another daemon"}
 	}
 	ctx, release := c.server.access.Hold(c.ctx(), c.caller)
 	records := make(chan audit.Record)
@@ -105,7 +105,7 @@ var eventID = regexp.MustCompile(`^[0-9]{20}-[0-9a-f]{8}$`)
 func (c *call) lastEvent() (string, error) {
 	if after := c.r.Header.Get(api.LastEventID); after != "" {
 		if !eventID.MatchString(after) {
-			return "", invalid("%s is no id of an event", api.LastEventID)
+			return "", invalid("%s is not the id of an event", api.LastEventID)
 		}
 		return after, nil
 	}

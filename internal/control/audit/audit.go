@@ -161,7 +161,7 @@ func goodID(id string) bool {
 func (t *Trail) Events(ctx context.Context, after string) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if after != "" && !goodID(after) {
-			yield(Record{}, problem.New(problem.InvalidParams, "%s is no id of an event", problem.Quote(after)))
+			yield(Record{}, problem.New(problem.InvalidParams, "%s is not the id of an event", problem.Quote(after)))
 			return
 		}
 		revision, err := t.docs.Revision(ctx)

@@ -76,7 +76,7 @@ func (d *Dispatcher) follow(ctx context.Context, change informer.Change) {
 	}
 	for _, mark := range d.stop(db.ID, wanted) {
 		if err := os.Remove(mark); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			d.Log.Warn().Err(err).Msg("the newest generation of a removed proxy is still kept")
+			d.Log.Warn().Err(err).Msg("can't remove the recorded generation of a removed proxy")
 		}
 	}
 	var behind []*running
@@ -155,11 +155,11 @@ func (d *Dispatcher) offer(ctx context.Context, db registry.Database, behind []*
 func (d *Dispatcher) offered(ctx context.Context, db registry.Database, behind []*running) bool {
 	policy, err := d.Registry.Policy(ctx, db.ID)
 	if err == nil && policy.Generation < db.Generation {
-		err = fmt.Errorf("generation %d was told of, and the store has %d", db.Generation, policy.Generation)
+		err = fmt.Errorf("generation %d was announced, but the store has %d", db.Generation, policy.Generation)
 	}
 	if err != nil {
 		if ctx.Err() == nil {
-			d.Log.Error().Err(err).Str("database", db.Name).Msg("the policy can't be made; trying again")
+			d.Log.Error().Err(err).Str("database", db.Name).Msg("can't generate the policy; trying again")
 		}
 		return false
 	}
@@ -190,9 +190,9 @@ func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry
 		dir, err = policysync.Below(d.Roots, p.PolicyDir)
 	}
 	if err != nil {
-		log.Error().Err(err).Msg("no policy is delivered to the proxy")
+		log.Error().Err(err).Msg("can't deliver policies to the proxy")
 		if err := report(ctx, api.Report{Error: fmt.Sprintf("node %s: %s", d.Node, err)}); err != nil {
-			log.Warn().Err(err).Msg("that could not be told")
+			log.Warn().Err(err).Msg("can't record the proxy's error")
 		}
 		return nil
 	}
@@ -215,7 +215,7 @@ func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry
 			}
 		}
 		if err := r.route.Run(ctx); err != nil && ctx.Err() == nil {
-			log.Error().Err(err).Msg("delivery has ended")
+			log.Error().Err(err).Msg("delivery stopped")
 		}
 	})
 	return r
@@ -251,7 +251,7 @@ func (d *Dispatcher) answer(ctx context.Context) {
 	for ctx.Err() == nil {
 		for asked, err := range d.Queries.Questions(ctx) {
 			if err != nil {
-				d.Log.Warn().Err(err).Msg("a question can't be read")
+				d.Log.Warn().Err(err).Msg("can't read a query")
 				continue
 			}
 			r := d.routeOf(place{asked.Database, asked.Proxy})
@@ -261,7 +261,7 @@ func (d *Dispatcher) answer(ctx context.Context) {
 			select {
 			case slots <- struct{}{}:
 			default:
-				d.reply(ctx, asked, proxyquery.Answer{Error: "the daemon answers too many questions already; ask again"})
+				d.reply(ctx, asked, proxyquery.Answer{Error: "the daemon is busy with other queries; try again"})
 				continue
 			}
 			d.group.Go(func() {
@@ -280,6 +280,6 @@ func (d *Dispatcher) answer(ctx context.Context) {
 
 func (d *Dispatcher) reply(ctx context.Context, asked proxyquery.Asked, answer proxyquery.Answer) {
 	if err := d.Queries.Reply(ctx, asked.ID, answer); err != nil && ctx.Err() == nil {
-		d.Log.Warn().Err(err).Msg("an answer got lost")
+		d.Log.Warn().Err(err).Msg("can't deliver the answer to a query")
 	}
 }

@@ -183,7 +183,7 @@ func TestRouteThatIsSlowToEndHoldsUpNobodyElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.until(taker.ID, "told that the directory was another's", func(db registry.Database) bool { return told(db.Proxies[0], "somebody else's") })
+	n.until(taker.ID, "told that the directory was another's", func(db registry.Database) bool { return told(db.Proxies[0], "belongs to another writer") })
 }
 
 func TestProxyOfAnotherNodeIsNotTouched(t *testing.T) {

@@ -32,14 +32,14 @@ func checkAdmin(admin config.Address) error {
 		if filepath.IsAbs(admin.Address) {
 			return nil
 		}
-		return fmt.Errorf("the admin address unix:%.200q is no absolute path", admin.Address)
+		return fmt.Errorf("the admin address unix:%.200q is not an absolute path", admin.Address)
 	case "tcp":
 		address, err := netip.ParseAddrPort(admin.Address)
 		switch {
 		case err != nil || address.Port() == 0:
-			return fmt.Errorf("the admin address %.200q is no IP address with a port, such as 127.0.0.1:9815", admin.Address)
+			return fmt.Errorf("the admin address %.200q is not an IP address with a port, such as 127.0.0.1:9815", admin.Address)
 		case !address.Addr().Unmap().IsLoopback():
-			return fmt.Errorf("the admin address %s is not on loopback, and what others could answer in the proxy's name would be believed: give the proxy's loopback address or unix socket, and run an agent beside a proxy elsewhere", admin.Address)
+			return fmt.Errorf("the admin address %s is not on loopback, so others could answer in the proxy's name: use the proxy's loopback address or unix socket, and run an agent beside a proxy on another machine", admin.Address)
 		}
 		return nil
 	}

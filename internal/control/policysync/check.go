@@ -20,15 +20,15 @@ const (
 	maxTotal = 16 << 20 // bytes of a policy
 )
 
-// Check says what is wrong with a policy by itself, before anybody is given it: one that came over a network, or that
+// Check returns what is wrong with a policy by itself, before it is given to anyone: one that came over a network, or that
 // was rendered wrongly, touches no directory. Whether certificates fit their keys is the proxy's to judge.
 func Check(p api.Policy) error {
 	text, there := p.Files[api.PolicyFile]
 	switch {
 	case !goodDatabase(p.Database):
-		return fmt.Errorf("a policy of database %.80q: an id has at most %d letters, digits, dashes and underscores", p.Database, maxDatabase)
+		return fmt.Errorf("a policy for database %.80q: an id has at most %d letters, digits, dashes and underscores", p.Database, maxDatabase)
 	case p.Generation < 1:
-		return fmt.Errorf("a policy of generation %d: generations begin with 1", p.Generation)
+		return fmt.Errorf("a policy of generation %d: generations start at 1", p.Generation)
 	case !there:
 		return fmt.Errorf("the %v lacks %s", p, api.PolicyFile)
 	}
@@ -40,7 +40,7 @@ func Check(p api.Policy) error {
 	}
 	parsed, err := config.ParsePolicy(api.PolicyFile, text)
 	if err != nil {
-		return fmt.Errorf("the %v is one that the proxy would refuse: %w", p, err)
+		return fmt.Errorf("the proxy would refuse the %v: %w", p, err)
 	}
 	if parsed.Generation != strconv.FormatInt(p.Generation, 10) {
 		return fmt.Errorf("the %v: %s says generation %q", p, api.PolicyFile, parsed.Generation)
@@ -55,7 +55,7 @@ func checkSizes(p api.Policy) error {
 	total := 0
 	for name, content := range p.Files {
 		if len(content) > maxFile {
-			return fmt.Errorf("%.120q is larger than %d KiB, which the proxy does not take", name, maxFile>>10)
+			return fmt.Errorf("%.120q is larger than %d KiB, the most that the proxy accepts", name, maxFile>>10)
 		}
 		total += len(content)
 	}
@@ -74,9 +74,9 @@ func checkNames(p api.Policy, parsed *config.Policy) error {
 		case !there:
 			return fmt.Errorf("%.120q, which %s names, is missing", name, api.PolicyFile)
 		case !named(name, content):
-			return fmt.Errorf("%.120q is not the name of its content, as policysync.FileName gives it", name)
+			return fmt.Errorf("%.120q is not named after its content, as policysync.FileName requires", name)
 		case key != isKey(name):
-			return fmt.Errorf("%.120q: private keys, and nothing else, have the extension key", name)
+			return fmt.Errorf("%.120q: private keys, and only they, have the extension key", name)
 		}
 	}
 	for name := range p.Files {
@@ -121,10 +121,10 @@ func digestOf(p api.Policy) string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// The errors that a caller of [Publisher.Publish] tells apart.
+// The errors that callers of [Publisher.Publish] distinguish.
 var (
 	// ErrOlder: the directory, or this courier, has had a later generation of the database.
 	ErrOlder = errors.New("an older generation of the policy")
 	// ErrForeign: the policy.yaml in the directory is another database's, or nobody's of ours.
-	ErrForeign = errors.New("the policy directory is somebody else's")
+	ErrForeign = errors.New("the policy directory belongs to another writer")
 )

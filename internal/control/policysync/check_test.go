@@ -48,7 +48,7 @@ func TestAPolicyThatDoesNotFitItselfTouchesNothing(t *testing.T) {
 	}{
 		"id with a newline":     {api.Policy{Database: "a\nb", Generation: 1}, "an id has"},
 		"no id":                 {api.Policy{Generation: 1}, "an id has"},
-		"generation 0":          {api.Policy{Database: database}, "begin with 1"},
+		"generation 0":          {api.Policy{Database: database}, "start at 1"},
 		"no policy.yaml":        {with(good, func(files map[string][]byte) { delete(files, api.PolicyFile) }), "lacks policy.yaml"},
 		"no header":             {rewrite("# written by", "# made by"), "not its header"},
 		"another's header":      {rewrite(database, "other"), "not its header"},
@@ -57,8 +57,8 @@ func TestAPolicyThatDoesNotFitItselfTouchesNothing(t *testing.T) {
 		"a missing file":        {with(good, func(files map[string][]byte) { delete(files, key) }), "is missing"},
 		"a file too many":       {with(good, func(files map[string][]byte) { files["extra.pem"] = nil }), "does not name"},
 		"a file outside":        {renamed(key, "../"+key), "would refuse"},
-		"a file in a directory": {renamed(key, "sub/"+key), "not the name of its content"},
-		"content changed":       {with(good, func(files map[string][]byte) { files[key] = []byte("x") }), "not the name of its content"},
+		"a file in a directory": {renamed(key, "sub/"+key), "not named after its content"},
+		"content changed":       {with(good, func(files map[string][]byte) { files[key] = []byte("x") }), "not named after its content"},
 		"a key named pem":       {renamed(key, strings.TrimSuffix(key, "key")+"pem"), "have the extension key"},
 		"a file too large":      {with(good, func(files map[string][]byte) { files[key] = make([]byte, maxFile+1) }), "larger than 1024 KiB"},
 	} {
@@ -80,7 +80,7 @@ func TestAPolicyThatDoesNotFitItselfTouchesNothing(t *testing.T) {
 
 func TestAnotherDatabasesPolicyIsNotThisCouriersToBring(t *testing.T) {
 	c := &Publisher{Database: "other", Dir: t.TempDir()}
-	if _, err := c.Publish(t.Context(), newSpace(t).policy(t, edition{Generation: 1})); err == nil || !strings.Contains(err.Error(), "for the proxy of") {
+	if _, err := c.Publish(t.Context(), newSpace(t).policy(t, edition{Generation: 1})); err == nil || !strings.Contains(err.Error(), "was given to the proxy of") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -58,13 +58,13 @@ func (d *directory) judge() error {
 	}
 	info, err := d.self.Stat()
 	if err != nil {
-		return fmt.Errorf("can't be looked at: %w", err)
+		return fmt.Errorf("can't be examined: %w", err)
 	}
 	if d.owner, err = newOwner(info, os.Geteuid()); err != nil {
 		return err
 	}
 	if _, err := d.root.Lstat(kubernetesData); err == nil {
-		return fmt.Errorf("is a volume that Kubernetes fills (it has %s), and the proxy would not see what is written beside; use a directory of its own", kubernetesData)
+		return fmt.Errorf("is a volume that Kubernetes populates (it has %s), and the proxy would not see other files in it; use a separate directory", kubernetesData)
 	}
 	return nil
 }
@@ -79,11 +79,11 @@ func newOwner(info fs.FileInfo, uid int) (owner, error) {
 	mode := info.Mode()
 	switch {
 	case !known:
-		return owner{}, errors.New("has an owner that this system does not tell")
+		return owner{}, errors.New("has an owner that this system does not report")
 	case !mode.IsDir():
 		return owner{}, errors.New("is not a directory")
 	case mode.Perm()&0o022 != 0:
-		return owner{}, fmt.Errorf("may be written to by its group or by others (mode %04o): whoever can write there decides who comes in; chmod 0750 it", mode.Perm())
+		return owner{}, fmt.Errorf("is writable by its group or by others (mode %04o), who could let anyone in; chmod 0750 it", mode.Perm())
 	case uid != 0 && int(stat.Uid) != uid:
 		return owner{}, fmt.Errorf("belongs to uid %d, and this process runs as uid %d: run it as that user or as root, or chown the directory", stat.Uid, uid)
 	}
@@ -115,11 +115,11 @@ func makeDirectory(path string) error {
 	defer parent.Close()
 	info, err := parent.Stat(".")
 	if err != nil {
-		return fmt.Errorf("look at the parent of the policy directory: %w", err)
+		return fmt.Errorf("examine the parent of the policy directory: %w", err)
 	}
 	o, err := newOwner(info, os.Geteuid())
 	if err != nil {
-		return fmt.Errorf("the policy directory %s is not there, and is not made because its parent %w", path, err)
+		return fmt.Errorf("the policy directory %s does not exist, and can't be created because its parent %w", path, err)
 	}
 	name := filepath.Base(path)
 	err = parent.Mkdir(name, 0o700)
@@ -130,7 +130,7 @@ func makeDirectory(path string) error {
 		err = parent.Chmod(name, 0o750) // whatever the umask is
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make the policy directory: %w", err)
+		return fmt.Errorf("create the policy directory: %w", err)
 	}
 	return nil
 }
@@ -138,7 +138,7 @@ func makeDirectory(path string) error {
 func openParent(path string) (*os.Root, error) {
 	parent, err := os.OpenRoot(filepath.Dir(filepath.Clean(path)))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the policy directory %s is not there, nor its parent: make it, for the user of the proxy, with mode 0750", path)
+		return nil, fmt.Errorf("neither the policy directory %s nor its parent exists: create it, owned by the proxy's user, with mode 0750", path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the parent of the policy directory: %w", err)

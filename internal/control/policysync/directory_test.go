@@ -49,8 +49,8 @@ func TestADirectoryThatOthersCouldChangeIsRefused(t *testing.T) {
 		"missing, in one writable by all": {func(dir string) string {
 			must.OK(t, os.Chmod(dir, 0o777))
 			return filepath.Join(dir, "policy")
-		}, "its parent may be written to"},
-		"missing, with its parent": {func(dir string) string { return filepath.Join(dir, "a", "b") }, "nor its parent"},
+		}, "its parent is writable"},
+		"missing, with its parent": {func(dir string) string { return filepath.Join(dir, "a", "b") }, "nor its parent exists"},
 		"a file": {func(dir string) string {
 			must.OK(t, os.WriteFile(filepath.Join(dir, "f"), nil, 0o600))
 			return filepath.Join(dir, "f")

@@ -1,4 +1,4 @@
-// Package policysync brings a policy to one proxy on this machine, and brings back what the proxy says of it: applied,
+// Package policysync delivers a policy to one proxy on this machine, and reports what the proxy says of it: applied,
 // in force, refused.
 //
 // It does not know what a policy means, who changed it or where it is kept, and it talks to no other machine. It

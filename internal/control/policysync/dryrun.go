@@ -16,7 +16,7 @@ import (
 // dryRunPause is the one between two tries at a proxy that has another dry run under way.
 const dryRunPause = 50 * time.Millisecond
 
-// DryRun asks the proxy what a policy would do, and changes nothing. Files that the directory lacks are put there for
+// DryRun asks the proxy what a policy would do, without changing anything. Files that the directory lacks are put there for
 // the time of the question, where only this policy names them. It takes up to 45 seconds when the directory keeps
 // changing, and usually milliseconds.
 func (c *Publisher) DryRun(ctx context.Context, p api.Policy) (api.Effect, error) {
@@ -47,7 +47,7 @@ func (c *Publisher) stage(ctx context.Context, p api.Policy) (staged []string, e
 	}
 	defer dir.close()
 	if there := dir.present(); there.foreign(c.Database) && !c.TakeOver {
-		return nil, fmt.Errorf("%w: %s/%s is not this database's", ErrForeign, dir.path, api.PolicyFile)
+		return nil, fmt.Errorf("%w: %s/%s belongs to another database", ErrForeign, dir.path, api.PolicyFile)
 	}
 	c.need(p, 1)
 	for name, content := range p.Files {
@@ -118,7 +118,7 @@ func (c *Publisher) try(ctx context.Context, text []byte) (api.Effect, error) {
 		case code == http.StatusOK || code == http.StatusUnprocessableEntity:
 			return parseEffect(body)
 		default:
-			return api.Effect{}, fmt.Errorf("%s answers %d for /dry-run: is that a proxy's admin address?", c.Admin.Address, code)
+			return api.Effect{}, fmt.Errorf("%s answers /dry-run with status %d: is that a proxy's admin address?", c.Admin.Address, code)
 		}
 	}
 }

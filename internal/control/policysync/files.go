@@ -76,7 +76,7 @@ func (d *directory) write(name string, content []byte) error {
 		return errors.Join(fmt.Errorf("write %s: %w", name, err), ignoreMissing(d.root.Remove(temporary)))
 	}
 	if err := d.root.Rename(temporary, name); err != nil {
-		return errors.Join(fmt.Errorf("put %s into place: %w", name, err), ignoreMissing(d.root.Remove(temporary)))
+		return errors.Join(fmt.Errorf("move %s into place: %w", name, err), ignoreMissing(d.root.Remove(temporary)))
 	}
 	return nil
 }
@@ -161,7 +161,7 @@ func (d *directory) sweep(keep func(name string) bool) error {
 		failed = append(failed, ignoreMissing(d.root.Remove(name)))
 	}
 	if err := errors.Join(failed...); err != nil {
-		return fmt.Errorf("remove what the policy no longer names: %w", err)
+		return fmt.Errorf("remove files that the policy no longer names: %w", err)
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ func TestAPolicyOfAnotherDatabaseWithTheSameNumberIsNotOurs(t *testing.T) {
 	deliver(t, theirs, foreign)
 
 	r, err := c.Observe(t.Context())
-	if err != nil || r.Applied != 0 || r.InForce != 0 || r.OnDisk != 0 || !strings.Contains(r.Drift, "of database another") {
+	if err != nil || r.Applied != 0 || r.InForce != 0 || r.OnDisk != 0 || !strings.Contains(r.Drift, "belongs to database another") {
 		t.Errorf("observed %+v, %v", r, err)
 	}
 	c.TakeOver = true

@@ -79,7 +79,7 @@ func (c *Publisher) recall() error {
 		mark, err = strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 	}
 	if err != nil {
-		return fmt.Errorf("read the generation that was published last from %s: %w", c.MarkFile, err)
+		return fmt.Errorf("read the last published generation from %s: %w", c.MarkFile, err)
 	}
 	if mark > c.newest && c.latest == nil {
 		c.newest, c.heard = mark, max(c.heard, mark)

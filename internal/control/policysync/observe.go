@@ -14,7 +14,7 @@ import (
 	"pgmtls-proxy/internal/control/api"
 )
 
-// Observe says how the proxy and its directory are now. When the proxy can't be asked, the report has what the directory
+// Observe reports the current state of the proxy and its directory. When the proxy can't be asked, the report has what the directory
 // shows, and the error is also its Error.
 //
 // Drift is judged against what this courier published last. Before it has published anything, a directory is held against
@@ -57,11 +57,11 @@ func (c *Publisher) drift() (onDisk int64, text string) {
 	case !there.there && latest == nil:
 		return 0, "" // nothing was ever published
 	case there.foreign(c.Database) && there.database != "":
-		found = []string{fmt.Sprintf("%s is that of database %s", api.PolicyFile, there.database)}
+		found = []string{fmt.Sprintf("%s belongs to database %s", api.PolicyFile, there.database)}
 	case there.foreign(c.Database):
-		found = []string{api.PolicyFile + " was written by somebody else"}
+		found = []string{api.PolicyFile + " was written by another program"}
 	case there.there && latest != nil && onDisk != newest:
-		found = []string{fmt.Sprintf("%s is of generation %d, and %d was published", api.PolicyFile, onDisk, newest)}
+		found = []string{fmt.Sprintf("%s has generation %d, but %d was published", api.PolicyFile, onDisk, newest)}
 	case latest == nil:
 		if _, err := dir.policy(c.Database); err != nil {
 			found = []string{err.Error()}
@@ -84,7 +84,7 @@ func (d *directory) differences(published map[string][sha256.Size]byte) []string
 		case err != nil:
 			found = append(found, err.Error())
 		case sha256.Sum256(f.content) != published[name]:
-			found = append(found, name+" is not what was published")
+			found = append(found, name+" differs from what was published")
 		default:
 			if wrong := d.misfit(name, f); wrong != "" {
 				found = append(found, name+" "+wrong)

@@ -25,7 +25,7 @@ func goodDatabase(id string) bool {
 	return len(id) <= maxDatabase && databasePattern.MatchString(id)
 }
 
-// Header is the first line of an [api.PolicyFile], with its newline. It says that the directory is ours, and whose.
+// Header is the first line of an [api.PolicyFile], with its newline. It marks the directory as ours and names its database.
 func Header(database string, generation int64) string {
 	return headerStart + database + headerMark + strconv.FormatInt(generation, 10) + "\n"
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Below gives a policy directory without symbolic links, if it is below one of the roots. Whoever may name a directory
+// Below returns a policy directory with symbolic links resolved, if it is below one of the roots. Whoever may name a directory
 // through the API must not be able to have the daemon write anywhere else, perhaps as root. The directory itself need not
 // exist yet. The error says what to do, and is for whoever named it.
 func Below(roots []string, dir string) (string, error) {
@@ -29,7 +29,7 @@ func Below(roots []string, dir string) (string, error) {
 		}
 	}
 	if len(roots) == 0 {
-		return "", errors.New("this daemon has no policy_roots, so it writes no policies itself; let an agent deliver")
+		return "", errors.New("this daemon has no policy_roots, so it writes no policies itself; use an agent")
 	}
 	return "", errors.New("it must be below one of the daemon's policy_roots (" + strings.Join(roots, ", ") + "), symbolic links followed")
 }
@@ -39,19 +39,19 @@ func resolved(dir string) (string, error) {
 	real, err := filepath.EvalSymlinks(dir)
 	if err == nil {
 		if info, err := os.Stat(real); err != nil || !info.IsDir() {
-			return "", errors.New("it is no directory")
+			return "", errors.New("it is not a directory")
 		}
 		return real, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return "", errors.New("it can't be looked at from here")
+		return "", errors.New("it can't be examined from this machine")
 	}
 	if _, err := os.Lstat(dir); err == nil {
-		return "", errors.New("it is a symbolic link to nothing")
+		return "", errors.New("it is a dangling symbolic link")
 	}
 	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
 	if err != nil {
-		return "", errors.New("the directory that it is in does not exist; make it first")
+		return "", errors.New("its parent directory does not exist; create it first")
 	}
 	return filepath.Join(parent, filepath.Base(dir)), nil
 }

@@ -203,7 +203,7 @@ func TestAFreshCourierHoldsADirectoryAgainstItself(t *testing.T) {
 		t.Errorf("of a good one: %d, %s", onDisk, drift)
 	}
 	must.OK(t, appendTo(filepath.Join(dir, fileOf(p, "crt")), "x"))
-	if _, drift := fresh().drift(); !strings.Contains(drift, "not the name of its content") {
+	if _, drift := fresh().drift(); !strings.Contains(drift, "not named after its content") {
 		t.Errorf("of an edited one: %s", drift)
 	}
 }

@@ -80,7 +80,7 @@ func (c *Publisher) Publish(ctx context.Context, p api.Policy) (changed bool, er
 	c.expect(p)
 	if present.foreign(c.Database) && present.text != nil {
 		if err := dir.write(replacedFile, present.text); err != nil {
-			return false, fmt.Errorf("keep the policy that is taken over: %w", err)
+			return false, fmt.Errorf("save the policy that is taken over: %w", err)
 		}
 	}
 	changed, err = dir.bring(p)
@@ -94,7 +94,7 @@ func (c *Publisher) Publish(ctx context.Context, p api.Policy) (changed bool, er
 // accepts refuses policies that are not this courier's to bring.
 func (c *Publisher) accepts(p api.Policy) error {
 	if p.Database != c.Database {
-		return fmt.Errorf("a policy of database %.80q for the proxy of database %.80q", p.Database, c.Database)
+		return fmt.Errorf("a policy for database %.80q was given to the proxy of database %.80q", p.Database, c.Database)
 	}
 	return Check(p)
 }
@@ -151,13 +151,13 @@ func (c *Publisher) mayReplace(there present, p api.Policy, path string) error {
 	case foreign && !c.TakeOver && there.err != nil:
 		return fmt.Errorf("%w: %s: %w; move it away", ErrForeign, path, there.err)
 	case foreign && !c.TakeOver && there.database != "":
-		return fmt.Errorf("%w: %s serves database %s; give each database's proxy a directory of its own, or remove its policy.yaml", ErrForeign, path, there.database)
+		return fmt.Errorf("%w: %s serves database %s; give each database's proxy its own directory, or remove its policy.yaml", ErrForeign, path, there.database)
 	case foreign && !c.TakeOver:
-		return fmt.Errorf("%w: somebody else has written %s/%s; move it away, or let it be taken over", ErrForeign, path, api.PolicyFile)
+		return fmt.Errorf("%w: another program wrote %s/%s; move it away, or allow the takeover", ErrForeign, path, api.PolicyFile)
 	case foreign && there.err != nil:
 		return fmt.Errorf("take over %s: %w; move it away", path, there.err)
 	case p.Generation < newest:
-		return fmt.Errorf("%w: generation %d for %s, which has had %d", ErrOlder, p.Generation, path, newest)
+		return fmt.Errorf("%w: generation %d for %s, which already had %d", ErrOlder, p.Generation, path, newest)
 	}
 	return nil
 }

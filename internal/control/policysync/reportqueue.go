@@ -84,7 +84,7 @@ func (r *Syncer) post(ctx context.Context, mail *reportQueue) {
 			if err != nil {
 				if text := err.Error(); text != complained {
 					complained = text
-					r.Log.Warn().Int64("applied", report.Applied).Err(err).Msg("the report of the proxy can't be told; it is tried again")
+					r.Log.Warn().Int64("applied", report.Applied).Err(err).Msg("can't deliver the proxy's report; trying again")
 				}
 				timer.Reset(gap.Next())
 				break

@@ -35,7 +35,7 @@ func (c *Publisher) askStatus(ctx context.Context) (*status, error) {
 		return nil, err
 	}
 	if code != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %d for /status: is that a proxy's admin address?", c.Admin.Address, code)
+		return nil, fmt.Errorf("%s answers /status with status %d: is that a proxy's admin address?", c.Admin.Address, code)
 	}
 	return parseStatus(body)
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Syncer keeps one proxy at the newest policy that it was offered, and tells what the proxy says. The daemon runs one for
+// Syncer keeps one proxy at the newest policy that it was offered, and reports what the proxy says. The daemon runs one for
 // each proxy beside it, the agent runs one. Its exported fields are set before the first call; its methods may be
 // called concurrently, Run once.
 type Syncer struct {
@@ -33,12 +33,12 @@ type Syncer struct {
 	wake      chan struct{} // room for one; nil before Run
 }
 
-// Offer gives the route a policy, which from then on nobody changes. It never blocks. A newer one replaces what is still
+// Offer passes a policy to the syncer; the caller must not change it afterwards. It never blocks. A newer one replaces what is still
 // on its way, and is published at once. One that is older than the last is not delivered: whoever offers it does not
 // know what the proxy has had, so that is reported again.
 func (r *Syncer) Offer(p api.Policy) {
 	if p.Database != r.Publisher.Database {
-		r.Log.Error().Stringer("offered", p).Msg("a policy of another database was offered, and is not delivered")
+		r.Log.Error().Stringer("offered", p).Msg("a policy for another database was offered; not delivered")
 		return
 	}
 	digest := digestOf(p)
@@ -58,7 +58,7 @@ func (r *Syncer) Offer(p api.Policy) {
 	r.rouse()
 }
 
-// Repeat reports what the proxy says although it may be no news, because whoever gets the reports may have lost them.
+// Repeat reports the proxy's state again although it may be unchanged, because the receiver of the reports may have lost them.
 // It never blocks.
 func (r *Syncer) Repeat() {
 	r.mu.Lock()
@@ -67,12 +67,12 @@ func (r *Syncer) Repeat() {
 	r.rouse()
 }
 
-// Answer says what a policy would do at the proxy, and delivers nothing. See [Publisher.DryRun].
+// Answer returns what a policy would do at the proxy, without delivering it. See [Publisher.DryRun].
 func (r *Syncer) Answer(ctx context.Context, p api.Policy) (api.Effect, error) {
 	return r.Publisher.DryRun(ctx, p)
 }
 
-// Run delivers until ctx ends, and gives its cause. Nothing else ends it: what fails is reported and tried again. When it
+// Run delivers until ctx ends, and returns its cause. Nothing else ends it: failures are reported and tried again. When it
 // returns, nothing that it has started goes on. A report that was not taken by then is lost; the next Run begins with
 // a new one.
 func (r *Syncer) Run(ctx context.Context) error {

@@ -96,7 +96,7 @@ func TestARouteKeepsARealProxyAtTheNewest(t *testing.T) {
 	edited := filepath.Join(p.Dir, "edited")
 	must.OK(t, os.WriteFile(edited, []byte(Header(database, 30)+"{}"), 0o644))
 	must.OK(t, os.Rename(edited, filepath.Join(p.Dir, api.PolicyFile))) // in one step: the route looks every 50 ms
-	l.until(t, "of a drift", func(r api.Report) bool { return strings.Contains(r.Drift, "not what was published") })
+	l.until(t, "of a drift", func(r api.Report) bool { return strings.Contains(r.Drift, "differs from what was published") })
 	eventually.OK(t, patience, func() error {
 		if last := l.last(); last.Drift != "" || last.InForce != 30 {
 			return fmt.Errorf("the last report is %+v", last)

@@ -90,14 +90,14 @@ func (t *syncLoop) due() time.Time {
 func (t *syncLoop) publish(ctx context.Context) {
 	c := t.route.Publisher
 	if err := c.recall(); err != nil {
-		t.route.Log.Warn().Err(err).Msg("whether the proxy has had a newer policy is not known")
+		t.route.Log.Warn().Err(err).Msg("can't tell whether the proxy had a newer policy")
 	}
 	changed, err := c.Publish(ctx, *t.policy)
 	switch now := time.Now(); {
 	case err == nil:
 		t.arrived(now)
 	case changed || c.stands(t.policy.Generation):
-		t.route.Log.Warn().Str("dir", c.Dir).Err(err).Msg("the policy is in place, but what it replaced can't be removed")
+		t.route.Log.Warn().Str("dir", c.Dir).Err(err).Msg("the policy is in place, but the files that it replaced can't be removed")
 		t.arrived(now)
 	case ctx.Err() != nil: // something newer was offered, or the end
 	default:
@@ -107,7 +107,7 @@ func (t *syncLoop) publish(ctx context.Context) {
 			return
 		}
 		t.told = text
-		t.route.Log.Warn().Str("dir", c.Dir).Int64("generation", t.policy.Generation).Err(err).Msg("the policy can't be published; it is tried again")
+		t.route.Log.Warn().Str("dir", c.Dir).Int64("generation", t.policy.Generation).Err(err).Msg("can't publish the policy; trying again")
 		if errors.Is(err, ErrOlder) {
 			t.failure, t.again = "", true // what lies there tells the control plane which generation to go beyond
 			return
@@ -125,7 +125,7 @@ func (t *syncLoop) arrived(now time.Time) {
 	t.gap.Reset()
 	t.await(now)
 	if err := t.route.Publisher.mark(t.policy.Generation); err != nil {
-		t.route.Log.Warn().Err(err).Msg("the newest generation can't be kept outside the policy directory")
+		t.route.Log.Warn().Err(err).Msg("can't record the newest generation outside the policy directory")
 	}
 }
 
@@ -212,7 +212,7 @@ func (t *syncLoop) observe(ctx context.Context) {
 	switch {
 	case t.policy == nil || !t.brought:
 	case t.drifted:
-		t.route.Log.Warn().Str("dir", c.Dir).Str("drift", r.Drift).Msg("the policy directory was changed; it is put right")
+		t.route.Log.Warn().Str("dir", c.Dir).Str("drift", r.Drift).Msg("the policy directory was changed; restoring it")
 		t.brought, t.retryAt = false, now
 		if !drifted { // seen right again at once, but somebody who keeps editing is not raced
 			t.observeAt = now

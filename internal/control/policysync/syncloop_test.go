@@ -146,7 +146,7 @@ func TestADriftIsReportedAndPutRight(t *testing.T) {
 		j.told.mu.Unlock()
 		pass(t, lastPostGap)
 		all := j.told.all()
-		if len(all) < 2 || !strings.Contains(all[len(all)-2].Drift, "not what was published") || all[len(all)-1].Drift != "" || all[len(all)-1].InForce != 1 {
+		if len(all) < 2 || !strings.Contains(all[len(all)-2].Drift, "differs from what was published") || all[len(all)-1].Drift != "" || all[len(all)-1].InForce != 1 {
 			t.Errorf("the reports are %+v", all)
 		}
 	})
