@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
 	"os/signal"
 	"runtime"
 	"sync/atomic"
@@ -24,6 +22,7 @@ import (
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/relay"
 	"pgmtls-proxy/internal/session"
+	"pgmtls-proxy/internal/sockopt"
 	"pgmtls-proxy/internal/tlsconf"
 )
 
@@ -182,13 +181,10 @@ func (p *proxy) started(listeners []net.Listener, adminListener net.Listener) {
 // somebody answers on is not.
 func listenAdmin(ctx context.Context, address config.Address) (net.Listener, error) {
 	if address.Network == "unix" {
-		if conn, err := net.DialTimeout("unix", address.Address, time.Second); err == nil {
-			conn.Close()
-			return nil, fmt.Errorf("listen on admin socket %s: another process answers there; stop it, or set another admin address", address.Address)
-		} else if errors.Is(err, syscall.ECONNREFUSED) {
-			if err := os.Remove(address.Address); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, fmt.Errorf("replace admin socket %s, on which nobody answers: %w; remove it, or set another admin address", address.Address, err)
-			}
+		if err := sockopt.RemoveStale("unix", address.Address); errors.Is(err, sockopt.ErrAnswered) {
+			return nil, fmt.Errorf("listen on admin socket %s: %w; stop it, or set another admin address", address.Address, err)
+		} else if err != nil {
+			return nil, fmt.Errorf("listen on admin socket %s: %w; set another admin address, or move it away", address.Address, err)
 		}
 	}
 	var config net.ListenConfig

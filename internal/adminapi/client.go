@@ -64,7 +64,7 @@ func Do(ctx context.Context, network, address string, r Request) (code int, body
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return 0, nil, fmt.Errorf("ask the proxy at %s: %w", address, rootCause(err))
+		return 0, nil, fmt.Errorf("query the running proxy at %s: %w", address, rootCause(err))
 	}
 	defer response.Body.Close()
 	body, err = io.ReadAll(io.LimitReader(response.Body, MaxAnswer+1))

@@ -33,7 +33,7 @@ var table = map[string]room{
 	"session":    {[]string{"pgwire", "proxyproto", "policy", "tlsconf", "relay", "metrics", "refusal"}, "the script of one connection; it is started by the listener's owner and watched by admin"},
 	"drain":      {[]string{"relay"}, "it decides what comes when; what is ended and how is its target's to know"},
 	"listener":   {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
-	"takeover":   {nil, "it hands sockets on, whatever is served on them"},
+	"takeover":   {[]string{"sockopt"}, "it hands sockets on, whatever is served on them"},
 	"metrics":    {[]string{"refusal"}, "counts are told to it; it asks nobody"},
 	"admin":      {[]string{"adminapi", "buildinfo", "connlimit", "refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
 

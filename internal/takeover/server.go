@@ -3,12 +3,12 @@ package takeover
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
+
+	"pgmtls-proxy/internal/sockopt"
 )
 
 // network is a unix socket that keeps messages apart.
@@ -30,13 +30,10 @@ type Server struct {
 // Listen makes a door. A socket file that a killed process has left is replaced, one at which somebody answers is not.
 func Listen(path string) (*Server, error) {
 	address := &net.UnixAddr{Name: path, Net: network}
-	if conn, err := net.DialUnix(network, nil, address); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("open takeover socket %s: another process answers there; stop it, or name another path", path)
-	} else if errors.Is(err, syscall.ECONNREFUSED) {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("replace takeover socket %s, on which nobody answers: %w; remove it, or name another path", path, err)
-		}
+	if err := sockopt.RemoveStale(network, path); errors.Is(err, sockopt.ErrAnswered) {
+		return nil, fmt.Errorf("open takeover socket %s: %w; stop it, or name another path", path, err)
+	} else if err != nil {
+		return nil, fmt.Errorf("open takeover socket %s: %w; name another path, or move it away", path, err)
 	}
 	l, err := net.ListenUnix(network, address)
 	if err != nil {
