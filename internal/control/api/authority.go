@@ -20,9 +20,8 @@ type Authority struct {
 	Chain       string    `json:"chain"`              // PEM, with what is above it: what clients trust
 	NotBefore   time.Time `json:"not_before"`
 	NotAfter    time.Time `json:"not_after"`
-	Revoked     int       `json:"revoked"`              // entries of its revocation list
-	NextUpdate  time.Time `json:"next_update,omitzero"` // of its revocation list
-	Users       []CAUser  `json:"users"`                // certificates of it that are let in or served; empty when retired
+	Revoked     int       `json:"revoked"` // certificates of it that are revoked and did not end long ago
+	Users       []CAUser  `json:"users"`   // certificates of it that are let in or served; empty when retired
 	CreatedAt   time.Time `json:"created_at"`
 	UpdatedAt   time.Time `json:"updated_at"`
 }

@@ -127,9 +127,13 @@ func (c *call) answerAuthority(status int, authority registry.Authority) error {
 func (c *call) showAuthority(a registry.Authority) (api.Authority, error) {
 	shows := api.Authority{ID: a.ID, Space: a.Space, Subject: a.Subject, State: string(a.State), External: a.External,
 		Certificate: a.CertificatePEM, Chain: a.ChainPEM, NotBefore: utc(a.NotBefore), NotAfter: utc(a.NotAfter),
-		Revoked: len(a.Revoked), NextUpdate: utc(a.NextUpdate), Users: []api.CAUser{}, CreatedAt: utc(a.CreatedAt), UpdatedAt: utc(a.UpdatedAt)}
+		Users: []api.CAUser{}, CreatedAt: utc(a.CreatedAt), UpdatedAt: utc(a.UpdatedAt)}
 	if a.State == registry.RetiredCA {
 		return shows, nil
+	}
+	var err error
+	if shows.Revoked, err = c.server.registry.CountRevoked(c.ctx(), a); err != nil {
+		return api.Authority{}, err
 	}
 	users, err := c.server.registry.CAUsers(c.ctx(), a.Space, a.ID)
 	if err != nil {

@@ -99,7 +99,7 @@ func (p *printer) authority(ca api.Authority) {
 	p.block(
 		row{"ca", ca.ID}, row{"space", ca.Space}, row{"subject", ca.Subject}, row{"state", ca.State}, row{"origin", origin},
 		row{"valid from", moment(ca.NotBefore)}, row{"valid until", moment(ca.NotAfter)},
-		row{"revoked", strconv.Itoa(ca.Revoked)}, row{"next CRL by", moment(ca.NextUpdate)},
+		row{"revoked", strconv.Itoa(ca.Revoked)},
 		row{"in use by", count(len(ca.Users), "certificate")},
 	)
 }

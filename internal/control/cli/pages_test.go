@@ -161,7 +161,7 @@ func spaceCA(state string, users ...api.CAUser) api.Authority {
 		users = []api.CAUser{}
 	}
 	return api.Authority{ID: "5e:" + state, Space: "default", Subject: "CN=default CA", State: state, Certificate: "PEM", Chain: "PEM",
-		NotBefore: start, NotAfter: start.AddDate(10, 0, 0), NextUpdate: start.AddDate(0, 0, 30), Users: users, CreatedAt: start, UpdatedAt: start}
+		NotBefore: start, NotAfter: start.AddDate(10, 0, 0), Users: users, CreatedAt: start, UpdatedAt: start}
 }
 
 func authorityPages() map[string][]canned {

@@ -79,39 +79,6 @@ func (r *Registry) Chain(ctx context.Context, space string) (string, error) {
 	return chain, nil
 }
 
-// RevocationList is a signed list of all that an authority has revoked and that has not expired, for whoever else trusts it.
-type RevocationList struct {
-	PEM        string
-	Number     int64
-	Revoked    int // entries
-	NextUpdate time.Time
-}
-
-// RevocationList returns the newest list of an authority of a space, or of the one that signs if the id is empty. A retired
-// authority has none: nobody is to trust it.
-func (r *Registry) RevocationList(ctx context.Context, space, id string) (RevocationList, error) {
-	const attempts = 5
-	for n := 1; ; n++ {
-		list, err := r.Authorities(ctx, space)
-		if err != nil {
-			return RevocationList{}, err
-		}
-		i := slices.IndexFunc(list, func(a Authority) bool { return a.ID == id || id == "" && a.State == ActiveCA })
-		if i < 0 {
-			return RevocationList{}, problem.New(problem.NotFound, "space %s has no authority %s", space, problem.Quote(id))
-		}
-		a := list[i]
-		if a.State == RetiredCA {
-			return RevocationList{}, problem.New(problem.Conflict, "authority %s of space %s was retired: nothing that it has signed is good any more, so it has no revocation list", id, space)
-		}
-		item, err := r.docs.Get(ctx, crlKey(a.ID, a.CRL))
-		if errors.Is(err, store.ErrNotFound) && n < attempts {
-			continue // a newer one has taken its place meanwhile
-		}
-		return RevocationList{PEM: string(item.Value), Number: a.CRL, Revoked: len(a.Revoked), NextUpdate: a.NextUpdate}, err
-	}
-}
-
 // signer opens an authority's key.
 func (r *Registry) signer(ctx context.Context, a *Authority) (*authority.CA, error) {
 	key := keySigners + a.ID
@@ -147,32 +114,15 @@ func (r *Registry) putActive(ctx context.Context, tx *store.Tx, space string, ca
 	a := &Authority{
 		ID: newID(), Space: space, Subject: ca.Name(), State: ActiveCA, External: external,
 		CertificatePEM: string(ca.CertificatePEM()), ChainPEM: string(ca.ChainPEM()),
-		NotBefore: ca.NotBefore(), NotAfter: ca.NotAfter(), CreatedAt: now,
+		NotBefore: ca.NotBefore(), NotAfter: ca.NotAfter(), CreatedAt: now, UpdatedAt: now,
 	}
 	record.Active = a.ID
 	tx.If(keySpaces+space, revision)
 	tx.Put(keySigners+a.ID, r.docs.Ring.Seal(keySigners+a.ID, keyPEM))
+	tx.If(authorityKey(space, a.ID), 0)
 	return a, errors.Join(
 		docstore.Put(tx, keySpaces+space, record),
-		r.putCRL(tx, ca, a, now))
-}
-
-// putCRL signs an authority's next revocation list, without what ended long ago, and adds it and the authority's document
-// to a transaction that fails if the authority was changed meanwhile.
-func (r *Registry) putCRL(tx *store.Tx, ca *authority.CA, a *Authority, now time.Time) error {
-	a.Revoked = slices.DeleteFunc(a.Revoked, func(e Revoked) bool { return e.ExpiresAt.Add(keepRevoked).Before(now) })
-	list := authority.CRL{Number: a.CRL + 1, ThisUpdate: now.Add(-backdate), NextUpdate: now.Add(r.lifetimes.CRL)}
-	for _, e := range a.Revoked {
-		list.Entries = append(list.Entries, authority.Revoked{Serial: e.Serial, At: e.At})
-	}
-	text, err := ca.SignCRL(list)
-	if err != nil {
-		return fmt.Errorf("sign the revocation list of %s: %w", a.Subject, err)
-	}
-	a.CRL, a.NextUpdate, a.UpdatedAt = list.Number, list.NextUpdate, now
-	tx.If(authorityKey(a.Space, a.ID), a.revision)
-	tx.Put(crlKey(a.ID, a.CRL), text)
-	return docstore.Put(tx, authorityKey(a.Space, a.ID), a)
+		docstore.Put(tx, authorityKey(space, a.ID), a))
 }
 
 // ofSpace loads the authorities of the database's space, once in a change.
@@ -238,64 +188,10 @@ func (c *change) find(id string) (*Authority, error) {
 	return nil, fmt.Errorf("authority %s of space %s is not in the store", id, c.db.Space)
 }
 
-// syncTrust brings the authorities in the database's policy, and their revocation lists, up to date with the space.
-func (c *change) syncTrust() error {
-	list, err := c.ofSpace()
-	if err != nil {
-		return err
-	}
-	var trust []Trust
-	for _, a := range list {
-		if a.State == RetiredCA {
-			continue
-		}
-		t := Trust{CA: a.ID, CRL: a.CRL, NextUpdate: a.NextUpdate}
-		if old := c.db.trusts(a.ID); old != nil {
-			t.Generation = old.Generation
-		} else {
-			t.Generation = c.newPolicy()
-		}
-		trust = append(trust, t)
-	}
-	if !slices.EqualFunc(trust, c.db.Trust, func(a, b Trust) bool { return a.CA == b.CA && a.CRL == b.CRL }) {
-		c.db.Trust = trust
-		c.newPolicy()
-	}
-	return nil
-}
-
 // trusts finds an authority in the database's policy.
 func (db *Database) trusts(ca string) *Trust {
 	if i := slices.IndexFunc(db.Trust, func(t Trust) bool { return t.CA == ca }); i >= 0 {
 		return &db.Trust[i]
 	}
 	return nil
-}
-
-// revoke puts certificates on the revocation lists of their authorities, and the lists into the policy.
-func (c *change) revoke(certificates ...*Certificate) error {
-	touched := make(map[string]*Authority)
-	for _, cert := range certificates {
-		a, err := c.find(cert.CA)
-		if err != nil {
-			return err
-		}
-		cert.Generation, cert.UpdatedAt = c.newPolicy(), c.now
-		cert.Status, cert.DisableAt = Disabling, time.Time{}
-		if a.State == RetiredCA {
-			continue // nothing trusts it
-		}
-		a.Revoked = append(a.Revoked, Revoked{Serial: cert.Serial, At: c.now, ExpiresAt: cert.ExpiresAt})
-		touched[a.ID] = a
-	}
-	for _, a := range touched {
-		ca, err := c.signerOf(a)
-		if err != nil {
-			return err
-		}
-		if err := c.putCRL(c.tx, ca, a, c.now); err != nil {
-			return err
-		}
-	}
-	return c.syncTrust()
 }

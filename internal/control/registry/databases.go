@@ -45,7 +45,7 @@ const (
 	MaxHosts        = 32
 	MaxProxies      = 64
 	MaxCertificates = 50  // that are not disabled; one transaction can end them all
-	maxDisabled     = 100 // that are still listed; each change writes the whole document
+	maxDisabled     = 25  // that are still listed; each change writes the whole document
 	maxDescription  = 256 // bytes, as in policy.yaml
 )
 
@@ -228,6 +228,7 @@ func (r *Registry) DeleteDatabase(ctx context.Context, by audit.Actor, nameOrID 
 		tx.Delete(KeyDatabases + id)
 		tx.Delete(keyNames + db.Name)
 		tx.DeletePrefix(keyUsage + id + "/")
+		tx.DeletePrefix(keyLists + id + "/")
 		for _, p := range db.Proxies {
 			if err := r.freeDir(ctx, tx, id, p); err != nil {
 				return err

@@ -218,10 +218,10 @@ func TestDestroyedMutualTLSLetsNobodyInAndCanBeCreatedAtOnce(t *testing.T) {
 	if err != nil || db.MTLS.Status != Provisioning || len(db.Certificates) != 1 || db.Certificates[0].ID == old.ID {
 		t.Fatalf("got %+v, %v", db, err)
 	}
-	a := w.authorities()[0]
-	if len(a.Revoked) != 1 || a.Revoked[0].Serial != old.Serial {
-		t.Errorf("the old certificate is not on the revocation list: %+v", a.Revoked)
+	if all := w.allRevoked(); len(all) != 1 || all[0].Serial != old.Serial {
+		t.Errorf("the old certificate is not on the revocation list: %+v", all)
 	}
+	w.revoked("orders", old)
 	w.acknowledged("orders")
 	w.done(w.DisableMTLS(w.ctx, admin, "orders"))
 	if db = w.acknowledged("orders"); db.MTLS != nil {

@@ -52,12 +52,12 @@ func (r *Registry) render(ctx context.Context, db Database) (api.Policy, error) 
 		if err != nil {
 			return api.Policy{}, fmt.Errorf("authority %s: %w", t.CA, err)
 		}
-		crl, err := r.docs.Get(ctx, crlKey(t.CA, t.CRL))
+		crl, err := r.list(ctx, db.ID, t)
 		if err != nil {
 			return api.Policy{}, fmt.Errorf("revocation list %d of %s: %w", t.CRL, a.Subject, err)
 		}
 		names.ca = append(names.ca, config.File{Path: add("client-ca", "pem", []byte(a.CertificatePEM))})
-		names.crl = append(names.crl, config.File{Path: add("client-crl", "pem", crl.Value)})
+		names.crl = append(names.crl, config.File{Path: add("client-crl", "pem", crl)})
 	}
 	parsed, err := policyOf(db, names)
 	if err != nil {

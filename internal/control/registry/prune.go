@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
+	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/store"
 )
 
@@ -26,6 +29,9 @@ func (r *Registry) prune(ctx context.Context, now time.Time, databases []Databas
 	if err := r.pruneCRLs(ctx, now, databases, authorities); err != nil {
 		return fmt.Errorf("drop old revocation lists: %w", err)
 	}
+	if err := r.pruneRevoked(ctx, now, authorities); err != nil {
+		return fmt.Errorf("drop old records of revoked certificates: %w", err)
+	}
 	sealed, err := r.Reseal(ctx)
 	if err != nil {
 		return err
@@ -37,21 +43,20 @@ func (r *Registry) prune(ctx context.Context, now time.Time, databases []Databas
 	return nil
 }
 
-// pruneCRLs keeps of each authority the lists from the oldest that a policy names. Of one that was retired, and that no
-// policy names any more, it keeps none. A change that read the authorities before the retirement may name a list of it for a
-// moment, so that moment is let pass.
+// pruneCRLs keeps of each authority the lists of an older release from the oldest that a policy names. Of one that was
+// retired it waits a moment: a change that read the authorities before the retirement may name a list of it.
 func (r *Registry) pruneCRLs(ctx context.Context, now time.Time, databases []Database, authorities map[string][]Authority) error {
 	below := make(map[string]int64) // number below which nothing is kept, by authority
 	for _, list := range authorities {
 		for _, a := range list {
-			if a.State == RetiredCA && now.After(a.UpdatedAt.Add(pruneEvery)) {
+			if a.State != RetiredCA || now.After(a.UpdatedAt.Add(pruneEvery)) {
 				below[a.ID] = math.MaxInt64
 			}
 		}
 	}
 	for _, db := range databases {
 		for _, t := range db.Trust {
-			if limit, ok := below[t.CA]; !ok || t.CRL < limit {
+			if limit, ok := below[t.CA]; !t.Own && (!ok || t.CRL < limit) {
 				below[t.CA] = t.CRL
 			}
 		}
@@ -62,6 +67,45 @@ func (r *Registry) pruneCRLs(ctx context.Context, now time.Time, databases []Dat
 		}
 	}
 	return nil
+}
+
+// pruneRevoked drops the records of what was revoked once every certificate of a record ended long ago, or their authority
+// was retired. It keeps those of authorities that it does not know.
+func (r *Registry) pruneRevoked(ctx context.Context, now time.Time, authorities map[string][]Authority) error {
+	retired := make(map[string]bool)
+	for _, list := range authorities {
+		for _, a := range list {
+			retired[a.ID] = a.State == RetiredCA && now.After(a.UpdatedAt.Add(pruneEvery))
+		}
+	}
+	items, _, err := r.docs.List(ctx, keyRevoked)
+	if err != nil {
+		return err
+	}
+	const page = 100 // deletes in one transaction
+	tx, old := new(store.Tx), 0
+	for _, item := range items {
+		entries, err := docstore.Decode[[]Revoked](item)
+		if err != nil {
+			return err
+		}
+		ca, _, _ := strings.Cut(strings.TrimPrefix(item.Key, keyRevoked), "/")
+		if !retired[ca] && slices.ContainsFunc(entries, func(e Revoked) bool { return !e.over(now) }) {
+			continue
+		}
+		tx.Delete(item.Key)
+		if old++; old == page {
+			if _, err := r.docs.Commit(ctx, tx); err != nil {
+				return err
+			}
+			tx, old = new(store.Tx), 0
+		}
+	}
+	if old == 0 {
+		return nil
+	}
+	_, err = r.docs.Commit(ctx, tx)
+	return err
 }
 
 // dropCRLs deletes the lists of an authority with numbers below a limit.

@@ -1,84 +1,101 @@
 package registry
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/outbox"
+	"pgmtls-proxy/internal/control/store"
 )
 
-// lists are the numbers of the revocation lists of an authority that are in the store.
-func (w *world) lists(ca string) (keys []string) {
+// kept are the keys under a prefix.
+func (w *world) kept(prefix string) (keys []string) {
 	w.t.Helper()
-	items, _, err := w.docs.List(w.ctx, keyCRLs+ca+"/")
+	items, _, err := w.docs.List(w.ctx, prefix)
 	w.done(nil, err)
 	for _, item := range items {
-		keys = append(keys, strings.TrimPrefix(item.Key, keyCRLs+ca+"/"))
+		keys = append(keys, item.Key)
 	}
 	return keys
 }
 
-func TestListsThatNoPolicyNamesAreForgotten(t *testing.T) {
+func TestListThatNoPolicyNamesIsGoneWithTheChange(t *testing.T) {
 	w := newWorld(t)
-	w.operational("orders")
-	w.operational("behind") // names the first list, and is not touched
-	ca := w.authorities()[0].ID
+	db := w.operational("orders")
 	for range 4 {
 		cert, err := w.CreateCertificate(w.ctx, admin, "orders", NewCertificate{})
 		w.done(cert, err)
 		w.done(w.DeleteCertificate(w.ctx, admin, "orders", cert.ID, 0))
+		if got := w.kept(keyLists); len(got) != 1 {
+			t.Errorf("the lists %q are kept", got)
+		}
 	}
-	w.due()
-	if n := len(w.lists(ca)); n != 5 {
-		t.Errorf("%d lists are kept, and a policy names the first", n)
+	w.done(w.DisableMTLS(w.ctx, admin, "orders"))
+	w.acknowledged("orders")
+	w.done(nil, w.DeleteDatabase(w.ctx, admin, db.ID))
+	if got := w.kept(keyLists); len(got) != 0 {
+		t.Errorf("the lists %q of a deleted database are kept", got)
 	}
-	w.at = w.at.Add(16 * day) // both policies get a new one
+	if n := len(w.allRevoked()); n != 5 {
+		t.Errorf("%d certificates of a deleted database are on the space's list, want 5", n)
+	}
+	w.at = w.at.AddDate(0, 13, 0).Add(keepRevoked - time.Hour)
 	w.due()
-	w.at = w.at.Add(pruneEvery)
+	if got := w.kept(keyRevoked); len(got) != 5 {
+		t.Errorf("%q are kept, want 5", got)
+	}
+	w.at = w.at.Add(2 * time.Hour)
 	w.due()
-	if got := w.lists(ca); len(got) != 1 {
-		t.Errorf("the lists %q are kept", got)
+	if got := w.kept(keyRevoked); len(got) != 0 {
+		t.Errorf("%q is kept after the end", got)
 	}
 }
 
 func TestListsOfARetiredAuthorityAreForgotten(t *testing.T) {
 	w := newWorld(t)
 	w.operational("orders")
+	cert, err := w.CreateCertificate(w.ctx, admin, "orders", NewCertificate{})
+	w.done(cert, err)
+	w.done(w.DeleteCertificate(w.ctx, admin, "orders", cert.ID, 0))
 	old := w.authorities()[0].ID
 	w.done(w.RotateCA(w.ctx, admin, "acme"))
 	w.done(w.RetireCA(w.ctx, admin, "acme", old, true))
 	w.due()
-	if len(w.lists(old)) == 0 {
-		t.Error("they were forgotten at once: a change that began before the retirement may name one")
+	if got := w.kept(keyLists); len(got) != 1 || strings.Contains(got[0], old) {
+		t.Errorf("the lists %q are kept", got)
 	}
 	w.at = w.at.Add(pruneEvery + time.Minute)
 	w.due()
-	if got := w.lists(old); len(got) != 0 {
-		t.Errorf("the lists %q of a retired authority are kept", got)
-	}
-	if active := w.authorities()[0]; len(w.lists(active.ID)) == 0 {
-		t.Error("the list of the authority that signs is gone")
+	if got := w.kept(keyRevoked); len(got) != 0 {
+		t.Errorf("what a retired authority revoked is kept: %q", got)
 	}
 	w.whole()
 }
 
 // More than one transaction deletes.
-func TestManyListsAreForgottenInSeveralTransactions(t *testing.T) {
+func TestManyRecordsAreForgottenInSeveralTransactions(t *testing.T) {
 	w := newWorld(t)
-	w.operational("orders")
+	db := w.operational("orders")
 	ca := w.authorities()[0].ID
-	w.done(nil, w.dropCRLs(w.ctx, ca, 1)) // nothing is below the first
-	for range 120 {
-		a, err := w.Authorities(w.ctx, "acme")
-		w.done(nil, err)
-		w.at = w.at.Add(16 * day)
-		w.done(nil, w.dueAuthority(w.ctx, w.at, &a[0]))
+	for n := range 230 {
+		end := w.at.AddDate(0, 0, n%2*400)
+		tx := new(store.Tx)
+		w.done(nil, docstore.Put(tx, revokedKey(ca, db.ID, int64(1000+n)), []Revoked{{Serial: fmt.Sprintf("01:%02x", n), At: w.at, ExpiresAt: end}}))
+		w.done(w.docs.Commit(w.ctx, tx))
+		tx = new(store.Tx).Put(crlKey(ca, int64(n+1)), []byte("a list of an older release"))
+		w.done(w.docs.Commit(w.ctx, tx))
 	}
-	w.done(nil, w.dropCRLs(w.ctx, ca, 115))
-	if got := w.lists(ca); len(got) != 121-114 {
-		t.Errorf("%d lists are kept: %q", len(got), got)
+	w.at = w.at.Add(keepRevoked + time.Hour)
+	w.due()
+	if got := w.kept(keyRevoked); len(got) != 115 {
+		t.Errorf("%d records are kept, want 115", len(got))
+	}
+	if got := w.kept(keyCRLs); len(got) != 0 {
+		t.Errorf("%d lists of an older release are kept", len(got))
 	}
 }
 

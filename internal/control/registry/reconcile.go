@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/store"
 )
@@ -25,16 +26,19 @@ func (r *Registry) Reconcile(ctx context.Context) (next time.Time, err error) {
 	now := r.now()
 	next = now.Add(time.Hour)
 	soon := now.Add(time.Minute)
-	authorities, err := r.dueAuthorities(ctx, now)
-	problems := []error{err}
 	databases, err := r.Databases(ctx)
 	if err != nil {
 		return soon, err
 	}
+	authorities, err := r.dueAuthorities(ctx, now, databases)
+	problems := []error{err}
 	for _, db := range databases {
 		at := r.dueAt(&db, authorities[db.Space], now)
 		if !at.After(now) {
-			changed, err := r.catchUp(ctx, db.ID)
+			changed, unsigned, err := r.catchUp(ctx, db.ID)
+			if unsigned != nil {
+				problems = append(problems, fmt.Errorf("database %s: its revocation list can't be signed anew: %w", db.Name, unsigned))
+			}
 			switch at = r.dueAt(&changed, authorities[db.Space], now); {
 			case err != nil && !gone(err):
 				problems = append(problems, fmt.Errorf("database %s: %w", db.Name, err))
@@ -53,23 +57,25 @@ func (r *Registry) Reconcile(ctx context.Context) (next time.Time, err error) {
 	return next, errors.Join(append(problems, r.prune(ctx, now, databases, authorities))...)
 }
 
-// catchUp does for one database all whose time has come, in as many transactions as that takes.
-func (r *Registry) catchUp(ctx context.Context, id string) (Database, error) {
+// catchUp does for one database all whose time has come, in as many transactions as that takes. Unsigned says why a
+// revocation list that is due was not signed anew; all else was done nevertheless.
+func (r *Registry) catchUp(ctx context.Context, id string) (changed Database, unsigned, err error) {
 	for {
 		more := false
-		changed, err := r.change(ctx, audit.System, id, func(c *change) (err error) {
+		changed, err = r.change(ctx, audit.System, id, func(c *change) (err error) {
 			more, err = c.catchUp()
+			unsigned = c.unsigned
 			return err
 		})
 		if err != nil || !more {
-			return changed, err
+			return changed, unsigned, err
 		}
 	}
 }
 
-// dueAuthorities signs revocation lists anew, and warns of authorities that end. It gives the authorities by space, those
-// too for which that failed.
-func (r *Registry) dueAuthorities(ctx context.Context, now time.Time) (map[string][]Authority, error) {
+// dueAuthorities warns of authorities that end, and gives databases what an older release revoked of theirs. It gives the
+// authorities by space, those too for which that failed.
+func (r *Registry) dueAuthorities(ctx context.Context, now time.Time, databases []Database) (map[string][]Authority, error) {
 	spaces, err := r.Spaces(ctx)
 	if err != nil {
 		return nil, err
@@ -86,7 +92,7 @@ func (r *Registry) dueAuthorities(ctx context.Context, now time.Time) (map[strin
 			if a.State == RetiredCA {
 				continue
 			}
-			if err := r.dueAuthority(ctx, now, a); err != nil && !errors.Is(err, store.ErrConflict) {
+			if err := errors.Join(r.dueAuthority(ctx, now, a), r.distribute(ctx, a, databases)); err != nil && !errors.Is(err, store.ErrConflict) {
 				problems = append(problems, fmt.Errorf("authority %s of space %s: %w", a.ID, space, err))
 			}
 		}
@@ -100,29 +106,22 @@ func (r *Registry) dueAuthorities(ctx context.Context, now time.Time) (map[strin
 const caWarning = 18 * 30 * 24 * time.Hour
 
 func (r *Registry) dueAuthority(ctx context.Context, now time.Time, a *Authority) error {
-	warn := a.State == ActiveCA && !a.Warned && a.NotAfter.Before(now.Add(caWarning))
-	sign := a.NextUpdate.Before(now.Add(r.lifetimes.CRL/2)) || r.earlyList(a.NextUpdate, now)
-	if !warn && !sign {
+	if a.State != ActiveCA || a.Warned || !a.NotAfter.Before(now.Add(caWarning)) {
 		return nil
 	}
-	tx := new(store.Tx)
-	if warn {
-		a.Warned = true
-		if err := r.outbox.Add(tx, outbox.Notice{Kind: outbox.CAExpiring, At: now, Space: a.Space, Authority: a.Subject, ExpiresAt: a.NotAfter}); err != nil {
-			return err
-		}
-	}
-	ca, err := r.signer(ctx, a)
-	if err != nil {
+	told := *a
+	told.Warned = true
+	tx, key := new(store.Tx), authorityKey(a.Space, a.ID)
+	tx.If(key, a.revision)
+	notice := outbox.Notice{Kind: outbox.CAExpiring, At: now, Space: a.Space, Authority: a.Subject, ExpiresAt: a.NotAfter}
+	if err := errors.Join(r.outbox.Add(tx, notice), docstore.Put(tx, key, told)); err != nil {
 		return err
 	}
-	if err := r.putCRL(tx, ca, a, now); err != nil {
-		return err
+	revision, err := r.docs.Commit(ctx, tx)
+	if err == nil {
+		told.revision = revision
+		*a = told
 	}
-	if err := r.trail.Add(tx, audit.System, now, audit.Record{Action: "crl.sign", Space: a.Space, Object: a.ID, Detail: map[string]string{"number": fmt.Sprint(a.CRL)}}); err != nil {
-		return err
-	}
-	a.revision, err = r.docs.Commit(ctx, tx)
 	return err
 }
 
@@ -143,15 +142,12 @@ func (r *Registry) dueAt(db *Database, authorities []Authority, now time.Time) (
 	state := make(map[string]AuthorityState)
 	for _, a := range authorities {
 		state[a.ID] = a.State
-		switch t := db.trusts(a.ID); {
-		case (t != nil) != (a.State != RetiredCA):
+		if (db.trusts(a.ID) != nil) != (a.State != RetiredCA) {
 			return now
-		case t != nil && a.CRL > t.CRL && r.earlyList(t.NextUpdate, now):
-			return now
-		case t != nil && a.CRL > t.CRL:
-			// A newer list that is another database's affair can wait until this one's is half over.
-			sooner(t.NextUpdate.Add(-r.lifetimes.CRL / 2))
 		}
+	}
+	for _, t := range db.Trust {
+		sooner(r.listDue(t, now))
 	}
 	if db.Server == nil || state[db.Server.CA] == RetiredCA || db.Server.early(now) {
 		return now

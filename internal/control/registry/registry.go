@@ -27,7 +27,9 @@ const (
 	keySpaces      = "spaces/"      // <name>: spaceRecord
 	keyAuthorities = "authorities/" // <space>/<id>: Authority
 	keySigners     = "signers/"     // <id of an authority>: its key, sealed
-	keyCRLs        = "crls/"        // <id of an authority>/<number>: PEM; never changed
+	keyCRLs        = "crls/"        // <id of an authority>/<number>: list of the whole space, of an older release; PEM
+	keyRevoked     = "revoked/"     // <id of an authority>/<id of a database>/<generation>: []Revoked; never changed
+	keyLists       = "lists/"       // <id of a database>/<id of an authority>/<number>: its list, DER; never changed
 	keyLeaves      = "leaves/"      // <id of a certificate>: leafRecord; never changed
 	keyDirs        = "policy-dirs/" // <node>/<directory>: dirOwner
 	keyUsage       = "usage/"       // <database>/<proxy>: which certificates it saw
@@ -100,6 +102,8 @@ type Registry struct {
 	turns [64]chan struct{}
 	seed  maphash.Seed
 
+	reading chan struct{} // held by the one who reads all that a space has revoked
+
 	pruneMu sync.Mutex
 	pruned  time.Time // when old things were last dropped
 }
@@ -109,7 +113,7 @@ func New(o Options) *Registry {
 	r := &Registry{
 		docs: o.Docs, trail: o.Audit, outbox: o.Outbox, clock: o.Now, log: o.Log,
 		lifetimes: o.Lifetimes.orDefaults(), auditKeep: o.AuditKeep,
-		seed: maphash.MakeSeed(),
+		seed: maphash.MakeSeed(), reading: make(chan struct{}, 1),
 	}
 	if r.clock == nil {
 		r.clock = time.Now
@@ -140,6 +144,9 @@ type change struct {
 	authorities []*Authority
 	loaded      bool // authorities are
 	signers     map[string]*authority.CA
+	revoking    map[string][]Revoked       // by authority
+	signed      map[string]bool            // authorities whose list this change has signed, or tried to
+	unsigned    error                      // why a list that is due was not signed
 	records     int                        // of the audit trail, so far
 	adds        bool                       // something to the document, for which there must be room
 	settled     map[string][]settledObject // by action
@@ -148,7 +155,7 @@ type change struct {
 // newChange begins a change of a document.
 func newChange(db *Database) *change {
 	return &change{db: db, tx: new(store.Tx), before: db.Generation,
-		signers: make(map[string]*authority.CA), settled: make(map[string][]settledObject)}
+		signers: make(map[string]*authority.CA), signed: make(map[string]bool), settled: make(map[string][]settledObject)}
 }
 
 // maxAttempts bounds how often a change is tried again because another one was faster.
@@ -194,7 +201,7 @@ func (r *Registry) change(ctx context.Context, by audit.Actor, nameOrID string, 
 		}
 		db.revision, err = r.docs.Commit(ctx, c.tx)
 		if errors.Is(err, store.ErrTooLarge) {
-			return problem.New(problem.Conflict, "this is more than one change can hold; the authorities of space %s have too many revoked certificates: rotate and retire them, and it goes on with an empty list", db.Space)
+			return problem.New(problem.Conflict, "this is more than one change can hold; database %s has too many revoked certificates: rotate and retire the authority of space %s, and it goes on with an empty list", db.Name, db.Space)
 		}
 		if err != nil {
 			return err

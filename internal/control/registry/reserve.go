@@ -6,14 +6,14 @@ import (
 	"pgmtls-proxy/internal/control/problem"
 )
 
-// What takes away has to fit into its transaction whatever came before. A revocation writes the database's document and the
-// list of the authority, and the authorities of a space are shared by its databases. So nothing is added any more, and
-// nothing issued, when the two would take four fifths of a transaction; the rest is left for revoking and deleting.
+// What takes away has to fit into its transaction whatever came before. A revocation writes the database's document and its
+// own list. So nothing is added any more, and nothing issued, when the two would take seven tenths of a transaction; the
+// rest is left for revoking and deleting.
 //
 // See docs/decisions/0020-room-to-revoke.md for why these are the shares.
 const (
 	maxGrowingDocument = 300 << 10 // bytes of a database's document up to which something may be added to it
-	maxIssuingList     = 2750      // revoked certificates of an authority up to which it issues others
+	maxIssuingList     = 8000      // entries of a database's list of an authority up to which it is issued certificates
 )
 
 // MaxIssuesPerDay is how many client certificates are issued for a database in one day of UTC. Those that the control plane
@@ -39,13 +39,14 @@ func (c *change) countIssue() error {
 	return nil
 }
 
-// roomToRevoke refuses to issue a certificate of an authority whose list could soon not take the revocations of those that
-// it has issued.
+// roomToRevoke refuses to issue a certificate of an authority whose list of the database could soon not take the revocations
+// of those that the database has.
 func (c *change) roomToRevoke(a *Authority) error {
-	if len(a.Revoked) < maxIssuingList {
+	t := c.db.trusts(a.ID)
+	if t == nil || t.Revoked < maxIssuingList {
 		return nil
 	}
-	return problem.New(problem.Conflict, "the authority of space %s has %d revoked certificates that have not expired, and the rest of its list is kept for revoking; rotate it: the next one begins with an empty list", c.db.Space, len(a.Revoked))
+	return problem.New(problem.Conflict, "database %s has %d revoked certificates that have not expired, and the rest of its list is kept for revoking; rotate the authority of space %s: the next one begins with an empty list", c.db.Name, t.Revoked, c.db.Space)
 }
 
 // roomToDelete refuses a change that adds something to a document which is so large that deleting from it could fail.

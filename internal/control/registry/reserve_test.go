@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -45,8 +46,8 @@ func TestDatabaseThatIsFullCanStillBeTakenFrom(t *testing.T) {
 	_, err = w.AddProxy(w.ctx, admin, "orders", NewProxy{Name: "more"})
 	refused(t, err, problem.Conflict, "deleting and revoking go on")
 
-	// The list of the space is as full as a neighbour can make it, and this database's own proxies say as much as they may.
-	w.fill(maxIssuingList + 200)
+	// The database's list is as full as it can be, and its own proxies say as much as they may.
+	w.fill(db.ID, maxIssuingList+200)
 	w.says(db, "edge", api.Report{Error: fmt.Sprintf("%01000d", 1), Drift: fmt.Sprintf("%01000d", 1)})
 	w.done(w.DeleteRule(w.ctx, admin, "orders", rule.ID))
 	w.done(w.DeleteCertificate(w.ctx, admin, "orders", cert.ID, 0))
@@ -57,42 +58,55 @@ func TestDatabaseThatIsFullCanStillBeTakenFrom(t *testing.T) {
 	}
 }
 
-// fill revokes certificates of other databases of the space, so many that its list has n.
-func (w *world) fill(n int) {
+// fill has a database with so many revoked certificates of the authority that signs, as if they had been issued and revoked.
+func (w *world) fill(database string, n int) {
 	w.t.Helper()
-	a := w.authorities()[0]
-	for i := len(a.Revoked); i < n; i++ {
-		a.Revoked = append(a.Revoked, Revoked{Serial: fmt.Sprintf("7f:00:00:00:00:00:00:00:00:00:00:00:%02x:%02x:%02x:%02x", i>>24, i>>16&255, i>>8&255, i&255),
-			At: w.at.Add(123456 * time.Microsecond), ExpiresAt: w.at.AddDate(1, 1, 0)})
+	ca := w.authorities()[0].ID
+	const page = 100 // records of one transaction
+	for from := 0; from < n; from += page {
+		tx := new(store.Tx)
+		for i := from; i < min(n, from+page); i++ {
+			entry := Revoked{Serial: fmt.Sprintf("7f:00:00:00:00:00:00:00:00:00:00:00:%02x:%02x:%02x:%02x", i>>24, i>>16&255, i>>8&255, i&255),
+				At: w.at.Add(123456 * time.Microsecond), ExpiresAt: w.at.AddDate(1, 1, 0)}
+			w.done(nil, docstore.Put(tx, fmt.Sprintf("%s-%d", revokedKey(ca, database, 0), i), []Revoked{entry}))
+		}
+		w.done(w.docs.Commit(w.ctx, tx))
 	}
-	ca, err := w.signer(w.ctx, &a)
-	w.done(ca, err)
-	tx := new(store.Tx)
-	w.done(nil, w.putCRL(tx, ca, &a, w.at))
-	w.done(w.docs.Commit(w.ctx, tx))
 }
 
-// One database of a space revokes until nothing is issued any more: the others can still revoke every certificate that they have.
-func TestSpaceWhoseListIsNearlyFullIssuesNothingAndRevokesEverything(t *testing.T) {
+// allRevoked is what the space's authority that signs has revoked.
+func (w *world) allRevoked() []Revoked {
+	w.t.Helper()
+	a := w.authorities()[0]
+	entries, err := w.revokedOfSpace(w.ctx, &a)
+	w.done(entries, err)
+	return entries
+}
+
+// One database revokes until it is issued nothing more: it can still revoke every certificate that it has, and the other
+// databases of the space notice nothing.
+func TestDatabaseWhoseListIsNearlyFullIsIssuedNothingAndRevokesEverything(t *testing.T) {
 	w := newWorld(t)
-	w.operational("orders")
+	db := w.operational("orders")
 	w.database("bare")
 	for range MaxCertificates - 1 {
 		w.done(w.CreateCertificate(w.ctx, admin, "orders", NewCertificate{}))
 	}
 	w.acknowledged("orders")
-	w.fill(maxIssuingList - 1)
+	w.fill(db.ID, maxIssuingList-1)
 	w.done(w.DeleteCertificate(w.ctx, admin, "orders", w.is("orders").Certificates[0].ID, 0))
 	_, err := w.CreateCertificate(w.ctx, admin, "orders", NewCertificate{})
-	refused(t, err, problem.Conflict, "rotate it")
-	_, err = w.EnableMTLS(w.ctx, admin, "bare")
-	refused(t, err, problem.Conflict, "rotate it")
+	refused(t, err, problem.Conflict, "rotate the authority")
+	w.done(w.EnableMTLS(w.ctx, admin, "bare"))
+	w.done(w.CreateCertificate(w.ctx, admin, "bare", NewCertificate{}))
 	w.done(w.DisableMTLS(w.ctx, admin, "orders"))
-	if revoked := len(w.authorities()[0].Revoked); revoked != maxIssuingList+MaxCertificates-1 {
+	if revoked := len(w.allRevoked()); revoked != maxIssuingList+MaxCertificates-1 {
 		t.Errorf("%d are revoked", revoked)
 	}
+	_, err = w.EnableMTLS(w.ctx, admin, "orders")
+	refused(t, err, problem.Conflict, "rotate the authority")
 	w.done(w.RotateCA(w.ctx, admin, "acme"))
-	w.done(w.EnableMTLS(w.ctx, admin, "bare"))
+	w.done(w.EnableMTLS(w.ctx, admin, "orders"))
 }
 
 func TestDatabaseIsIssuedSoManyCertificatesADay(t *testing.T) {
@@ -125,7 +139,7 @@ func TestDatabaseIsIssuedSoManyCertificatesADay(t *testing.T) {
 		c.db.Issues = &Issues{Day: w.at.Format(time.DateOnly), Count: MaxIssuesPerDay}
 		return nil
 	}))
-	w.fill(maxIssuingList)
+	w.fill(w.is("orders").ID, maxIssuingList)
 	w.due()
 	if got := w.certificate("orders", first.ID); got.Successor == "" {
 		t.Error("a certificate that ends has no successor")
@@ -158,7 +172,7 @@ func TestListForThirdPartiesHasTheWholeSpace(t *testing.T) {
 		w.done(w.DeleteCertificate(w.ctx, admin, name, cert.ID, 0))
 		serials = append(serials, cert.Serial)
 	}
-	slices.Sort(serials) // as lists are, whichever was revoked first
+	slices.SortFunc(serials, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b)) }) // as a list has them
 	a := w.authorities()[0]
 	for _, id := range []string{"", a.ID} {
 		list, err := w.RevocationList(w.ctx, "acme", id)

@@ -120,7 +120,7 @@ func (r *Registry) followSpace(ctx context.Context, space string) error {
 		if db.Space != space || db.MTLS == nil {
 			continue
 		}
-		if _, err := r.catchUp(ctx, db.ID); err != nil && !gone(err) {
+		if _, _, err := r.catchUp(ctx, db.ID); err != nil && !gone(err) {
 			return fmt.Errorf("database %s: %w", db.Name, err)
 		}
 	}

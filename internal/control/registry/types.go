@@ -139,6 +139,8 @@ type Trust struct {
 	Generation int64     `json:"generation"` // since which its certificates are let in
 	CRL        int64     `json:"crl"`        // number of the revocation list
 	NextUpdate time.Time `json:"next_update"`
+	Own        bool      `json:"own,omitempty"`     // the list is the database's; false: the space's, of an older release
+	Revoked    int       `json:"revoked,omitempty"` // entries of the database's list
 }
 
 // AuthorityState says what a space's certificate authority is for.
@@ -164,11 +166,9 @@ type Authority struct {
 	CreatedAt      time.Time      `json:"created_at"`
 	UpdatedAt      time.Time      `json:"updated_at"`
 
-	CRL     int64     `json:"crl"` // number of the newest revocation list
+	// Revoked is what an older release revoked. What is revoked now has keys of its own.
 	Revoked []Revoked `json:"revoked,omitempty"`
-
-	NextUpdate time.Time `json:"next_update"`      // of the newest revocation list
-	Warned     bool      `json:"warned,omitempty"` // people were told that it ends
+	Warned  bool      `json:"warned,omitempty"` // people were told that it ends
 
 	revision int64
 }

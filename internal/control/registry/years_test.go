@@ -62,10 +62,12 @@ func TestTwoYearsGoByWithoutAnybodyDoingAnything(t *testing.T) {
 	if notices, err := w.outbox.Pending(w.ctx); err != nil || len(notices) != 2 || notices[0].Certificate.ID != first.ID || notices[0].Successor == nil {
 		t.Errorf("%d notices, %v: %+v", len(notices), err, notices)
 	}
-	lists, _, err := w.docs.List(w.ctx, keyCRLs)
-	w.done(lists, err)
-	if len(lists) > 3 {
-		t.Errorf("%d revocation lists are kept", len(lists))
+	for _, prefix := range []string{keyCRLs, keyLists, keyRevoked} {
+		kept, _, err := w.docs.List(w.ctx, prefix)
+		w.done(kept, err)
+		if len(kept) > 1 {
+			t.Errorf("%d of %s are kept", len(kept), prefix)
+		}
 	}
 	records, _, err := w.docs.List(w.ctx, "audit/")
 	w.done(records, err)
