@@ -48,9 +48,12 @@ func newSender(cfg config.Notify) (notify.Sender, error) {
 
 // notify tells people of one notice. Where there is nobody to tell, the log is told.
 func (d *daemon) notify(ctx context.Context, n outbox.Notice) (pointless bool, err error) {
-	if n.Kind == outbox.ProxyClock {
+	switch n.Kind {
+	case outbox.PolicyOvertaken:
+		d.log.Warn().Str("database", n.Database).Str("proxy", n.Proxy).Msg("the store was restored and was older than a proxy; what was changed after the snapshot is undone")
+	case outbox.ProxyClock:
 		d.log.Warn().Str("database", n.Database).Str("proxy", n.Proxy).Dur("ahead", n.Skew).Msg("the clock of a proxy differs from this one's; one of them is wrong")
-	} else {
+	default:
 		d.log.Info().Str("kind", string(n.Kind)).Str("space", n.Space).Str("database", n.Database).Time("expires_at", n.ExpiresAt).
 			Msg("a certificate or an authority expires soon")
 	}
@@ -70,7 +73,7 @@ func message(n outbox.Notice) notify.Notice {
 		if n.Successor != nil {
 			m.Certificate.Successor = told(n.Successor)
 		}
-	case n.Kind == outbox.ProxyClock:
+	case n.Proxy != "":
 		m.Proxy, m.Skew = n.Proxy, n.Skew
 	default:
 		m.Certificate = &notify.Certificate{Name: n.Authority, ExpiresAt: n.ExpiresAt}

@@ -24,6 +24,7 @@ const (
 	CertificateExpiring  Kind = "certificate.expiring"  // a client certificate ends soon and is still in use, or has no successor
 	CertificateExpired   Kind = "certificate.expired"   // a client certificate has ended
 	CAExpiring           Kind = "ca.expiring"           // a space's authority ends
+	PolicyOvertaken      Kind = "policy.overtaken"      // the store was restored, and a proxy has had a newer policy
 	ProxyClock           Kind = "proxy.clock"           // a proxy's clock and the control plane's differ
 )
 
@@ -35,8 +36,8 @@ type Notice struct {
 	At          time.Time     // when it became due
 	Database    string        // name; empty with CAExpiring
 	Space       string        // name
-	Certificate *Certificate  // nil with ProxyClock, and only then; with CAExpiring the authority's own
-	Proxy       string        // name; only with ProxyClock
+	Certificate *Certificate  // nil with the kinds that name a proxy, and only then; with CAExpiring the authority's own
+	Proxy       string        // name; with ProxyClock and PolicyOvertaken
 	Skew        time.Duration // how far the proxy's clock is ahead of the control plane's
 	Text        string        // what to do, in place of the kind's own words; usually empty
 }
@@ -64,6 +65,9 @@ type Sender interface {
 // good, or it is malformed.
 var ErrPermanent = errors.New("not to be tried again")
 
+// namesProxy reports whether notices of the kind are about a proxy, and not about a certificate.
+func (k Kind) namesProxy() bool { return k == ProxyClock || k == PolicyOvertaken }
+
 // check holds the notice against what its receivers rely on.
 func (n Notice) check() error {
 	switch _, known := wordings[n.Kind]; {
@@ -71,9 +75,9 @@ func (n Notice) check() error {
 		return fmt.Errorf("the notice's id is not 1 to 128 of A-Z a-z 0-9 . _ -: %w", ErrPermanent)
 	case !known:
 		return fmt.Errorf("the notice's kind %q does not exist: %w", clean(string(n.Kind)), ErrPermanent)
-	case n.Kind == ProxyClock && n.Proxy == "":
+	case n.Kind.namesProxy() && n.Proxy == "":
 		return fmt.Errorf("the notice names no proxy: %w", ErrPermanent)
-	case n.Kind != ProxyClock && n.Certificate == nil:
+	case !n.Kind.namesProxy() && n.Certificate == nil:
 		return fmt.Errorf("the notice names no certificate: %w", ErrPermanent)
 	}
 	return nil

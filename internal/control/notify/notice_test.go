@@ -55,6 +55,21 @@ func clockNotice(skew time.Duration) Notice {
 	return Notice{ID: "n-2", Kind: ProxyClock, At: time.Date(2026, 10, 22, 14, 0, 0, 0, time.UTC), Database: "orders", Space: "main", Proxy: "edge", Skew: skew}
 }
 
+func TestNoticeOfARestoreSaysThatChangesAreUndone(t *testing.T) {
+	n := clockNotice(0)
+	n.Kind = PolicyOvertaken
+	m, err := n.words()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.check(); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(m.subject, "edge") || !strings.Contains(m.body, "undone") || !strings.Contains(m.body, "pgmtls audit --database orders") || strings.Contains(m.body, "certificate  ") {
+		t.Errorf("%q\n%s", m.subject, m.body)
+	}
+}
+
 // The first kind of notice that names no certificate has its own words and says nothing of one.
 func TestNoticeOfAClockNamesTheProxyAndNoCertificate(t *testing.T) {
 	for skew, want := range map[time.Duration]string{

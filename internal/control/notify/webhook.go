@@ -41,7 +41,7 @@ type event struct {
 type eventData struct {
 	Database    string       `json:"database,omitempty"`
 	Space       string       `json:"space"`
-	Certificate *Certificate `json:"certificate,omitempty"` // in all but proxy.clock
+	Certificate *Certificate `json:"certificate,omitempty"` // in all but proxy.clock and policy.overtaken
 	Proxy       string       `json:"proxy,omitempty"`
 	ClockSkew   int64        `json:"clock_skew_seconds,omitempty"`
 	Summary     string       `json:"summary"` // one line for people

@@ -36,6 +36,12 @@ var wordings = map[Kind]wording{
 		advice:   line(`Start its successor. Both are trusted until you retire the old one.`),
 		command:  line(`pgmtls ca rotate {{quoted .Space}}`),
 	},
+	PolicyOvertaken: {
+		subject:  line(`{{.Database}}: the store is older than the proxy {{.Proxy}}`),
+		happened: line(`The proxy {{.Proxy}} of the database {{.Database}} has had a newer policy than the control plane's store: the store was restored. The policy of the store goes into force again, under a newer generation.`),
+		advice:   line(`What was changed after the snapshot is undone, revocations and deleted rules among it. Compare with the audit trail of before, and revoke and delete again.`),
+		command:  line(`pgmtls audit --database {{quoted .Database}}`),
+	},
 	ProxyClock: {
 		subject:  line(`{{.Database}}: the clock of the proxy {{.Proxy}} is {{.Skew}}`),
 		happened: line(`The clock of the proxy {{.Proxy}} of the database {{.Database}} is {{.Skew}}. It decides when rules and certificates expire there, and from when on new ones are valid.`),

@@ -28,6 +28,7 @@ type Kind string
 const (
 	CertificateSuccessor Kind = "certificate.successor" // a client certificate ends, and its successor is there
 	CAExpiring           Kind = "ca.expiring"           // an authority ends; rotate it
+	PolicyOvertaken      Kind = "policy.overtaken"      // a proxy has had a newer policy than the store: it was restored
 	ProxyClock           Kind = "proxy.clock"           // a proxy's clock is wrong, or the control plane's
 )
 
@@ -45,7 +46,7 @@ type Notice struct {
 	Authority   string       `json:"authority,omitempty"` // subject
 	ExpiresAt   time.Time    `json:"expires_at"`
 
-	Proxy string        `json:"proxy,omitempty"` // name; only with ProxyClock
+	Proxy string        `json:"proxy,omitempty"` // name; with ProxyClock and PolicyOvertaken
 	Skew  time.Duration `json:"skew,omitempty"`  // how far the proxy's clock is ahead of the control plane's
 
 	Attempts int       `json:"attempts"`

@@ -12,6 +12,7 @@ import (
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/docstore"
+	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 	"pgmtls-proxy/internal/safetext"
@@ -142,7 +143,8 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 		if had > c.before+maxAhead {
 			return problem.New(problem.InvalidParams, "a report of generation %d, and the newest is %d", had, c.before)
 		}
-		if had > c.before {
+		overtaken := had > c.before
+		if overtaken {
 			// The store was restored from a snapshot that is older than what the proxy has. What the store says counts,
 			// and it needs a generation that the proxy has not seen.
 			said.Applied, said.InForce = 0, 0
@@ -150,8 +152,12 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 			if err := c.audit("policy.overtaken", proxy, map[string]string{"generation": strconv.FormatInt(had, 10)}); err != nil {
 				return err
 			}
+			notice := outbox.Notice{Kind: outbox.PolicyOvertaken, At: c.now, Space: c.db.Space, DatabaseID: c.db.ID, Database: c.db.Name, Proxy: proxy}
+			if err := c.outbox.Add(c.tx, notice); err != nil {
+				return err
+			}
 		}
-		if p.Acknowledged.same(said) {
+		if !overtaken && p.Acknowledged.same(said) {
 			return errUnchanged
 		}
 		if said.Error != "" && said.Error != p.Acknowledged.Error && c.before > 0 { // without a policy none is refused
