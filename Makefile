@@ -35,6 +35,7 @@ demo: setup ## a tour of both programs with real psql and PostgreSQL; ONCE=1 end
 
 test: setup ## every test, with the race detector
 	@scripts/fetch-postgres.sh
+	@scripts/fetch-drivers.sh
 	go test -race -timeout $(TIMEOUT) ./...
 
 lint: check-go ## gofmt, go vet, staticcheck, errcheck, go.mod, shellcheck
