@@ -119,7 +119,7 @@ func (t *Trail) List(ctx context.Context, q Query) ([]Record, error) {
 	}
 	q.Limit = min(q.Limit, 1000)
 	if q.Before != "" && !goodID(q.Before) {
-		return nil, problem.New(problem.InvalidParams, "%s is no id of an audit record", problem.Quote(q.Before))
+		return nil, problem.New(problem.InvalidParams, "%s is not the id of an audit record", problem.Quote(q.Before))
 	}
 	records := []Record{}
 	const page = 500

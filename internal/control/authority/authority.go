@@ -45,7 +45,7 @@ func NewCA(subject Subject, notBefore, notAfter time.Time) (*CA, error) {
 		return nil, err
 	}
 	if !notBefore.Before(notAfter) {
-		return nil, fmt.Errorf("the CA would end at %s, before it starts; give it a later end", stamp(notAfter))
+		return nil, fmt.Errorf("the CA would expire at %s, before it becomes valid; choose a later end", stamp(notAfter))
 	}
 	key, keyPEM, err := GenerateKey()
 	if err != nil {
@@ -113,10 +113,10 @@ func (ca *CA) NotAfter() time.Time {
 // CheckValid tells whether the CA can be used at the time: neither it nor what is above it has ended or not begun.
 func (ca *CA) CheckValid(at time.Time) error {
 	if end := ca.NotAfter(); at.After(end) {
-		return fmt.Errorf("the CA %q, or one above it, ended at %s; give one that is still valid", clean(ca.Name()), stamp(end))
+		return fmt.Errorf("the CA %q, or one above it, expired at %s; use a CA that is still valid", clean(ca.Name()), stamp(end))
 	}
 	if start := ca.NotBefore(); at.Before(start) {
-		return fmt.Errorf("the CA %q, or one above it, is valid from %s only; set this machine's clock, or wait", clean(ca.Name()), stamp(start))
+		return fmt.Errorf("the CA %q, or one above it, is not valid before %s; correct this machine's clock, or wait", clean(ca.Name()), stamp(start))
 	}
 	return nil
 }

@@ -90,9 +90,9 @@ func TestNewCARefusesBadNamesAndTimes(t *testing.T) {
 	}{
 		{Subject{CommonName: ""}, start.Add(time.Hour), "common name is empty"},
 		{Subject{CommonName: strings.Repeat("n", 65)}, start.Add(time.Hour), "65 bytes"},
-		{Subject{CommonName: "a\u202eb"}, start.Add(time.Hour), "can't be printed"},
+		{Subject{CommonName: "a\u202eb"}, start.Add(time.Hour), "unprintable character"},
 		{Subject{CommonName: "a", Organization: "b\x00"}, start.Add(time.Hour), "organization"},
-		{Subject{CommonName: "a"}, start, "before it starts"},
+		{Subject{CommonName: "a"}, start, "before it becomes valid"},
 	} {
 		_, err := NewCA(test.subject, start, test.end)
 		wantError(t, err, test.want)
@@ -126,8 +126,8 @@ func TestCAIsUsableInItsTimeOnly(t *testing.T) {
 	for at, want := range map[time.Time]string{
 		start:                                    "",
 		start.AddDate(10, 0, 0):                  "",
-		start.Add(-time.Second):                  "is valid from",
-		start.AddDate(10, 0, 0).Add(time.Second): "ended at",
+		start.Add(-time.Second):                  "is not valid before",
+		start.AddDate(10, 0, 0).Add(time.Second): "expired at",
 	} {
 		if err := ca.CheckValid(at); want == "" && err != nil {
 			t.Errorf("at %v: %v", at, err)

@@ -30,11 +30,11 @@ type Revoked struct {
 // revoked.
 func (ca *CA) SignCRL(crl CRL) ([]byte, error) {
 	if crl.Number < 1 {
-		return nil, fmt.Errorf("the revocation list has the number %d; count from 1", crl.Number)
+		return nil, fmt.Errorf("the revocation list has the number %d; numbers start at 1", crl.Number)
 	}
 	thisUpdate, nextUpdate := crl.ThisUpdate.UTC().Truncate(time.Second), crl.NextUpdate.UTC().Truncate(time.Second)
 	if !thisUpdate.Before(nextUpdate) {
-		return nil, fmt.Errorf("the revocation list would be stale at %s, before it starts; give it a later nextUpdate", stamp(nextUpdate))
+		return nil, fmt.Errorf("the revocation list would be stale at %s, before it becomes valid; choose a later nextUpdate", stamp(nextUpdate))
 	}
 	entries, err := revokedEntries(crl.Entries)
 	if err != nil {

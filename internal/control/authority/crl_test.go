@@ -42,7 +42,7 @@ func TestBadListsAreRefused(t *testing.T) {
 		edit func(*CRL)
 		want string
 	}{
-		{func(c *CRL) { c.Number = 0 }, "count from 1"},
+		{func(c *CRL) { c.Number = 0 }, "numbers start at 1"},
 		{func(c *CRL) { c.NextUpdate = c.ThisUpdate }, "stale"},
 		{func(c *CRL) { c.Entries = []Revoked{{"", start}} }, "not a serial number"},
 		{func(c *CRL) { c.Entries = []Revoked{{"00", start}} }, "not a serial number"},

@@ -42,7 +42,7 @@ type Issued struct {
 // IssueClient issues a certificate for TLS clients, and for nothing else.
 func (ca *CA) IssueClient(request Request) (Issued, error) {
 	if len(request.Hosts) > 0 {
-		return Issued{}, errors.New("a client certificate has no hosts; put names into its URIs or its common name")
+		return Issued{}, errors.New("a client certificate can't have hosts; put names into its URIs or its common name")
 	}
 	if err := checkName("the common name", request.CommonName); err != nil {
 		return Issued{}, err
@@ -61,10 +61,10 @@ func (ca *CA) IssueClient(request Request) (Issued, error) {
 // IssueServer issues a certificate for TLS servers of the hosts, and for nothing else.
 func (ca *CA) IssueServer(request Request) (Issued, error) {
 	if len(request.URIs) > 0 {
-		return Issued{}, errors.New("a server certificate has no URIs; put its names into its hosts")
+		return Issued{}, errors.New("a server certificate can't have URIs; put its names into its hosts")
 	}
 	if _, ok := request.PublicKey.(ed25519.PublicKey); ok {
-		return Issued{}, errors.New("with an Ed25519 key in the server's certificate libpq's channel binding (tls-server-end-point) fails; use an ECDSA P-256 key")
+		return Issued{}, errors.New("libpq's channel binding (tls-server-end-point) fails if the server's certificate has an Ed25519 key; use an ECDSA P-256 key")
 	}
 	names, ips, err := parseHosts(request.Hosts)
 	if err != nil {
@@ -121,7 +121,7 @@ func (ca *CA) issue(request Request, template *x509.Certificate) (Issued, error)
 func (ca *CA) within(request Request) (notBefore, notAfter time.Time, err error) {
 	notBefore, notAfter = request.NotBefore.UTC().Truncate(time.Second), request.NotAfter.UTC().Truncate(time.Second)
 	if !notBefore.Before(notAfter) {
-		return notBefore, notAfter, fmt.Errorf("the certificate would end at %s, before it starts; give it a later end", stamp(notAfter))
+		return notBefore, notAfter, fmt.Errorf("the certificate would expire at %s, before it becomes valid; choose a later end", stamp(notAfter))
 	}
 	if start := ca.NotBefore(); notBefore.Before(start) {
 		notBefore = start
@@ -130,7 +130,7 @@ func (ca *CA) within(request Request) (notBefore, notAfter time.Time, err error)
 		notAfter = end
 	}
 	if !notBefore.Before(notAfter) {
-		return notBefore, notAfter, fmt.Errorf("the CA %q is valid from %s to %s, outside the time of the certificate; rotate the CA first",
+		return notBefore, notAfter, fmt.Errorf("the CA %q is valid from %s to %s, which does not cover the certificate; rotate the CA first",
 			clean(ca.Name()), stamp(ca.NotBefore()), stamp(ca.NotAfter()))
 	}
 	return notBefore, notAfter, nil
@@ -152,7 +152,7 @@ func (ca *CA) verify(leaf *x509.Certificate) error {
 		KeyUsages:     leaf.ExtKeyUsage,
 	})
 	if err != nil {
-		return fmt.Errorf("the CA %q may not issue such a certificate (%s); ask for other names, or use a CA without these limits",
+		return fmt.Errorf("the CA %q may not issue such a certificate (%s); request other names, or use a CA without these constraints",
 			clean(ca.Name()), clean(err.Error()))
 	}
 	return nil

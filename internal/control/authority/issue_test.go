@@ -110,19 +110,19 @@ func TestRequestsThatCantBeMetAreRefused(t *testing.T) {
 		{func(r *Request) { r.CommonName = "" }, "common name is empty"},
 		{func(r *Request) { r.CommonName = " " }, "common name is empty"},
 		{func(r *Request) { r.CommonName = strings.Repeat("é", 33) }, "66 bytes"},
-		{func(r *Request) { r.CommonName = "a\nb" }, "can't be printed"},
-		{func(r *Request) { r.CommonName = "a\xff" }, "can't be printed"},
+		{func(r *Request) { r.CommonName = "a\nb" }, "unprintable character"},
+		{func(r *Request) { r.CommonName = "a\xff" }, "unprintable character"},
 		{func(r *Request) { r.URIs = []string{"database:1", "relative"} }, `"relative" is not a URI`},
 		{func(r *Request) { r.URIs = []string{"urn:ü"} }, "is not a URI"},
 		{func(r *Request) { r.URIs = []string{"URN:x"} }, "is not a URI"},
 		{func(r *Request) { r.URIs = []string{"urn:" + strings.Repeat("x", 1100)} }, "is not a URI"},
 		{func(r *Request) { r.URIs = make([]string, 101) }, "101 URIs"},
-		{func(r *Request) { r.Hosts = []string{"db.example"} }, "has no hosts"},
+		{func(r *Request) { r.Hosts = []string{"db.example"} }, "can't have hosts"},
 		{func(r *Request) { r.PublicKey = weak.Public() }, "1024 bits"},
 		{func(r *Request) { r.PublicKey = nil }, "the key is not of the kind ECDSA, Ed25519 or RSA"},
-		{func(r *Request) { r.NotAfter = r.NotBefore }, "before it starts"},
+		{func(r *Request) { r.NotAfter = r.NotBefore }, "before it becomes valid"},
 		{func(r *Request) { r.NotBefore, r.NotAfter = start.AddDate(11, 0, 0), start.AddDate(12, 0, 0) }, "rotate the CA first"},
-		{func(r *Request) { r.NotBefore, r.NotAfter = start.AddDate(-2, 0, 0), start.AddDate(-1, 0, 0) }, "outside the time"},
+		{func(r *Request) { r.NotBefore, r.NotAfter = start.AddDate(-2, 0, 0), start.AddDate(-1, 0, 0) }, "does not cover the certificate"},
 	}
 	for _, test := range client {
 		request, _ := clientRequest(t)
@@ -136,8 +136,8 @@ func TestRequestsThatCantBeMetAreRefused(t *testing.T) {
 	}{
 		{func(r *Request) { r.Hosts = nil }, "needs a host"},
 		{func(r *Request) { r.Hosts = make([]string, 101) }, "101 hosts"},
-		{func(r *Request) { r.URIs = []string{"urn:x:1"} }, "has no URIs"},
-		{func(r *Request) { r.CommonName = "a\tb" }, "can't be printed"},
+		{func(r *Request) { r.URIs = []string{"urn:x:1"} }, "can't have URIs"},
+		{func(r *Request) { r.CommonName = "a\tb" }, "unprintable character"},
 		{func(r *Request) { r.PublicKey = edwards }, "channel binding"},
 	}
 	for _, test := range server {

@@ -23,11 +23,11 @@ const (
 func checkName(what, name string) error {
 	switch {
 	case strings.TrimSpace(name) == "":
-		return fmt.Errorf("%s is empty; give one", what)
+		return fmt.Errorf("%s is empty", what)
 	case len(name) > maxName:
-		return fmt.Errorf("%s has %d bytes; give one of %d at most", what, len(name), maxName)
+		return fmt.Errorf("%s has %d bytes; use at most %d", what, len(name), maxName)
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return fmt.Errorf("%s %q has characters that can't be printed; leave them out", what, clean(name))
+		return fmt.Errorf("%s %q has unprintable characters; remove them", what, clean(name))
 	}
 	return nil
 }
@@ -35,16 +35,16 @@ func checkName(what, name string) error {
 // parseHosts divides hosts into DNS names, in lower case, and IP addresses. Duplicates are left out.
 func parseHosts(hosts []string) (names []string, ips []net.IP, err error) {
 	if len(hosts) == 0 {
-		return nil, nil, errors.New("a server certificate needs a host; give the names by which clients reach the server")
+		return nil, nil, errors.New("a server certificate needs a host; list the names by which clients reach the server")
 	}
 	if len(hosts) > maxNames {
-		return nil, nil, fmt.Errorf("there are %d hosts; give %d at most", len(hosts), maxNames)
+		return nil, nil, fmt.Errorf("there are %d hosts; use at most %d", len(hosts), maxNames)
 	}
 	seen := map[string]bool{}
 	for _, host := range hosts {
 		if addr, err := netip.ParseAddr(host); err == nil {
 			if addr.Zone() != "" {
-				return nil, nil, fmt.Errorf("host %q has a zone, which a certificate can't hold; leave out what starts with %%", clean(host))
+				return nil, nil, fmt.Errorf("host %q has a zone, which a certificate can't hold; remove the part that starts with %%", clean(host))
 			}
 			addr = addr.Unmap()
 			if key := addr.String(); !seen[key] {
@@ -71,11 +71,11 @@ func CheckHost(host string) error {
 	}
 	switch {
 	case host == "":
-		return errors.New("a host is empty; give a DNS name or an IP address")
+		return errors.New("a host is empty; use a DNS name or an IP address")
 	case len(host) > maxHost:
-		return fmt.Errorf("host %q has %d bytes; a DNS name has %d at most", clean(host), len(host), maxHost)
+		return fmt.Errorf("host %q has %d bytes; a DNS name has at most %d", clean(host), len(host), maxHost)
 	case strings.HasSuffix(host, "."):
-		return fmt.Errorf("host %q ends with a dot; leave it out", clean(host))
+		return fmt.Errorf("host %q ends with a dot; remove the dot", clean(host))
 	}
 	labels := strings.Split(strings.TrimPrefix(host, "*."), ".")
 	for _, label := range labels {
@@ -85,7 +85,7 @@ func CheckHost(host string) error {
 	}
 	// What ends with a number is read as an IPv4 address by URL parsers and browsers, or refused.
 	if last := labels[len(labels)-1]; strings.Trim(last, "0123456789") == "" {
-		return fmt.Errorf("host %q ends with a number but is no IP address; correct the address", clean(host))
+		return fmt.Errorf("host %q ends with a number but is not an IP address; correct the address", clean(host))
 	}
 	return nil
 }
@@ -112,14 +112,14 @@ func fitting(hosts []string) string {
 
 func parseURIs(texts []string) ([]*url.URL, error) {
 	if len(texts) > maxNames {
-		return nil, fmt.Errorf("there are %d URIs; give %d at most", len(texts), maxNames)
+		return nil, fmt.Errorf("there are %d URIs; use at most %d", len(texts), maxNames)
 	}
 	var uris []*url.URL
 	for _, text := range texts {
 		uri, err := url.Parse(text)
 		// A URI that is written back in another way would not match the policy that names it.
 		if err != nil || len(text) > maxURI || uri.Scheme == "" || uri.String() != text || !isASCII(text) {
-			return nil, fmt.Errorf("%q is not a URI that a certificate can hold; write an absolute one in ASCII of %d bytes at most, as in urn:pgmtls:database:1", clean(text), maxURI)
+			return nil, fmt.Errorf("%q is not a URI that a certificate can hold; use an absolute URI in ASCII of at most %d bytes, such as urn:pgmtls:database:1", clean(text), maxURI)
 		}
 		uris = append(uris, uri)
 	}

@@ -28,10 +28,10 @@ type P12 struct {
 // Java 12 and later read it.
 func EncodeP12(p P12) ([]byte, error) {
 	if p.Password == "" {
-		return nil, errors.New("a PKCS #12 file needs a password; give one")
+		return nil, errors.New("a PKCS #12 file needs a password")
 	}
 	if strings.ContainsFunc(p.Password, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return nil, errors.New("the password has characters other than printable ASCII, with which Java opens no file; choose another one")
+		return nil, errors.New("the password has characters other than printable ASCII, which Java can't use to open the file; choose another one")
 	}
 	certs, err := parseCertificates(p.CertificatePEM)
 	if err != nil {

@@ -29,7 +29,7 @@ func ParseCA(certPEM, keyPEM []byte) (*CA, error) {
 		return nil, fmt.Errorf("the CA's certificate: %w", err)
 	}
 	if len(chain) > maxChain {
-		return nil, fmt.Errorf("the CA's certificate comes with a chain of %d; give the CA and what is above it, %d at most", len(chain), maxChain)
+		return nil, fmt.Errorf("the CA's certificate comes with a chain of %d certificates; include the CA and the CAs above it, at most %d", len(chain), maxChain)
 	}
 	key, err := parseKey(keyPEM)
 	if err != nil {
@@ -44,7 +44,7 @@ func ParseCA(certPEM, keyPEM []byte) (*CA, error) {
 		}
 		// Nobody relies on the signature of a root above; the proxy looks at that of every CA it is given.
 		if (i == 0 || !selfSigned(cert)) && !strong(cert.SignatureAlgorithm) {
-			return nil, fmt.Errorf("CA certificate %d, %s: it is signed with %v, which is refused; issue it again with SHA-256", i+1, subject(cert), cert.SignatureAlgorithm)
+			return nil, fmt.Errorf("CA certificate %d, %s: it is signed with %v, which is not accepted; issue it again with SHA-256", i+1, subject(cert), cert.SignatureAlgorithm)
 		}
 	}
 	if err := checkSigner(chain[0]); err != nil {
@@ -65,7 +65,7 @@ func matchCA(key crypto.Signer, chain []*x509.Certificate) error {
 	at := slices.IndexFunc(chain, func(cert *x509.Certificate) bool { return pemkey.Belongs(key, cert.PublicKey) })
 	switch {
 	case at < 0:
-		return fmt.Errorf("the key does not belong to the CA certificate %s; give the key that the certificate was issued for", subject(chain[0]))
+		return fmt.Errorf("the key does not belong to the CA certificate %s; use the key that the certificate was issued for", subject(chain[0]))
 	case at > 0:
 		return fmt.Errorf("the key belongs to CA certificate %d, %s; put that one first, then its issuer", at+1, subject(chain[at]))
 	}
@@ -75,7 +75,7 @@ func matchCA(key crypto.Signer, chain []*x509.Certificate) error {
 // checkCA asks of every certificate of a chain what verifiers will ask.
 func checkCA(cert *x509.Certificate) error {
 	if !cert.BasicConstraintsValid || !cert.IsCA {
-		return errors.New("it is not the certificate of a CA; issue it with the extension basicConstraints=critical,CA:TRUE")
+		return errors.New("it is not a CA certificate; issue it with the extension basicConstraints=critical,CA:TRUE")
 	}
 	if cert.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return errors.New("it may not sign certificates; issue it with the extension keyUsage=critical,keyCertSign,cRLSign")
@@ -95,9 +95,9 @@ func checkCA(cert *x509.Certificate) error {
 func checkSigner(cert *x509.Certificate) error {
 	switch {
 	case cert.KeyUsage&x509.KeyUsageCRLSign == 0:
-		return errors.New("it may not sign revocation lists, without which no certificate could be taken back; issue it with the extension keyUsage=critical,keyCertSign,cRLSign")
+		return errors.New("it may not sign revocation lists, which are needed to revoke certificates; issue it with the extension keyUsage=critical,keyCertSign,cRLSign")
 	case len(cert.SubjectKeyId) == 0:
-		return errors.New("it has no subject key identifier, by which revocation lists name their CA; issue it with the extension subjectKeyIdentifier=hash")
+		return errors.New("it has no subject key identifier, which revocation lists need to identify their CA; issue it with the extension subjectKeyIdentifier=hash")
 	case len(cert.SubjectKeyId) > maxKeyID:
 		return fmt.Errorf("its subject key identifier has %d bytes; issue it with the extension subjectKeyIdentifier=hash", len(cert.SubjectKeyId))
 	case len(cert.RawSubject) <= 2: // an empty sequence

@@ -94,7 +94,7 @@ func TestBadCAsAreRefusedWithTheirFix(t *testing.T) {
 		make func(*testing.T) (certPEM, keyPEM []byte)
 		want string
 	}{
-		{"a leaf", edited(func(template *testpki.Template) { *template = testpki.Client("app") }), "not the certificate of a CA"},
+		{"a leaf", edited(func(template *testpki.Template) { *template = testpki.Client("app") }), "not a CA certificate"},
 		{"no keyCertSign", edited(func(template *testpki.Template) { template.KeyUsage = x509.KeyUsageCRLSign }), "may not sign certificates"},
 		{"no cRLSign", edited(func(template *testpki.Template) { template.KeyUsage = x509.KeyUsageCertSign }), "may not sign revocation lists"},
 		{"no key usage", edited(func(template *testpki.Template) { template.KeyUsage = 0 }), "keyUsage=critical,keyCertSign,cRLSign"},
@@ -103,7 +103,7 @@ func TestBadCAsAreRefusedWithTheirFix(t *testing.T) {
 		{"for servers only", edited(func(template *testpki.Template) {
 			template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 		}), "both clientAuth and serverAuth"},
-		{"signed with SHA-1", edited(func(template *testpki.Template) { template.Signature = x509.ECDSAWithSHA1 }), "ECDSA-SHA1, which is refused"},
+		{"signed with SHA-1", edited(func(template *testpki.Template) { template.Signature = x509.ECDSAWithSHA1 }), "ECDSA-SHA1, which is not accepted"},
 		{"no subject", edited(func(template *testpki.Template) { template.CommonName = "" }), "needs a name"},
 		{"no key identifier", edited(func(template *testpki.Template) { template.Extra = keyID(0) }), "has no subject key identifier"},
 		{"a key identifier that is none", edited(func(template *testpki.Template) { template.Extra = keyID(65) }), "has 65 bytes"},
@@ -139,7 +139,7 @@ func TestBadCAsAreRefusedWithTheirFix(t *testing.T) {
 		{"the first damaged", rearranged(func(c, k []byte) ([]byte, []byte) {
 			return bytes.Replace(c, []byte("-----END"), []byte("----END"), 1), k
 		}), "PEM block 1 is damaged"},
-		{"cut", rearranged(func(c, k []byte) ([]byte, []byte) { return c[:len(c)-40], k }), "PEM block 2 is damaged or was cut"},
+		{"cut", rearranged(func(c, k []byte) ([]byte, []byte) { return c[:len(c)-40], k }), "PEM block 2 is damaged or truncated"},
 		{"DER", rearranged(func(c, k []byte) ([]byte, []byte) {
 			block, _ := pem.Decode(c)
 			return block.Bytes, k
@@ -150,7 +150,7 @@ func TestBadCAsAreRefusedWithTheirFix(t *testing.T) {
 		{"a request", rearranged(func(c, k []byte) ([]byte, []byte) {
 			der, _ := csr(t, testpki.P256)
 			return requestPEM("CERTIFICATE REQUEST", der), k
-		}), "a CA has to sign it first"},
+		}), "a CA must sign it first"},
 		{"a list", rearranged(func(c, k []byte) ([]byte, []byte) { return requestPEM("X509 CRL", nil), k }), `"X509 CRL" where a CERTIFICATE is expected`},
 		{"a certificate as key", rearranged(func(c, k []byte) ([]byte, []byte) { return c, c }), "certificate where the private key is expected"},
 		{"two keys", rearranged(func(c, k []byte) ([]byte, []byte) { return c, append(bytes.Clone(k), k...) }), "several private keys"},

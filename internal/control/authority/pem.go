@@ -24,7 +24,7 @@ func readPEM(text []byte) ([]*pem.Block, error) {
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, errors.New("it is empty")
 	case len(text) > maxText:
-		return nil, fmt.Errorf("it has %d bytes, more than the %d that are read", len(text), maxText)
+		return nil, fmt.Errorf("it has %d bytes, more than the maximum of %d", len(text), maxText)
 	}
 	var blocks []*pem.Block
 	for {
@@ -39,9 +39,9 @@ func readPEM(text []byte) ([]*pem.Block, error) {
 	}
 	switch {
 	case bytes.Contains(text, []byte("-----")):
-		return nil, fmt.Errorf("PEM block %d is damaged or was cut; copy the file again", len(blocks)+1)
+		return nil, fmt.Errorf("PEM block %d is damaged or truncated; copy the file again", len(blocks)+1)
 	case len(blocks) == 0:
-		return nil, errors.New("it is not PEM; a file in DER is converted by openssl x509, req or pkey -inform DER -in FILE -out FILE.pem")
+		return nil, errors.New("it is not PEM; convert a DER file with openssl x509, req or pkey -inform DER -in FILE -out FILE.pem")
 	}
 	return blocks, nil
 }
@@ -56,9 +56,9 @@ func parseCertificates(text []byte) ([]*x509.Certificate, error) {
 	for i, block := range blocks {
 		switch {
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			return nil, errors.New("there is a private key where certificates are expected; give the two in files of their own")
+			return nil, errors.New("there is a private key where certificates are expected; put keys and certificates into separate files")
 		case strings.HasSuffix(block.Type, "CERTIFICATE REQUEST"):
-			return nil, errors.New("there is a certificate request where certificates are expected; a CA has to sign it first")
+			return nil, errors.New("there is a certificate request where certificates are expected; a CA must sign it first")
 		case block.Type != "CERTIFICATE":
 			return nil, fmt.Errorf("PEM block %d is a %q where a CERTIFICATE is expected", i+1, clean(block.Type))
 		}

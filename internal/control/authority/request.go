@@ -23,20 +23,20 @@ func ParseRequest(csr []byte) (crypto.PublicKey, error) {
 	}
 	request, err := x509.ParseCertificateRequest(der)
 	if err != nil {
-		return nil, fmt.Errorf("the certificate request can't be read (%s); make it again with openssl req -new -key FILE", clean(err.Error()))
+		return nil, fmt.Errorf("the certificate request can't be read (%s); create it again with openssl req -new -key FILE", clean(err.Error()))
 	}
 	if err := checkKey(request.PublicKey); err != nil { // first, since to check a signature with a huge key takes long
-		return nil, fmt.Errorf("the certificate request: %w; make it with another key", err)
+		return nil, fmt.Errorf("the certificate request: %w; create it with another key", err)
 	}
 	if err := request.CheckSignature(); err != nil {
-		return nil, fmt.Errorf("the certificate request is not signed with its own key (%s); make it again with openssl req -new -key FILE", clean(err.Error()))
+		return nil, fmt.Errorf("the certificate request is not signed with its own key (%s); create it again with openssl req -new -key FILE", clean(err.Error()))
 	}
 	return request.PublicKey, nil
 }
 
 func requestDER(csr []byte) ([]byte, error) {
 	if len(csr) > maxRequest {
-		return nil, fmt.Errorf("it has %d bytes, more than the %d that are read", len(csr), maxRequest)
+		return nil, fmt.Errorf("it has %d bytes, more than the maximum of %d", len(csr), maxRequest)
 	}
 	if len(csr) > 0 && csr[0] == 0x30 && !bytes.Contains(csr, []byte("-----BEGIN ")) { // a sequence in DER, not a text
 		return csr, nil
@@ -47,11 +47,11 @@ func requestDER(csr []byte) ([]byte, error) {
 	}
 	switch block := blocks[0]; {
 	case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-		return nil, errors.New("there is a private key in it, which is for nobody else to see; give the request alone: openssl req -new -key FILE")
+		return nil, errors.New("it contains a private key, which must stay secret; send only the request: openssl req -new -key FILE")
 	case block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST":
-		return nil, fmt.Errorf("it is a %q; give a CERTIFICATE REQUEST: openssl req -new -key FILE", clean(block.Type))
+		return nil, fmt.Errorf("it is a %q; send a CERTIFICATE REQUEST: openssl req -new -key FILE", clean(block.Type))
 	case len(blocks) > 1:
-		return nil, errors.New("there are several PEM blocks; give one request")
+		return nil, errors.New("there are several PEM blocks; send one request")
 	}
 	return blocks[0].Bytes, nil
 }

@@ -72,9 +72,9 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		{"signed by another key", forged, "not signed with its own key"},
 		{"a cut DER", der[:len(der)-5], "can't be read"},
 		{"bytes behind DER", append(append([]byte(nil), der...), 0), "can't be read"},
-		{"a cut PEM", good[:len(good)-20], "damaged or was cut"},
-		{"a certificate", newCA(t).CertificatePEM(), "give a CERTIFICATE REQUEST"},
-		{"a key", keyPEM, "for nobody else to see"},
+		{"a cut PEM", good[:len(good)-20], "damaged or truncated"},
+		{"a certificate", newCA(t).CertificatePEM(), "send a CERTIFICATE REQUEST"},
+		{"a key", keyPEM, "must stay secret"},
 		{"a key beside it", append(append([]byte(nil), good...), keyPEM...), "several PEM blocks"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

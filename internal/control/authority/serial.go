@@ -38,5 +38,5 @@ func parseSerial(text string) (*big.Int, error) {
 			return serial, nil
 		}
 	}
-	return nil, fmt.Errorf("%q is not a serial number; write lower-case hex pairs with colons, as in 1f:0a:99", clean(text))
+	return nil, fmt.Errorf("%q is not a serial number; use lower-case hex pairs with colons, such as 1f:0a:99", clean(text))
 }

@@ -52,7 +52,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		case errors.Is(err, store.ErrCompacted):
 			continue
 		}
-		h.log.Warn().Err(err).Msg("watching the databases was interrupted; trying again")
+		h.log.Warn().Err(err).Msg("the watch on databases was interrupted; trying again")
 		if retry.Sleep(ctx, time.Second) != nil {
 			return ctx.Err()
 		}

@@ -57,7 +57,7 @@ func (l Loop) Run(ctx context.Context) error {
 		case <-timer.C:
 			var err error
 			if next, err = l.Registry.Reconcile(ctx); err != nil && ctx.Err() == nil {
-				l.Log.Error().Err(err).Msg("not everything that is due could be done; it is tried again")
+				l.Log.Error().Err(err).Msg("some due changes failed; trying again")
 			}
 		}
 		timer.Reset(min(max(next.Sub(now()), atLeast), atMost))

@@ -21,7 +21,7 @@ func isLoopback(host string) bool {
 func onlyLoopback(_ context.Context, _, address string, _ syscall.RawConn) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil || !at.Addr().Unmap().IsLoopback() {
-		return fmt.Errorf("%s is not on this machine, and the connection would not be encrypted; use TLS", clean(address))
+		return fmt.Errorf("%s is not on this machine, so the connection must be encrypted; use TLS", clean(address))
 	}
 	return nil
 }

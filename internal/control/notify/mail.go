@@ -50,19 +50,19 @@ func (m Mail) Check() error {
 	number, portErr := strconv.ParseUint(port, 10, 16)
 	switch {
 	case err != nil, host == "", portErr != nil, number == 0:
-		return errors.New("the mail server's address is not host:port; write it as in mail.example.com:587")
+		return errors.New("the mail server's address is not host:port; use the form mail.example.com:587")
 	case m.TLS != "" && m.TLS != StartTLS && m.TLS != ImplicitTLS && m.TLS != NoTLS:
-		return fmt.Errorf("tls is %q; write starttls, tls or off", clean(string(m.TLS)))
+		return fmt.Errorf("tls is %q; it must be starttls, tls or off", clean(string(m.TLS)))
 	case m.TLS == NoTLS && !isLoopback(host):
-		return errors.New("tls is off and the mail server is not on this machine; write starttls or tls")
+		return errors.New("tls is off, but the mail server is not on this machine; use starttls or tls")
 	case (m.Username == "") != (m.Password == ""):
-		return errors.New("of user name and password there is only one; write both or neither")
+		return errors.New("only one of user name and password is set; set both or neither")
 	case len(m.To) == 0 || len(m.To) > maxRecipients:
-		return fmt.Errorf("there are %d recipients; write 1 to %d", len(m.To), maxRecipients)
+		return fmt.Errorf("there are %d recipients; use 1 to %d", len(m.To), maxRecipients)
 	}
 	for _, address := range append([]string{m.From}, m.To...) {
 		if _, err := mail.ParseAddress(address); err != nil || clean(address) != address {
-			return fmt.Errorf("%q is not a mail address; write it as in ops@example.com", clean(address))
+			return fmt.Errorf("%q is not a mail address; use the form ops@example.com", clean(address))
 		}
 	}
 	return nil

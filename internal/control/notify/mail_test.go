@@ -23,7 +23,7 @@ func TestMailSaysDatabaseCertificateDateAndCommand(t *testing.T) {
 	}
 	got := only(t, s)
 	header, body := parsed(t, got.text)
-	if subject := decoded(t, header.Get("Subject")); subject != "orders: certificate billing ends on 2027-01-05, its successor is ready" {
+	if subject := decoded(t, header.Get("Subject")); subject != "orders: certificate billing expires on 2027-01-05, its successor is ready" {
 		t.Errorf("subject %q", subject)
 	}
 	for _, want := range []string{"database orders", "billing", "2027-01-05 14:00 UTC", "    pgmtls certificates download orders --id 22222222-2222 --dir .\n", "serial 1f:0b"} {

@@ -63,7 +63,7 @@ type Sender interface {
 
 // ErrPermanent is in the chain of errors that another attempt would not mend: the receiver refused this notice for
 // good, or it is malformed.
-var ErrPermanent = errors.New("not to be tried again")
+var ErrPermanent = errors.New("permanent failure")
 
 // namesProxy reports whether notices of the kind are about a proxy, and not about a certificate.
 func (k Kind) namesProxy() bool { return k == ProxyClock || k == PolicyOvertaken }
@@ -72,7 +72,7 @@ func (k Kind) namesProxy() bool { return k == ProxyClock || k == PolicyOvertaken
 func (n Notice) check() error {
 	switch _, known := wordings[n.Kind]; {
 	case !isID(n.ID):
-		return fmt.Errorf("the notice's id is not 1 to 128 of A-Z a-z 0-9 . _ -: %w", ErrPermanent)
+		return fmt.Errorf("the notice's id must be 1 to 128 characters of A-Z a-z 0-9 . _ -: %w", ErrPermanent)
 	case !known:
 		return fmt.Errorf("the notice's kind %q does not exist: %w", clean(string(n.Kind)), ErrPermanent)
 	case n.Kind.namesProxy() && n.Proxy == "":

@@ -42,9 +42,9 @@ func ParseSecrets(text []byte) ([]string, error) {
 func checkSecrets(secrets []string) error {
 	switch {
 	case len(secrets) == 0:
-		return errors.New(`no secret; make one: echo "whsec_$(openssl rand -base64 32)"`)
+		return errors.New(`no secret; generate one: echo "whsec_$(openssl rand -base64 32)"`)
 	case len(secrets) > maxSecrets:
-		return fmt.Errorf("%d secrets; keep those that receivers still know, %d at most", len(secrets), maxSecrets)
+		return fmt.Errorf("%d secrets; keep at most %d, those that receivers still use", len(secrets), maxSecrets)
 	}
 	for _, s := range secrets {
 		if _, err := secretKey(s); err != nil {
@@ -58,7 +58,7 @@ func secretKey(secret string) ([]byte, error) {
 	encoded, ok := strings.CutPrefix(secret, secretPrefix)
 	key, err := base64.StdEncoding.DecodeString(encoded)
 	if !ok || err != nil || len(key) < minSecret || len(key) > maxSecret {
-		return nil, fmt.Errorf(`a webhook secret is whsec_ and %d to %d bytes in base64; make one: echo "whsec_$(openssl rand -base64 32)"`, minSecret, maxSecret)
+		return nil, fmt.Errorf(`a webhook secret must be whsec_ and %d to %d bytes in base64; generate one: echo "whsec_$(openssl rand -base64 32)"`, minSecret, maxSecret)
 	}
 	return key, nil
 }

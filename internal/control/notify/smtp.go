@@ -18,7 +18,7 @@ const maxReplies = 256 << 10
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 // errTalkative ends a connection to a server that never comes to an end.
-var errTalkative = errors.New("the mail server says more than a mail server has to say")
+var errTalkative = errors.New("the mail server's response is too long")
 
 // bounded is a connection that reads maxReplies at most. Reads come from one goroutine at a time.
 type bounded struct {

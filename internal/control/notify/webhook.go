@@ -69,11 +69,11 @@ func (w Webhook) target() (*url.URL, error) {
 	u, err := url.Parse(w.URL)
 	switch {
 	case err != nil, u.Host == "":
-		return nil, errors.New("the webhook's URL is not one; write https://host/path")
+		return nil, errors.New("the webhook's URL is invalid; use the form https://host/path")
 	case u.User != nil:
-		return nil, errors.New("the webhook's URL has a user or a password; receivers know us by the signature: remove it")
+		return nil, errors.New("the webhook's URL has a user or a password; remove them: receivers authenticate requests by their signature")
 	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
-		return nil, errors.New("the webhook's URL is not https, and not on this machine itself; write https://")
+		return nil, errors.New("the webhook's URL must use https unless it is on this machine")
 	}
 	return u, nil
 }
@@ -169,11 +169,11 @@ func (w Webhook) verdict(answer *http.Response) error {
 	}
 	switch {
 	case code == http.StatusGone:
-		return fmt.Errorf("%s: the receiver is gone (410)%s; remove notify.webhook from pgmtls.yaml, or write its new URL: %w", w, said, ErrPermanent)
+		return fmt.Errorf("%s: the receiver is gone (410)%s; remove notify.webhook from pgmtls.yaml, or set its new URL: %w", w, said, ErrPermanent)
 	case code/100 == 4 && code != http.StatusRequestTimeout && code != http.StatusTooManyRequests:
 		return fmt.Errorf("%s: the receiver refused the notice (%d)%s: %w", w, code, said, ErrPermanent)
 	case code/100 == 3:
-		return fmt.Errorf("%s: the receiver redirects (%d), and redirects are not followed; write the URL that it leads to", w, code)
+		return fmt.Errorf("%s: the receiver redirects (%d), and redirects are not followed; set the URL to the target", w, code)
 	}
 	return fmt.Errorf("%s: the receiver answered %d%s", w, code, said)
 }

@@ -80,7 +80,7 @@ func TestWebhookBodyHasTypeTimestampAndData(t *testing.T) {
 	if err := json.Unmarshal(r.body, &body); err != nil {
 		t.Fatal(err)
 	}
-	want := `{"data":{"certificate":{"expires_at":"2027-01-05T14:00:00Z","id":"11111111-1111","name":"billing","serial":"1f:0a","successor":{"expires_at":"2028-01-22T14:00:00Z","id":"22222222-2222","name":"billing","serial":"1f:0b"}},"command":"pgmtls certificates download orders --id 22222222-2222 --dir .","database":"orders","space":"main","summary":"orders: certificate billing ends on 2027-01-05, its successor is ready","text":"The client certificate billing of the database orders ends on 2027-01-05 14:00 UTC. Its successor was issued. Both are valid until then.\nGive the successor to the clients that use the old one. Without it they can't connect after that time."},"timestamp":"2026-10-22T14:00:00Z","type":"certificate.successor"}`
+	want := `{"data":{"certificate":{"expires_at":"2027-01-05T14:00:00Z","id":"11111111-1111","name":"billing","serial":"1f:0a","successor":{"expires_at":"2028-01-22T14:00:00Z","id":"22222222-2222","name":"billing","serial":"1f:0b"}},"command":"pgmtls certificates download orders --id 22222222-2222 --dir .","database":"orders","space":"main","summary":"orders: certificate billing expires on 2027-01-05, its successor is ready","text":"The client certificate billing of the database orders expires on 2027-01-05 14:00 UTC. Its successor was issued. Both are valid until then.\nGive the successor to the clients that use the old one. Without it they can't connect after that time."},"timestamp":"2026-10-22T14:00:00Z","type":"certificate.successor"}`
 	if got, _ := json.Marshal(body); string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

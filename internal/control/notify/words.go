@@ -13,27 +13,27 @@ type wording struct{ subject, happened, advice, command *template.Template }
 // wordings has every kind. The templates see a [facts], in which each text is cleaned.
 var wordings = map[Kind]wording{
 	CertificateSuccessor: {
-		subject:  line(`{{.Database}}: certificate {{.Certificate.Name}} ends on {{.Day}}, its successor is ready`),
-		happened: line(`The client certificate {{.Certificate.Name}} of the database {{.Database}} ends on {{.Time}}. Its successor was issued. Both are valid until then.`),
+		subject:  line(`{{.Database}}: certificate {{.Certificate.Name}} expires on {{.Day}}, its successor is ready`),
+		happened: line(`The client certificate {{.Certificate.Name}} of the database {{.Database}} expires on {{.Time}}. Its successor was issued. Both are valid until then.`),
 		advice:   line(`Give the successor to the clients that use the old one. Without it they can't connect after that time.`),
 		command:  line(next),
 	},
 	CertificateExpiring: {
-		subject:  line(`{{.Database}}: certificate {{.Certificate.Name}} ends on {{.Day}}`),
-		happened: line(`The client certificate {{.Certificate.Name}} of the database {{.Database}} ends on {{.Time}}.{{if .Successor}} Its successor was issued; both are valid until then.{{else}} It has no successor.{{end}}`),
-		advice:   line(`{{if .Successor}}Give the successor to the clients that use the old one.{{else}}Make a new one, and give it to the clients that use the old one.{{end}} Without it they can't connect after that time, and their sessions end.`),
+		subject:  line(`{{.Database}}: certificate {{.Certificate.Name}} expires on {{.Day}}`),
+		happened: line(`The client certificate {{.Certificate.Name}} of the database {{.Database}} expires on {{.Time}}.{{if .Successor}} Its successor was issued; both are valid until then.{{else}} It has no successor.{{end}}`),
+		advice:   line(`{{if .Successor}}Give the successor to the clients that use the old one.{{else}}Create a new one, and give it to the clients that use the old one.{{end}} Without it they can't connect after that time, and their sessions end.`),
 		command:  line(next),
 	},
 	CertificateExpired: {
-		subject:  line(`{{.Database}}: certificate {{.Certificate.Name}} has ended on {{.Day}}`),
-		happened: line(`The client certificate {{.Certificate.Name}} of the database {{.Database}} has ended on {{.Time}}. Whoever still uses it can't connect.`),
-		advice:   line(`If no client needs it any more there is nothing to do. Otherwise give {{if .Successor}}its successor{{else}}a new one{{end}} to its clients.`),
+		subject:  line(`{{.Database}}: certificate {{.Certificate.Name}} expired on {{.Day}}`),
+		happened: line(`The client certificate {{.Certificate.Name}} of the database {{.Database}} expired on {{.Time}}. Clients that still use it can't connect.`),
+		advice:   line(`If no client needs it any more, there is nothing to do. Otherwise give {{if .Successor}}its successor{{else}}a new one{{end}} to its clients.`),
 		command:  line(next),
 	},
 	CAExpiring: {
-		subject:  line(`space {{.Space}}: the certificate authority ends on {{.Day}}`),
-		happened: line(`The certificate authority {{.Certificate.Name}} of the space {{.Space}} ends on {{.Time}}. No certificate that it issues is valid for longer, and none of them lets anybody in after it.`),
-		advice:   line(`Start its successor. Both are trusted until you retire the old one.`),
+		subject:  line(`space {{.Space}}: the certificate authority expires on {{.Day}}`),
+		happened: line(`The certificate authority {{.Certificate.Name}} of the space {{.Space}} expires on {{.Time}}. No certificate that it issued is accepted after that time.`),
+		advice:   line(`Create its successor. Both are trusted until you retire the old one.`),
 		command:  line(`pgmtls ca rotate {{quoted .Space}}`),
 	},
 	PolicyOvertaken: {

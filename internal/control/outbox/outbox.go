@@ -162,14 +162,14 @@ func (o *Outbox) Run(ctx context.Context, tell func(context.Context, Notice) (po
 				break
 			}
 			if failure != nil {
-				o.log.Warn().Err(failure).Str("notice", n.ID).Str("kind", string(n.Kind)).Bool("given_up", pointless).Msg("a notice was not sent")
+				o.log.Warn().Err(failure).Str("notice", n.ID).Str("kind", string(n.Kind)).Bool("given_up", pointless).Msg("can't send a notice")
 			}
 			if err = o.MarkSent(ctx, n, failure, pointless); err != nil {
 				break
 			}
 		}
 		if err != nil && ctx.Err() == nil {
-			o.log.Error().Err(err).Msg("notices can't be read or written")
+			o.log.Error().Err(err).Msg("can't read or write notices")
 		}
 		if retry.Sleep(ctx, sendEvery) != nil {
 			return ctx.Err()

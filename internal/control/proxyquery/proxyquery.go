@@ -69,7 +69,7 @@ func New(o Options) *Queries {
 	return &Queries{docs: o.Docs, now: o.Now, log: o.Log}
 }
 
-// askTimeout bounds the wait for an answer, and so how long a question stays in the store.
+// askTimeout bounds the wait for an answer, and so how long can't delete a query from the store.
 const askTimeout = 5 * time.Second
 
 // Ask asks about a proxy and waits for the answer, for five seconds at most. Without one the error is a
@@ -112,7 +112,7 @@ func (q *Queries) forget(id string) {
 	tx.Delete(keyQuestions + id)
 	tx.Delete(keyAnswers + id)
 	if _, err := q.docs.Commit(ctx, tx); err != nil {
-		q.log.Warn().Err(err).Str("question", id).Msg("a question stays in the store")
+		q.log.Warn().Err(err).Str("question", id).Msg("can't delete a query from the store")
 	}
 }
 

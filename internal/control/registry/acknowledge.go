@@ -127,7 +127,7 @@ const maxAhead = 1 << 20
 func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, report api.Report) error {
 	had := max(report.Applied, report.OnDisk)
 	if report.Applied < 0 || report.InForce < 0 || report.InForce > report.Applied {
-		return problem.New(problem.InvalidParams, "a report of generation %d in force and %d applied can't be", report.InForce, report.Applied)
+		return problem.New(problem.InvalidParams, "inconsistent report: generation %d in force, but %d applied", report.InForce, report.Applied)
 	}
 	_, err := r.change(ctx, audit.System, databaseID, func(c *change) error {
 		p := c.db.proxy(proxy)
@@ -141,7 +141,7 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 		}
 		said.Clock = clockOf(p.Acknowledged.Clock, report, c.now)
 		if had > c.before+maxAhead {
-			return problem.New(problem.InvalidParams, "a report of generation %d, and the newest is %d", had, c.before)
+			return problem.New(problem.InvalidParams, "a report of generation %d, but the newest is %d", had, c.before)
 		}
 		overtaken := had > c.before
 		if overtaken {

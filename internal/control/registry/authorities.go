@@ -46,7 +46,7 @@ func (r *Registry) Authorities(ctx context.Context, space string) ([]Authority, 
 		return nil, err
 	}
 	if len(items) == 0 {
-		return nil, problem.New(problem.NotFound, "space %s has no certificate authority; mutual TLS of its first database makes one", problem.Quote(space))
+		return nil, problem.New(problem.NotFound, "space %s has no certificate authority; enabling mutual TLS for its first database creates one", problem.Quote(space))
 	}
 	list := make([]Authority, 0, len(items))
 	for _, item := range items {

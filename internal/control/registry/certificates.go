@@ -78,7 +78,7 @@ func (r *Registry) CreateCertificate(ctx context.Context, by audit.Actor, db str
 // issue issues a client certificate by the signing authority. Without a key one is made and kept, sealed.
 func (c *change) issue(name string, key crypto.PublicKey, predecessor string) (*Certificate, error) {
 	if n := c.db.usable(); n >= MaxCertificates {
-		return nil, problem.New(problem.InvalidParams, "database %s has %d client certificates; delete one that nobody uses", c.db.Name, n)
+		return nil, problem.New(problem.InvalidParams, "database %s has %d client certificates; delete an unused one", c.db.Name, n)
 	}
 	a, err := c.active()
 	if err != nil {
@@ -198,7 +198,7 @@ func (r *Registry) KeepCertificate(ctx context.Context, by audit.Actor, db, id s
 	return r.changeCertificate(ctx, by, db, id, func(c *change, cert *Certificate) error {
 		switch {
 		case !cert.Usable():
-			return problem.New(problem.Conflict, "certificate %s is %s; what is revoked stays revoked, create a new one", id, cert.Status)
+			return problem.New(problem.Conflict, "certificate %s is %s and can't be reinstated; create a new one", id, cert.Status)
 		case cert.DisableAt.IsZero():
 			return errUnchanged
 		}

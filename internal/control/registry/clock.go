@@ -40,7 +40,7 @@ func (r *Registry) replaceEarly(ctx context.Context, now time.Time, space string
 		return list, err
 	}
 	r.log.Warn().Str("space", space).Str("authority", list[0].Subject).Time("valid_from", list[0].NotBefore).
-		Msg("the certificate authority was made by a clock that was ahead; it is replaced")
+		Msg("the certificate authority was created by a clock that was ahead; replacing it")
 	if _, err := r.RotateCA(ctx, audit.System, space); err != nil {
 		return list, err
 	}

@@ -53,7 +53,7 @@ var namePattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
 
 func checkName(what, name string) error {
 	if isID(name) || !namePattern.MatchString(name) {
-		return problem.New(problem.InvalidParams, "%s %s can't be a name; use 2 to 63 lower-case letters, digits and dashes, beginning with a letter", what, problem.Quote(name))
+		return problem.New(problem.InvalidParams, "%s %s is not a valid name; use 2 to 63 lower-case letters, digits and dashes, starting with a letter", what, problem.Quote(name))
 	}
 	return nil
 }
@@ -61,13 +61,13 @@ func checkName(what, name string) error {
 // checkText accepts what a person may write to explain something.
 func checkText(what, text string, longest int) error {
 	if len(text) > longest {
-		return problem.New(problem.InvalidParams, "%s has %d bytes; at most %d are kept", what, len(text), longest)
+		return problem.New(problem.InvalidParams, "%s has %d bytes; use at most %d", what, len(text), longest)
 	}
 	if !utf8.ValidString(text) {
 		return problem.New(problem.InvalidParams, "%s is not UTF-8; send it in UTF-8", what)
 	}
 	if strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) {
-		return problem.New(problem.InvalidParams, "%s has a character that can't be printed; leave it out", what)
+		return problem.New(problem.InvalidParams, "%s has an unprintable character; remove it", what)
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func (r *Registry) CreateDatabase(ctx context.Context, by audit.Actor, n NewData
 	hosts, hostsErr := checkHosts(n.Hosts)
 	problems := []error{checkName("database", n.Name), checkName("space", n.Space), hostsErr, checkText("backend_note", n.BackendNote, 1024)}
 	if n.Port < 1 || n.Port > 65535 {
-		problems = append(problems, problem.New(problem.InvalidParams, "port %d is none; use 1 to 65535", n.Port))
+		problems = append(problems, problem.New(problem.InvalidParams, "port %d is out of range; use 1 to 65535", n.Port))
 	}
 	now := r.now()
 	db := Database{ID: newID(), Name: n.Name, Space: n.Space, Hosts: hosts, Port: n.Port, BackendNote: n.BackendNote,
@@ -138,7 +138,7 @@ func (r *Registry) CreateDatabase(ctx context.Context, by audit.Actor, n NewData
 	err := r.attempt(ctx, func() error {
 		_, err := r.docs.Get(ctx, keyNames+n.Name)
 		if err == nil {
-			return problem.New(problem.InvalidParams, "there is a database %s already", n.Name)
+			return problem.New(problem.InvalidParams, "database %s already exists", n.Name)
 		}
 		if !errors.Is(err, store.ErrNotFound) {
 			return err
@@ -221,7 +221,7 @@ func (r *Registry) DeleteDatabase(ctx context.Context, by audit.Actor, nameOrID 
 			return err
 		}
 		if db.MTLS != nil {
-			return problem.New(problem.Conflict, "database %s still has mutual TLS (%s); destroy it first, so that its proxies let nobody in", db.Name, db.MTLS.Status)
+			return problem.New(problem.Conflict, "database %s still has mutual TLS (%s); destroy it first, so that its proxies refuse all clients", db.Name, db.MTLS.Status)
 		}
 		tx := new(store.Tx)
 		tx.If(KeyDatabases+id, db.revision)
@@ -254,7 +254,7 @@ func (r *Registry) AddProxy(ctx context.Context, by audit.Actor, db string, n Ne
 		c.adds = true
 		for _, p := range c.db.Proxies {
 			if n.PolicyDir != "" && p.Local() && dirKey(p) == dirKey(n.proxy(c.now)) {
-				return problem.New(problem.Conflict, "policy_dir: proxy %s of database %s has this directory already", p.Name, c.db.Name)
+				return problem.New(problem.Conflict, "policy_dir: proxy %s of database %s already uses this directory", p.Name, c.db.Name)
 			}
 		}
 		if err := c.db.addProxy(n, c.now); err != nil {
@@ -269,14 +269,14 @@ func (r *Registry) AddProxy(ctx context.Context, by audit.Actor, db string, n Ne
 
 func (db *Database) addProxy(n NewProxy, now time.Time) error {
 	if db.proxy(n.Name) != nil {
-		return problem.New(problem.InvalidParams, "proxy %s is there already", n.Name)
+		return problem.New(problem.InvalidParams, "proxy %s already exists", n.Name)
 	}
 	added := n.proxy(now)
 	if added.Local() && slices.ContainsFunc(db.Proxies, func(p Proxy) bool { return p.Local() && dirKey(p) == dirKey(added) }) {
-		return problem.New(problem.InvalidParams, "two proxies with the policy_dir %s; each needs its own", problem.Quote(n.PolicyDir))
+		return problem.New(problem.InvalidParams, "two proxies have the policy_dir %s; each needs its own", problem.Quote(n.PolicyDir))
 	}
 	if len(db.Proxies) >= MaxProxies {
-		return problem.New(problem.InvalidParams, "%d proxies are the most that one database has", MaxProxies)
+		return problem.New(problem.InvalidParams, "a database can have at most %d proxies", MaxProxies)
 	}
 	db.Proxies = append(db.Proxies, added)
 	return nil
@@ -305,7 +305,7 @@ func (db *Database) WantsAgent(name string) error {
 	case p == nil:
 		return problem.New(problem.NotFound, "database %s has no proxy %s", db.Name, problem.Quote(name))
 	case p.Local():
-		return problem.New(problem.Conflict, "proxy %s of database %s has a policy_dir: a daemon delivers to it, and no agent", p.Name, db.Name)
+		return problem.New(problem.Conflict, "proxy %s of database %s has a policy_dir: a daemon delivers its policy, not an agent", p.Name, db.Name)
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func (r *Registry) claimDir(ctx context.Context, tx *store.Tx, databaseID string
 			return err
 		}
 		if holder := other.proxy(has.Proxy); holder != nil && holder.Local() && dirKey(*holder) == key {
-			return problem.New(problem.Conflict, "policy_dir: proxy %s of database %s has this directory already", has.Proxy, other.Name)
+			return problem.New(problem.Conflict, "policy_dir: proxy %s of database %s already uses this directory", has.Proxy, other.Name)
 		}
 		if has.Database != databaseID {
 			tx.If(KeyDatabases+has.Database, other.revision) // 0: it is gone

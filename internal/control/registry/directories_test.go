@@ -81,9 +81,9 @@ func TestDirectoryIsTakenHoweverItIsWrittenAndOnlyOnItsNode(t *testing.T) {
 	w.database("other")
 	for _, dir := range []string{"/policies/orders", "/policies/orders/", "/policies//orders", "/policies/./x/../orders"} {
 		_, err := w.AddProxy(w.ctx, admin, "other", beside("near", "here", dir))
-		refused(t, err, problem.Conflict, "proxy edge of database orders has this directory already")
+		refused(t, err, problem.Conflict, "proxy edge of database orders already uses this directory")
 		_, err = w.AddProxy(w.ctx, admin, "orders", beside("second", "here", dir))
-		refused(t, err, problem.Conflict, "proxy edge of database orders has this directory already")
+		refused(t, err, problem.Conflict, "proxy edge of database orders already uses this directory")
 	}
 	_, err := w.AddProxy(w.ctx, admin, "other", beside("near", "here", "policies/orders"))
 	refused(t, err, problem.InvalidParams, "absolute path")
@@ -92,7 +92,7 @@ func TestDirectoryIsTakenHoweverItIsWrittenAndOnlyOnItsNode(t *testing.T) {
 	w.done(w.AddProxy(w.ctx, admin, "other", beside("slash", "here/policies", "/orders")))
 	_, err = w.CreateDatabase(w.ctx, admin, NewDatabase{Name: "twice", Hosts: []string{"a.example.com"},
 		Proxies: []NewProxy{beside("p1", "here", "/policies/twice"), beside("p2", "here", "/policies/twice/")}})
-	refused(t, err, problem.InvalidParams, "two proxies with the policy_dir")
+	refused(t, err, problem.InvalidParams, "two proxies have the policy_dir")
 }
 
 func TestDirectoryIsFreeWhenItsProxyIsRemovedOrItsDatabaseDeleted(t *testing.T) {

@@ -328,5 +328,5 @@ func TestChangeThatIsTooLargeSaysWhatToDo(t *testing.T) {
 		c.tx.Put("x", make([]byte, store.MaxBytes))
 		return nil
 	})
-	refused(t, err, problem.Conflict, "more than one change can hold")
+	refused(t, err, problem.Conflict, "the change is too large")
 }

@@ -24,14 +24,14 @@ func TestDatabaseNeedsGoodNames(t *testing.T) {
 		want string
 	}{
 		{NewDatabase{Name: "Orders", Hosts: []string{"a.example.com"}}, "lower-case letters"},
-		{NewDatabase{Name: "orders", Hosts: []string{"a.example.com"}}, "there is a database orders already"},
-		{NewDatabase{Name: newID(), Hosts: []string{"a.example.com"}}, "can't be a name"},
+		{NewDatabase{Name: "orders", Hosts: []string{"a.example.com"}}, "database orders already exists"},
+		{NewDatabase{Name: newID(), Hosts: []string{"a.example.com"}}, "is not a valid name"},
 		{NewDatabase{Name: "db-1"}, "needs a host name"},
 		{NewDatabase{Name: "db-1", Hosts: []string{"a b"}}, "neither a DNS name nor"},
 		{NewDatabase{Name: "db-1", Hosts: []string{"a.example.com"}, Port: 70000}, "port 70000"},
-		{NewDatabase{Name: "db-1", Hosts: []string{"a.example.com"}, Proxies: []NewProxy{{Name: "p1"}, {Name: "p1"}}}, "p1 is there already"},
+		{NewDatabase{Name: "db-1", Hosts: []string{"a.example.com"}, Proxies: []NewProxy{{Name: "p1"}, {Name: "p1"}}}, "p1 already exists"},
 		{NewDatabase{Name: "db-1", Hosts: []string{"a.example.com"}, Proxies: []NewProxy{{Name: "p1", PolicyDir: "/x"}}}, "needs both"},
-		{NewDatabase{Name: "db-1", Hosts: []string{"a.example.com"}, BackendNote: "\x1b[31m"}, "can't be printed"},
+		{NewDatabase{Name: "db-1", Hosts: []string{"a.example.com"}, BackendNote: "\x1b[31m"}, "unprintable character"},
 	} {
 		_, err := w.CreateDatabase(w.ctx, admin, test.new)
 		refused(t, err, problem.InvalidParams, test.want)
@@ -116,12 +116,12 @@ func TestRuleThatCanNotBeSaysWhy(t *testing.T) {
 		new  NewRule
 		want string
 	}{
-		{NewRule{CIDR: "192.0.2.0/24"}, "has a rule already"},
+		{NewRule{CIDR: "192.0.2.0/24"}, "already has a rule"},
 		{NewRule{CIDR: "10.0.0.1/8"}, "host bits"},
 		{NewRule{CIDR: "10.0.0.1"}, "10.0.0.1/32"},
 		{NewRule{CIDR: ""}, "empty"},
 		{NewRule{CIDR: "10.0.0.0/8", Description: strings.Repeat("x", 257)}, "257 bytes"},
-		{NewRule{CIDR: "10.0.0.0/8", ExpiresAt: w.at}, "has passed"},
+		{NewRule{CIDR: "10.0.0.0/8", ExpiresAt: w.at}, "is in the past"},
 	} {
 		_, err := w.CreateRule(w.ctx, admin, "orders", test.new)
 		refused(t, err, problem.InvalidParams, test.want)
@@ -130,7 +130,7 @@ func TestRuleThatCanNotBeSaysWhy(t *testing.T) {
 		w.rule("orders", fmt.Sprintf("198.51.100.%d/32", n))
 	}
 	_, err = w.CreateRule(w.ctx, admin, "orders", NewRule{CIDR: "10.0.0.0/8"})
-	refused(t, err, problem.InvalidParams, "60 is the most")
+	refused(t, err, problem.InvalidParams, "the maximum is 60")
 	// One that is being deleted makes room at once.
 	w.done(w.DeleteRule(w.ctx, admin, "orders", w.is("orders").Rules[5].ID))
 	w.rule("orders", "10.0.0.0/8")
@@ -171,7 +171,7 @@ func TestRevokedCertificateIsDisabledWhenItsSessionsHaveEnded(t *testing.T) {
 		t.Errorf("the key is still there: %v", err)
 	}
 	_, err = w.KeepCertificate(w.ctx, admin, "orders", cert.ID)
-	refused(t, err, problem.Conflict, "stays revoked")
+	refused(t, err, problem.Conflict, "can't be reinstated")
 }
 
 func TestDeleteAfterAWhileCanBeTakenBack(t *testing.T) {
@@ -261,7 +261,7 @@ func TestStoreOlderThanAProxyMakesANewerGeneration(t *testing.T) {
 	if got := w.is("orders").Rules[0]; got.ID != rule.ID || got.Status != Authorized {
 		t.Errorf("the rule is %s", got.Status)
 	}
-	refused(t, w.Acknowledge(w.ctx, db.ID, "edge", api.Report{Applied: 1, InForce: 2}), problem.InvalidParams, "can't be")
+	refused(t, w.Acknowledge(w.ctx, db.ID, "edge", api.Report{Applied: 1, InForce: 2}), problem.InvalidParams, "inconsistent report")
 	for _, lie := range []api.Report{{Applied: 1 << 53}, {OnDisk: 1 << 53}, {Applied: math.MaxInt64}} {
 		refused(t, w.Acknowledge(w.ctx, db.ID, "edge", lie), problem.InvalidParams, "the newest is")
 	}

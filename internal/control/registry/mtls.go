@@ -15,7 +15,7 @@ import (
 func (r *Registry) EnableMTLS(ctx context.Context, by audit.Actor, db string) (Database, error) {
 	return r.change(ctx, by, db, func(c *change) error {
 		if c.enabled() == nil {
-			return problem.New(problem.Conflict, "database %s has mutual TLS already (%s)", c.db.Name, c.db.MTLS.Status)
+			return problem.New(problem.Conflict, "database %s already has mutual TLS (%s)", c.db.Name, c.db.MTLS.Status)
 		}
 		a, err := c.active()
 		if err != nil {

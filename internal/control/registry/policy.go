@@ -134,5 +134,5 @@ func (c *change) checkPolicy() error {
 }
 
 func unreadable(err error) error {
-	return problem.New(problem.InvalidParams, "the proxies could not read the policy that this would make, so nothing was changed: %s", err)
+	return problem.New(problem.InvalidParams, "nothing was changed, because the proxies could not read the resulting policy: %s", err)
 }

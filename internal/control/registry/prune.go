@@ -37,7 +37,7 @@ func (r *Registry) prune(ctx context.Context, now time.Time, databases []Databas
 		return err
 	}
 	if sealed > 0 {
-		r.log.Info().Int("keys", sealed).Msg("private keys were sealed under the first master key; the others may go")
+		r.log.Info().Int("keys", sealed).Msg("private keys are sealed under the first master key; the other keys can be removed")
 	}
 	r.pruned = now
 	return nil

@@ -333,7 +333,7 @@ func (c *change) publicKey(id string) (crypto.PublicKey, error) {
 	}
 	block, _ := pem.Decode([]byte(text))
 	if block == nil {
-		return nil, fmt.Errorf("certificate %s is no PEM in the store", id)
+		return nil, fmt.Errorf("certificate %s in the store is not PEM", id)
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {

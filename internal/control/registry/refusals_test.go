@@ -45,25 +45,25 @@ func TestEveryRefusalSaysWhyAndChangesNothing(t *testing.T) {
 	}{
 		"no such database":            {second(w.Database(w.ctx, "nothing")), problem.NotFound, `"nothing"`},
 		"no such id":                  {second(w.Database(w.ctx, newID())), problem.NotFound, "no database"},
-		"what can't be a name":        {second(w.Database(w.ctx, "../x")), problem.NotFound, "no database"},
+		"what is not a valid name":    {second(w.Database(w.ctx, "../x")), problem.NotFound, "no database"},
 		"a name that is taken":        {create(NewDatabase{Name: "orders", Hosts: hosts}), problem.InvalidParams, "already"},
-		"a name that is none":         {create(NewDatabase{Name: "1x", Hosts: hosts}), problem.InvalidParams, "can't be a name"},
+		"a name that is none":         {create(NewDatabase{Name: "1x", Hosts: hosts}), problem.InvalidParams, "is not a valid name"},
 		"a space that is none":        {create(NewDatabase{Name: "new-1", Space: "A", Hosts: hosts}), problem.InvalidParams, "space"},
 		"no host":                     {create(NewDatabase{Name: "new-1"}), problem.InvalidParams, "host name"},
 		"too many hosts":              {create(NewDatabase{Name: "new-1", Hosts: make([]string, MaxHosts+1)}), problem.InvalidParams, "at most 32"},
 		"a port that is none":         {create(NewDatabase{Name: "new-1", Hosts: hosts, Port: -1}), problem.InvalidParams, "port -1"},
 		"a note that is too long":     {create(NewDatabase{Name: "new-1", Hosts: hosts, BackendNote: strings.Repeat("x", 1025)}), problem.InvalidParams, "1025 bytes"},
 		"several at once":             {create(NewDatabase{Name: "1x", Port: -1}), problem.InvalidParams, "; port -1"},
-		"a proxy that is there":       {add(NewProxy{Name: "edge"}), problem.InvalidParams, "is there already"},
-		"a proxy's name":              {add(NewProxy{Name: "E"}), problem.InvalidParams, "can't be a name"},
+		"a proxy that is there":       {add(NewProxy{Name: "edge"}), problem.InvalidParams, "already exists"},
+		"a proxy's name":              {add(NewProxy{Name: "E"}), problem.InvalidParams, "is not a valid name"},
 		"half of a local proxy":       {add(NewProxy{Name: "p1", Admin: "127.0.0.1:1"}), problem.InvalidParams, "needs both"},
 		"a relative directory":        {add(beside("p1", "here", "x")), problem.InvalidParams, "absolute"},
-		"a directory that is taken":   {add(beside("p1", "here", "/policies/orders")), problem.Conflict, "has this directory already"},
+		"a directory that is taken":   {add(beside("p1", "here", "/policies/orders")), problem.Conflict, "already uses this directory"},
 		"no such proxy":               {second(w.RemoveProxy(w.ctx, admin, "orders", "none")), problem.NotFound, "no proxy"},
 		"an agent of no proxy":        {db.WantsAgent("none"), problem.NotFound, "no proxy"},
-		"an agent of a local proxy":   {ptr(w.is("orders")).WantsAgent("near"), problem.Conflict, "no agent"},
+		"an agent of a local proxy":   {ptr(w.is("orders")).WantsAgent("near"), problem.Conflict, "not an agent"},
 		"a report of no proxy":        {w.Acknowledge(w.ctx, db.ID, "none", api.Report{}), problem.NotFound, "no proxy"},
-		"a report that can't be":      {w.Acknowledge(w.ctx, db.ID, "edge", api.Report{Applied: -1}), problem.InvalidParams, "can't be"},
+		"a report that can't be":      {w.Acknowledge(w.ctx, db.ID, "edge", api.Report{Applied: -1}), problem.InvalidParams, "inconsistent report"},
 		"a report far ahead":          {w.Acknowledge(w.ctx, db.ID, "edge", api.Report{OnDisk: 1 << 40}), problem.InvalidParams, "the newest is"},
 		"mutual TLS twice":            {second(w.EnableMTLS(w.ctx, admin, "orders")), problem.Conflict, "already"},
 		"mutual TLS of nothing":       {second(w.EnableMTLS(w.ctx, admin, "nothing")), problem.NotFound, "nothing"},
@@ -75,23 +75,23 @@ func TestEveryRefusalSaysWhyAndChangesNothing(t *testing.T) {
 		"no database to delete":       {w.DeleteDatabase(w.ctx, admin, "nothing"), problem.NotFound, "nothing"},
 		"a network that is none":      {newRule(NewRule{CIDR: "x"}), problem.InvalidParams, "cidr"},
 		"a network twice":             {newRule(NewRule{CIDR: "192.0.2.0/24"}), problem.InvalidParams, rule.ID},
-		"a rule that is over":         {newRule(NewRule{CIDR: "10.0.0.0/8", ExpiresAt: w.at}), problem.InvalidParams, "has passed"},
-		"a description":               {newRule(NewRule{CIDR: "10.0.0.0/8", Description: "\n"}), problem.InvalidParams, "can't be printed"},
+		"a rule that is over":         {newRule(NewRule{CIDR: "10.0.0.0/8", ExpiresAt: w.at}), problem.InvalidParams, "is in the past"},
+		"a description":               {newRule(NewRule{CIDR: "10.0.0.0/8", Description: "\n"}), problem.InvalidParams, "unprintable character"},
 		"no such rule":                {second(w.DeleteRule(w.ctx, admin, "orders", newID())), problem.NotFound, "no IP rule"},
 		"no such rule to be without":  {second(w.WithoutRule(w.ctx, "orders", newID())), problem.NotFound, "no IP rule"},
 		"no database to be without":   {second(w.WithoutRule(w.ctx, "nothing", rule.ID)), problem.NotFound, "nothing"},
-		"a certificate's name":        {second(w.CreateCertificate(w.ctx, admin, "orders", NewCertificate{Name: "A b"})), problem.InvalidParams, "can't be a name"},
+		"a certificate's name":        {second(w.CreateCertificate(w.ctx, admin, "orders", NewCertificate{Name: "A b"})), problem.InvalidParams, "is not a valid name"},
 		"a request that is none":      {second(w.CreateCertificate(w.ctx, admin, "orders", NewCertificate{Request: []byte("x")})), problem.InvalidParams, ""},
 		"no such certificate":         {second(w.DeleteCertificate(w.ctx, admin, "orders", newID(), 0)), problem.NotFound, "no client certificate"},
 		"files of no certificate":     {second(w.CertificateFiles(w.ctx, "orders", newID())), problem.NotFound, "no client certificate"},
 		"files of no database":        {second(w.CertificateFiles(w.ctx, "nothing", cert.ID)), problem.NotFound, "nothing"},
 		"a delete long before":        {second(w.DeleteCertificate(w.ctx, admin, "orders", cert.ID, -time.Second)), problem.InvalidParams, "not possible"},
 		"a delete in years":           {second(w.DeleteCertificate(w.ctx, admin, "orders", cert.ID, 9000*time.Hour)), problem.InvalidParams, "366 days"},
-		"what is revoked is not kept": {second(w.KeepCertificate(w.ctx, admin, "orders", revoked.ID)), problem.Conflict, "stays revoked"},
+		"what is revoked is not kept": {second(w.KeepCertificate(w.ctx, admin, "orders", revoked.ID)), problem.Conflict, "can't be reinstated"},
 		"no such space":               {second(w.Authorities(w.ctx, "nothing")), problem.NotFound, "nothing"},
 		"a space that can't be":       {second(w.Chain(w.ctx, "../x")), problem.NotFound, "no space"},
 		"a space to rotate":           {second(w.RotateCA(w.ctx, admin, "nothing")), problem.NotFound, "nothing"},
-		"a space to import into":      {second(w.ImportCA(w.ctx, admin, "A", ImportedCA{})), problem.InvalidParams, "can't be a name"},
+		"a space to import into":      {second(w.ImportCA(w.ctx, admin, "A", ImportedCA{})), problem.InvalidParams, "is not a valid name"},
 		"an authority that is none":   {second(w.ImportCA(w.ctx, admin, "acme", ImportedCA{CertificatePEM: []byte("x")})), problem.InvalidParams, ""},
 		"an authority of another key": {second(w.ImportCA(w.ctx, admin, "acme", ImportedCA{CertificatePEM: []byte(active.ChainPEM), KeyPEM: expired.KeyPEM()})), problem.InvalidParams, ""},
 		"no such authority":           {second(w.RetireCA(w.ctx, admin, "acme", newID(), true)), problem.NotFound, "no authority"},
@@ -120,9 +120,9 @@ func TestFullListsRefuseWhatWouldBeOneMore(t *testing.T) {
 		return nil
 	}))
 	_, err := w.AddProxy(w.ctx, admin, "orders", NewProxy{Name: "more"})
-	refused(t, err, problem.InvalidParams, "64 proxies are the most")
+	refused(t, err, problem.InvalidParams, "can have at most 64 proxies")
 	_, err = w.CreateCertificate(w.ctx, admin, "orders", NewCertificate{})
-	refused(t, err, problem.InvalidParams, "delete one that nobody uses")
+	refused(t, err, problem.InvalidParams, "delete an unused one")
 }
 
 // Of many users an error names five.

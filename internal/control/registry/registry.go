@@ -201,7 +201,7 @@ func (r *Registry) change(ctx context.Context, by audit.Actor, nameOrID string, 
 		}
 		db.revision, err = r.docs.Commit(ctx, c.tx)
 		if errors.Is(err, store.ErrTooLarge) {
-			return problem.New(problem.Conflict, "this is more than one change can hold; database %s has too many revoked certificates: rotate and retire the authority of space %s, and it goes on with an empty list", db.Name, db.Space)
+			return problem.New(problem.Conflict, "the change is too large; database %s has too many revoked certificates: rotate and retire the authority of space %s, so that its successor starts with an empty list", db.Name, db.Space)
 		}
 		if err != nil {
 			return err

@@ -33,7 +33,7 @@ func (c *change) countIssue() error {
 		c.db.Issues = &Issues{Day: day}
 	}
 	if c.db.Issues.Count >= MaxIssuesPerDay {
-		return problem.New(problem.Conflict, "database %s was issued %d client certificates today, and more are issued from 00:00 UTC on; let clients share a certificate or keep theirs for longer", c.db.Name, MaxIssuesPerDay)
+		return problem.New(problem.Conflict, "database %s was issued %d client certificates today, the daily limit; try again after 00:00 UTC, or let clients share certificates or keep them longer", c.db.Name, MaxIssuesPerDay)
 	}
 	c.db.Issues.Count++
 	return nil
@@ -46,7 +46,7 @@ func (c *change) roomToRevoke(a *Authority) error {
 	if t == nil || t.Revoked < maxIssuingList {
 		return nil
 	}
-	return problem.New(problem.Conflict, "database %s has %d revoked certificates that have not expired, and the rest of its list is kept for revoking; rotate the authority of space %s: the next one begins with an empty list", c.db.Name, t.Revoked, c.db.Space)
+	return problem.New(problem.Conflict, "database %s has %d revoked certificates that have not expired, and the rest of its list is reserved for revocations; rotate the authority of space %s: its successor starts with an empty list", c.db.Name, t.Revoked, c.db.Space)
 }
 
 // roomToDelete refuses a change that adds something to a document which is so large that deleting from it could fail.
@@ -54,5 +54,5 @@ func (c *change) roomToDelete(size int) error {
 	if !c.adds || size <= maxGrowingDocument {
 		return nil
 	}
-	return problem.New(problem.Conflict, "database %s has too much that waits for its proxies, so nothing can be added (deleting and revoking go on); see which proxy is away with: pgmtls proxies %s", c.db.Name, c.db.Name)
+	return problem.New(problem.Conflict, "database %s has too many changes waiting for its proxies, so nothing can be added (deleting and revoking still work); find the proxy that is away with: pgmtls proxies %s", c.db.Name, c.db.Name)
 }

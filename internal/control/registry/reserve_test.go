@@ -42,9 +42,9 @@ func TestDatabaseThatIsFullCanStillBeTakenFrom(t *testing.T) {
 		t.Errorf("only %d deleted rules may wait", made)
 	}
 	_, err = w.CreateCertificate(w.ctx, admin, "orders", NewCertificate{})
-	refused(t, err, problem.Conflict, "deleting and revoking go on")
+	refused(t, err, problem.Conflict, "deleting and revoking still work")
 	_, err = w.AddProxy(w.ctx, admin, "orders", NewProxy{Name: "more"})
-	refused(t, err, problem.Conflict, "deleting and revoking go on")
+	refused(t, err, problem.Conflict, "deleting and revoking still work")
 
 	// The database's list is as full as it can be, and its own proxies say as much as they may.
 	w.fill(db.ID, maxIssuingList+200)

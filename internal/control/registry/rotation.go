@@ -82,7 +82,7 @@ func (r *Registry) replaceCA(ctx context.Context, by audit.Actor, space string, 
 		for i := range list {
 			old := &list[i]
 			if old.State != RetiredCA && old.CertificatePEM == string(with.ca.CertificatePEM()) {
-				return problem.New(problem.Conflict, "space %s has this authority already: %s", space, old.ID)
+				return problem.New(problem.Conflict, "space %s already has this authority: %s", space, old.ID)
 			}
 			if old.State == ActiveCA {
 				old.State, old.UpdatedAt = RetiringCA, now
@@ -151,7 +151,7 @@ func (r *Registry) RetireCA(ctx context.Context, by audit.Actor, space, id strin
 		case RetiredCA:
 			return nil
 		case ActiveCA:
-			return problem.New(problem.Conflict, "authority %s signs for space %s; rotate first, then retire it", id, space)
+			return problem.New(problem.Conflict, "authority %s is the signing authority of space %s; rotate first, then retire it", id, space)
 		}
 		if !force {
 			if err := r.refuseUsed(ctx, space, id); err != nil {
@@ -197,7 +197,7 @@ func (r *Registry) refuseUsed(ctx context.Context, space, id string) error {
 	if len(used) > 5 {
 		used, rest = used[:5], fmt.Sprintf(" and %d more", len(used)-5)
 	}
-	return problem.New(problem.Conflict, "authority %s is still used, as far as the proxies have seen, by %s%s; let their owners change to the successors, delete what nobody uses, or force it", id, strings.Join(used, ", "), rest)
+	return problem.New(problem.Conflict, "authority %s is still in use, as far as the proxies have seen, by %s%s; move their owners to the successors, delete unused certificates, or force it", id, strings.Join(used, ", "), rest)
 }
 
 // CAUsers gives every certificate that hangs on an authority, by database.

@@ -37,7 +37,7 @@ func (r *Registry) CreateRule(ctx context.Context, by audit.Actor, db string, n 
 			return err
 		}
 		if !n.ExpiresAt.IsZero() && !n.ExpiresAt.After(c.now) {
-			return problem.New(problem.InvalidParams, "expires_at %s has passed; give a time to come, or none", n.ExpiresAt.Format(time.RFC3339))
+			return problem.New(problem.InvalidParams, "expires_at %s is in the past; use a future time, or omit it", n.ExpiresAt.Format(time.RFC3339))
 		}
 		live := 0
 		for _, rule := range c.db.Rules {
@@ -45,11 +45,11 @@ func (r *Registry) CreateRule(ctx context.Context, by audit.Actor, db string, n 
 				continue
 			}
 			if live++; rule.CIDR == prefix.String() {
-				return problem.New(problem.InvalidParams, "cidr: %s has a rule already: %s", rule.CIDR, rule.ID)
+				return problem.New(problem.InvalidParams, "cidr: %s already has a rule: %s", rule.CIDR, rule.ID)
 			}
 		}
 		if live >= MaxRules {
-			return problem.New(problem.InvalidParams, "database %s has %d IP rules, and %d is the most; delete one, or join neighbouring networks into one", c.db.Name, live, MaxRules)
+			return problem.New(problem.InvalidParams, "database %s has %d IP rules, and the maximum is %d; delete one, or merge adjacent networks", c.db.Name, live, MaxRules)
 		}
 		rule := Rule{ID: newID(), CIDR: prefix.String(), Description: n.Description, Status: Authorizing, Generation: c.newPolicy(),
 			CreatedAt: c.now, UpdatedAt: c.now, ExpiresAt: n.ExpiresAt.UTC().Truncate(time.Second)}

@@ -53,15 +53,15 @@ func ParseRing(text []byte) (*Ring, error) {
 			return nil, fmt.Errorf("line %d of the key file: %w", number, err)
 		}
 		if slices.ContainsFunc(ring.keys, func(k key) bool { return k.id == next.id }) {
-			return nil, fmt.Errorf("line %d of the key file: this key is there already; remove one of the two lines", number)
+			return nil, fmt.Errorf("line %d of the key file: duplicate key; remove one of the two lines", number)
 		}
 		if len(ring.keys) == maxKeys {
-			return nil, fmt.Errorf("line %d of the key file: more than %d keys; remove those that seal nothing any more", number, maxKeys)
+			return nil, fmt.Errorf("line %d of the key file: more than %d keys; remove those that no longer seal anything", number, maxKeys)
 		}
 		ring.keys = append(ring.keys, next)
 	}
 	if len(ring.keys) == 0 {
-		return nil, errors.New("key file has no key; write one with: openssl rand -base64 32")
+		return nil, errors.New("key file has no key; generate one with: openssl rand -base64 32")
 	}
 	return &ring, nil
 }
@@ -72,13 +72,13 @@ func parseKey(line []byte) (key, error) {
 	n, err := base64.StdEncoding.Strict().Decode(secret, line)
 	if err != nil {
 		// The error of base64 tells where the key has which character.
-		return key{}, errors.New("not base64; write a key with: openssl rand -base64 32")
+		return key{}, errors.New("not base64; generate a key with: openssl rand -base64 32")
 	}
 	if n != keySize {
-		return key{}, fmt.Errorf("a key of %d bytes, want %d; write one with: openssl rand -base64 32", n, keySize)
+		return key{}, fmt.Errorf("a key of %d bytes, want %d; generate one with: openssl rand -base64 32", n, keySize)
 	}
 	if len(bytes.Trim(secret[:n], "\x00")) == 0 {
-		return key{}, errors.New("a key of zeros; write one with: openssl rand -base64 32")
+		return key{}, errors.New("a key of zeros; generate one with: openssl rand -base64 32")
 	}
 	block, err := aes.NewCipher(secret[:n])
 	if err != nil {

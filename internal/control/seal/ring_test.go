@@ -31,7 +31,7 @@ func TestBadKeyFilesAreRefusedWithTheirLineAndWithoutTheirText(t *testing.T) {
 	good := strings.TrimSpace(string(Generate()))
 	bytesOf := func(n int) string { return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, n)) }
 	for _, row := range []struct{ name, text, want string }{
-		{"empty", "", "key file has no key; write one with: openssl rand -base64 32"},
+		{"empty", "", "key file has no key; generate one with: openssl rand -base64 32"},
 		{"comments", "# nothing\n\n", "key file has no key"},
 		{"short", bytesOf(31), "line 1 of the key file: a key of 31 bytes, want 32"},
 		{"long", "#\n" + bytesOf(33), "line 2 of the key file: a key of 33 bytes, want 32"},
@@ -40,7 +40,7 @@ func TestBadKeyFilesAreRefusedWithTheirLineAndWithoutTheirText(t *testing.T) {
 		{"hex", strings.Repeat("g!", 32), "line 1 of the key file: not base64"},
 		{"stray bits", bytesOf(32)[:42] + "d=", "line 1 of the key file: not base64"},
 		{"zeros", base64.StdEncoding.EncodeToString(make([]byte, 32)), "line 1 of the key file: a key of zeros"},
-		{"twice", good + "\n" + good, "line 2 of the key file: this key is there already"},
+		{"twice", good + "\n" + good, "line 2 of the key file: duplicate key"},
 		{"too long", strings.Repeat("#\n", maxText), "key file is longer than 65536 bytes"},
 		{"too many", manyKeys(maxKeys + 1), "line 65 of the key file: more than 64 keys"},
 	} {

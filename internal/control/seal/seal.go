@@ -29,13 +29,13 @@ import (
 // What is wrong with a record that does not open. Match them with errors.Is.
 var (
 	// ErrFormat: the bytes are no sealed record, or one of a later version of this program.
-	ErrFormat = errors.New("not a sealed record that this version can read")
+	ErrFormat = errors.New("not a sealed record, or one that this version can't read")
 	// ErrUnknownKey: no key of the ring sealed it.
-	ErrUnknownKey = errors.New("sealed under a master key that is not in the key file; add that key's line to the file again")
+	ErrUnknownKey = errors.New("sealed under a master key that is not in the key file; add that key's line back to the file")
 	// ErrMoved: it is a record, but was sealed for another context.
-	ErrMoved = errors.New("sealed for another place than the one it was found in; restore it from a backup")
+	ErrMoved = errors.New("sealed for another location than the one where it was found; restore it from a backup")
 	// ErrTampered: its bytes are not the ones that were sealed.
-	ErrTampered = errors.New("changed since it was sealed; restore it from a backup")
+	ErrTampered = errors.New("modified since it was sealed; restore it from a backup")
 )
 
 const (

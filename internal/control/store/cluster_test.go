@@ -117,14 +117,14 @@ func TestClusterThatDoesNotAnswerIsNamed(t *testing.T) {
 	address := etcdtest.Free(t, 1)[0]
 	_, err := Open(within(t), Options{Endpoints: []string{"http://" + address}, DialTimeout: 300 * time.Millisecond})
 	says(t, err, address)
-	says(t, err, "see that etcd runs there")
+	says(t, err, "check that etcd runs there")
 	says(t, err, "connection refused")
 }
 
 func TestEndpointMustBeAURL(t *testing.T) {
 	for _, endpoint := range []string{"", "10.0.0.1:2379", "localhost", "ftp://localhost:2379", "http:2379", "://"} {
 		_, err := Open(within(t), Options{Endpoints: []string{endpoint}})
-		says(t, err, fmt.Sprintf("endpoint %q is not a URL as in https://10.0.0.1:2379", endpoint))
+		says(t, err, fmt.Sprintf("endpoint %q is not a URL such as https://10.0.0.1:2379", endpoint))
 	}
 }
 
@@ -147,7 +147,7 @@ func TestMemberThatIsSilentDoesNotHoldUpTheOthers(t *testing.T) {
 
 func TestStoreNeedsAPlace(t *testing.T) {
 	_, err := Open(within(t), Options{})
-	says(t, err, "neither a data directory nor endpoints")
+	says(t, err, "neither a data directory nor etcd endpoints")
 }
 
 func TestStoreGoesOnWithTwoOfThreeNodes(t *testing.T) {

@@ -27,7 +27,7 @@ type damage struct {
 }
 
 func (d *damage) Error() string {
-	return fmt.Sprintf("the store in %s is damaged: %v; move the directory away, keep it, and restore the last snapshot there (pgmtls snapshot restore, see docs/control-plane.md#restore); the proxies go on meanwhile", d.dir, d.cause)
+	return fmt.Sprintf("the store in %s is damaged: %v; move the directory away, keep it, and restore the last snapshot there (pgmtls snapshot restore, see docs/control-plane.md#restore); the proxies keep serving meanwhile", d.dir, d.cause)
 }
 
 func (d *damage) Unwrap() []error { return []error{ErrDamaged, d.cause} }

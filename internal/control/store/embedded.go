@@ -124,9 +124,9 @@ func start(ctx context.Context, options Options, log *zap.Logger, fatals <-chan 
 	case cause := <-fatals: // its goroutine stands still, and closing would wait for it
 		return nil, startError(options.DataDir, cause)
 	case <-server.Server.StopNotify():
-		err = &damage{options.DataDir, errors.New("etcd stopped by itself")}
+		err = &damage{options.DataDir, errors.New("etcd stopped unexpectedly")}
 	case <-late.C:
-		return nil, &damage{options.DataDir, fmt.Errorf("etcd read it, and did not answer within %v", readyTimeout)}
+		return nil, &damage{options.DataDir, fmt.Errorf("etcd read it, but did not answer within %v", readyTimeout)}
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -137,10 +137,10 @@ func start(ctx context.Context, options Options, log *zap.Logger, fatals <-chan 
 // startError tells a disk that takes nothing from a store that can't be read.
 func startError(dataDir string, cause error) error {
 	if errors.Is(cause, syscall.ENOSPC) || errors.Is(cause, syscall.EDQUOT) {
-		return fmt.Errorf("start etcd in %s: %w; free some space there, the store is as it was", dataDir, cause)
+		return fmt.Errorf("start etcd in %s: %w; free some space there; the store is unchanged", dataDir, cause)
 	}
 	if errors.Is(cause, fs.ErrPermission) {
-		return fmt.Errorf("start etcd in %s: %w; the directory and all in it must belong to the daemon's user", dataDir, cause)
+		return fmt.Errorf("start etcd in %s: %w; the directory and everything in it must be owned by the daemon's user", dataDir, cause)
 	}
 	return &damage{dataDir, cause}
 }
@@ -186,7 +186,7 @@ func (e *embedded) stop(failed bool) {
 // is closed or the process ends.
 func lockDirectory(path string) (*os.File, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("make data directory: %w", err)
+		return nil, fmt.Errorf("create data directory: %w", err)
 	}
 	directory, err := os.Open(path)
 	if err != nil {
@@ -211,7 +211,7 @@ func checkDirectory(directory *os.File) error {
 	case !info.IsDir():
 		return errors.New("not a directory")
 	case int(stat.Uid) != os.Geteuid():
-		return fmt.Errorf("must be owned by the daemon's user (uid %d), not by uid %d; chown it", os.Geteuid(), stat.Uid)
+		return fmt.Errorf("must be owned by the daemon's user (uid %d), but is owned by uid %d; chown it", os.Geteuid(), stat.Uid)
 	case info.Mode().Perm()&0o077 != 0:
 		return fmt.Errorf("has group or world access (mode %04o); chmod 0700 it", info.Mode().Perm())
 	}
@@ -234,7 +234,7 @@ func checkDirectory(directory *os.File) error {
 func lock(file *os.File) error {
 	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return errors.New("in use by another daemon; stop that one, or give this one a directory of its own")
+		return errors.New("in use by another daemon; stop that daemon, or give this one its own directory")
 	}
 	if err != nil {
 		return fmt.Errorf("lock it: %w", err)

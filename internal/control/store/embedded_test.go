@@ -105,7 +105,7 @@ func TestDataDirectoryIsForNobodyElse(t *testing.T) {
 }
 
 func TestSecondDaemonInTheSameDirectoryIsToldSo(t *testing.T) {
-	const want = "in use by another daemon; stop that one, or give this one a directory of its own"
+	const want = "in use by another daemon; stop that daemon, or give this one its own directory"
 	dir := directory(t)
 	s := open(t, Options{DataDir: dir, Log: quiet(t)})
 	_, err := Open(within(t), Options{DataDir: dir})

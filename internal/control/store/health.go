@@ -32,9 +32,9 @@ func (s *Store) Health(ctx context.Context) error {
 	for _, alarm := range alarms.Alarms {
 		switch alarm.Alarm {
 		case etcdserverpb.AlarmType_NOSPACE:
-			raised = append(raised, fmt.Errorf("%w: member %x has reached its quota; run pgmtls store compact and then pgmtls store disarm (a cluster of your own: etcdctl)", ErrFull, alarm.MemberID))
+			raised = append(raised, fmt.Errorf("%w: member %x has reached its quota; run pgmtls store compact, then pgmtls store disarm (for an external cluster: etcdctl)", ErrFull, alarm.MemberID))
 		case etcdserverpb.AlarmType_CORRUPT:
-			raised = append(raised, fmt.Errorf("member %x of etcd has other data than the others; replace it", alarm.MemberID))
+			raised = append(raised, fmt.Errorf("member %x of etcd has different data from the others; replace it", alarm.MemberID))
 		}
 	}
 	return errors.Join(raised...)

@@ -41,7 +41,7 @@ func (s *Store) Lead(ctx context.Context, e Election, work func(context.Context)
 		case s.ctx.Err() != nil:
 			return s.wrap(ErrClosed, "lead %s", e.Name)
 		case err != nil:
-			s.log.Warn().Err(err).Str("election", e.Name).Str("node", e.Node).Msg("not the leader, and standing for election again")
+			s.log.Warn().Err(err).Str("election", e.Name).Str("node", e.Node).Msg("not the leader; standing for election again")
 		}
 		wait(ctx, s.ctx)
 	}
@@ -67,7 +67,7 @@ func (s *Store) term(ctx context.Context, e Election, work func(context.Context)
 	}
 	err = work(ctx)
 	if session.Ctx().Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		return errors.New("lease was lost; etcd did not answer in time")
+		return errors.New("lease lost: etcd did not answer in time")
 	}
 	return err
 }

@@ -29,14 +29,14 @@ func probe(ctx context.Context, options Options) error {
 		}
 		failed = append(failed, err)
 	}
-	return fmt.Errorf("%w; see that etcd runs there, and that this host may reach it", errors.Join(failed...))
+	return fmt.Errorf("%w; check that etcd runs there and is reachable from this host", errors.Join(failed...))
 }
 
 // reach connects to one member, and says nothing to it.
 func reach(ctx context.Context, endpoint string, config *tls.Config) error {
 	target, err := url.Parse(endpoint)
 	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" {
-		return fmt.Errorf("endpoint %q is not a URL as in https://10.0.0.1:2379", endpoint)
+		return fmt.Errorf("endpoint %q is not a URL such as https://10.0.0.1:2379", endpoint)
 	}
 	var conn net.Conn
 	if target.Scheme == "https" {

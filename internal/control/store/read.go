@@ -108,7 +108,7 @@ func (s *Store) ListRange(ctx context.Context, r Range) ([]Item, error) {
 	}
 	answer, err := s.scan(ctx, what)
 	if err != nil {
-		return nil, s.wrap(err, "list a part of %q", r.Prefix)
+		return nil, s.wrap(err, "list part of %q", r.Prefix)
 	}
 	items := make([]Item, len(answer.Kvs))
 	for i, kv := range answer.Kvs {
@@ -128,7 +128,7 @@ func (s *Store) bottom(ctx context.Context, r Range) (string, error) {
 		clientv3.WithSort(clientv3.SortByKey, clientv3.SortDescend),
 	}})
 	if err != nil {
-		return "", s.wrap(err, "list a part of %q", r.Prefix)
+		return "", s.wrap(err, "list part of %q", r.Prefix)
 	}
 	if len(answer.Kvs) == 0 {
 		return "", nil

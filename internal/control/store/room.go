@@ -44,9 +44,9 @@ func FullText(err error) string {
 func (s Stats) room() error {
 	switch {
 	case s.Free >= 0 && s.Free < diskReserve:
-		return fmt.Errorf("%w: its disk has %d MiB left and %d are kept for what takes something away; free some space there", ErrFull, s.Free>>20, diskReserve>>20)
+		return fmt.Errorf("%w: its disk has %d MiB left, and %d MiB are reserved for deleting and revoking; free some space there", ErrFull, s.Free>>20, diskReserve>>20)
 	case s.Quota > 0 && s.InUse > s.Quota/100*quotaPercent:
-		return fmt.Errorf("%w: it uses %d of %d MiB, and the rest is kept for what takes something away; delete what is not needed, or run pgmtls store compact", ErrFull, s.InUse>>20, s.Quota>>20)
+		return fmt.Errorf("%w: it uses %d of %d MiB, and the rest is reserved for deleting and revoking; delete what is not needed, or run pgmtls store compact", ErrFull, s.InUse>>20, s.Quota>>20)
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func free(dir string) int64 {
 }
 
 // ErrNotEmbedded: maintenance of a cluster is its operators'.
-var ErrNotEmbedded = errors.New("the store is a cluster of your own; use etcdctl compact, defrag and alarm disarm there")
+var ErrNotEmbedded = errors.New("the store is an external cluster; use etcdctl compact, defrag and alarm disarm there")
 
 // Compact forgets the history of all keys and gives unused space back to the disk. Requests wait meanwhile, for the time
 // that it takes to write what is in use. It is for the etcd inside this process only. It works while the store is full.

@@ -131,7 +131,7 @@ func checkEmpty(dir string) error {
 		return err
 	}
 	if len(entries) > 0 {
-		return errors.New("directory is not empty; move it away first, and keep it until the new one works")
+		return errors.New("directory is not empty; move it away first, and keep it until the restored one works")
 	}
 	return nil
 }
@@ -155,10 +155,10 @@ func (d *digest) Write(p []byte) (int, error) {
 
 func (d *digest) verdict() error {
 	if d.size <= sha256.Size || d.size%sector != sha256.Size {
-		return fmt.Errorf("not a whole snapshot: %d bytes; take another one", d.size)
+		return fmt.Errorf("incomplete snapshot: %d bytes; take another one", d.size)
 	}
 	if string(d.hash.Sum(nil)) != string(d.tail) {
-		return errors.New("damaged snapshot: its checksum is that of other bytes; take another one")
+		return errors.New("damaged snapshot: the checksum does not match; take another one")
 	}
 	return nil
 }

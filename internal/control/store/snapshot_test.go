@@ -103,12 +103,12 @@ func TestDamagedSnapshotIsRefusedAndLeavesNothing(t *testing.T) {
 		content []byte
 		want    string
 	}{
-		"a bit":          {changed, "damaged snapshot"},
-		"its end":        {snapshot[:len(snapshot)-1], "not a whole snapshot"},
-		"its checksum":   {snapshot[:len(snapshot)-sha256.Size], "not a whole snapshot"},
-		"a sector":       {append(bytes.Clone(snapshot[:sector]), snapshot[2*sector:]...), "damaged snapshot"},
-		"all of it":      {nil, "not a whole snapshot: 0 bytes"},
-		"another format": {append(noise, sum[:]...), "not a snapshot"},
+		"a bit":                       {changed, "damaged snapshot"},
+		"its end":                     {snapshot[:len(snapshot)-1], "incomplete snapshot"},
+		"the checksum does not match": {snapshot[:len(snapshot)-sha256.Size], "incomplete snapshot"},
+		"a sector":                    {append(bytes.Clone(snapshot[:sector]), snapshot[2*sector:]...), "damaged snapshot"},
+		"all of it":                   {nil, "incomplete snapshot: 0 bytes"},
+		"another format":              {append(noise, sum[:]...), "not a snapshot"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "snapshot")

@@ -27,9 +27,9 @@ var (
 	// ErrNotFound: there is nothing under the key.
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: a condition of a transaction did not hold, and nothing was changed.
-	ErrConflict = errors.New("changed by somebody else in the meantime")
+	ErrConflict = errors.New("changed by another writer in the meantime")
 	// ErrCompacted: the changes since a revision are not kept any more. List again, and watch from there.
-	ErrCompacted = errors.New("the changes since that revision are not kept any more")
+	ErrCompacted = errors.New("the changes since that revision are no longer kept")
 	// ErrTooLarge: a transaction has more than MaxOperations or MaxBytes, and nothing was changed.
 	ErrTooLarge = errors.New("transaction is too large")
 	// ErrFull: the store has reached its quota, or its disk is full, and nothing was changed.
@@ -111,7 +111,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	case options.DataDir != "":
 		err = s.embed(ctx, options)
 	default:
-		err = errors.New("neither a data directory nor endpoints of an etcd are given; set one of the two")
+		err = errors.New("neither a data directory nor etcd endpoints are given; set one of the two")
 	}
 	if err != nil {
 		s.close(ErrClosed)
@@ -132,7 +132,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 		if s.embedded != nil {
 			return nil, fmt.Errorf("open store in %s: %w", options.DataDir, explain(err))
 		}
-		return nil, fmt.Errorf("open store at %v: %w; see that most of its members run, and what their logs say", options.Endpoints, explain(err))
+		return nil, fmt.Errorf("open store at %v: %w; check that most of its members run, and read their logs", options.Endpoints, explain(err))
 	}
 	return s, nil
 }
@@ -248,7 +248,7 @@ func explain(err error) error {
 	case errors.Is(err, rpctypes.ErrRequestTooLarge), errors.Is(err, rpctypes.ErrTooManyOps):
 		return fmt.Errorf("%w (%w)", ErrTooLarge, err)
 	case errors.Is(err, rpctypes.ErrNoSpace):
-		return fmt.Errorf("%w: it has reached its quota; give it space with pgmtls store compact and then pgmtls store disarm (a cluster of your own: etcdctl)", ErrFull)
+		return fmt.Errorf("%w: it has reached its quota; free space with pgmtls store compact, then pgmtls store disarm (for an external cluster: etcdctl)", ErrFull)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer from etcd in time: %w", err)
 	}

@@ -64,7 +64,7 @@ func (t *Tx) Bytes() int { return t.size }
 // without conditions that fail the second time.
 func (s *Store) Commit(ctx context.Context, tx *Tx) (revision int64, err error) {
 	if len(tx.conditions) > MaxOperations || len(tx.changes) > MaxOperations || tx.size > MaxBytes {
-		return 0, fmt.Errorf("commit: %w: %d conditions, %d changes and %d bytes, and at most %d, %d and %d are allowed",
+		return 0, fmt.Errorf("commit: %w: %d conditions, %d changes and %d bytes; at most %d, %d and %d are allowed",
 			ErrTooLarge, len(tx.conditions), len(tx.changes), tx.size, MaxOperations, MaxOperations, MaxBytes)
 	}
 	ctx, end, err := s.begin(ctx)

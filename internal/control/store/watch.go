@@ -64,7 +64,7 @@ func (w *watch) check(ctx context.Context) error {
 		return err
 	}
 	if now := answer.Header.Revision; now < w.after {
-		return fmt.Errorf("%w: revision %d was asked for, and the store is at %d", ErrCompacted, w.after, now)
+		return fmt.Errorf("%w: revision %d was requested, but the store is at %d", ErrCompacted, w.after, now)
 	}
 	return nil
 }
