@@ -92,7 +92,7 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 	d.outbox = outbox.New(outbox.Options{Docs: docs, Audit: d.trail, Log: log.With().Str("part", "outbox").Logger()})
 	queries := proxyquery.New(proxyquery.Options{Docs: docs, Log: log.With().Str("part", "proxyquery").Logger()})
 	d.registry = registry.New(registry.Options{
-		Docs: docs, Audit: d.trail, Outbox: d.outbox, Log: log.With().Str("part", "registry").Logger(), AuditKeep: cfg.AuditKeep,
+		Docs: docs, Audit: d.trail, Outbox: d.outbox, Log: log.With().Str("part", "registry").Logger(), AuditKeep: cfg.AuditKeep, Ask: queries.Reports,
 		Lifetimes: registry.Lifetimes{
 			ClientMonths: cfg.ClientCertificates.ValidityMonths, ClientRenewBefore: cfg.ClientCertificates.RenewBefore,
 			Server: cfg.ServerCertificates.Validity, ServerRenewBefore: cfg.ServerCertificates.RenewBefore, CRL: cfg.CRLValidity,

@@ -61,6 +61,48 @@ func TestCARotationCutsNobodyOff(t *testing.T) {
 	says(t, l.do(t, "ca"), "active", "retired")
 }
 
+// What was reported last may be minutes old. A client that came with the old CA in this very second is not cut off.
+func TestCAIsRetiredByWhatProxiesSayNow(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	f := p.enable(t, "shop")
+	p.letIn(t, "shop")
+	before := p.download(t, f, "shop", "")
+	var list []struct{ ID string }
+	p.read(t, &list, "ca")
+	old := list[0].ID
+	retire := []string{"ca", "retire", "default", "--id", old}
+	p.do(t, "ca", "rotate", "default")
+	p.inForce(t, "shop")
+	var certificates []struct{ ID string }
+	p.read(t, &certificates, "certificates", "shop")
+	after := p.download(t, f, "shop", certificates[1].ID)
+
+	after.comesIn(t)
+	before.comesIn(t)
+	p.refuses(t, "is still in use as of ", retire...)
+	live := before.converse(t)
+	after.comesIn(t)
+	p.refuses(t, "is still in use as of ", retire...)
+	says(t, p.do(t, "ca"), "as of:", "retiring")
+	live.goesOn(t)
+	live.leave(t)
+
+	f.kill(t)
+	p.refuses(t, "not possible to ask the proxy beside of shop (", retire...)
+	says(t, p.do(t, "ca"), "The use at proxy beside of shop is that of its last report")
+	f.start(t)
+	before.comesIn(t)
+	eventually.OK(t, patience, func() error {
+		after.comesIn(t) // later than the other has left
+		result := p.run(t, retire...)
+		return errUnless(result.code == 0, "the retirement: "+result.stderr)
+	})
+	p.inForce(t, "shop")
+	before.staysOut(t, "")
+	after.comesIn(t)
+}
+
 // An intermediate that openssl has made signs from then on, and clients verify up to the root that is above it.
 func TestCAFromOutside(t *testing.T) {
 	t.Parallel()

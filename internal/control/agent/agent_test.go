@@ -168,6 +168,26 @@ func TestAQuestionIsAnswered(t *testing.T) {
 	})
 }
 
+// The answer has the question's kind, by which the control plane knows an agent that has taken it for a dry run.
+func TestAQuestionIsAnsweredAsOfItsKind(t *testing.T) {
+	for kind, words := range map[string]string{api.AskReport: "ask the proxy", "weather": "does not know the question \"weather\"; upgrade it"} {
+		t.Run(kind, func(t *testing.T) {
+			c := newControl(t)
+			s := newSite(t, c)
+			s.start(t)
+			c.set(func(c *control) { c.question = &api.Question{ID: "q-1", Kind: kind} })
+			eventually.OK(t, patience, func() error {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				if len(c.answers) != 1 || c.answers[0].Kind != kind || !strings.Contains(c.answers[0].Error, words) { // nobody is there
+					return fmt.Errorf("the answers are %+v", c.answers)
+				}
+				return nil
+			})
+		})
+	}
+}
+
 func TestARevokedAgentEndsAndItsProxyGoesOn(t *testing.T) {
 	c, press := newControl(t), newPress(t)
 	s := newSite(t, c)

@@ -26,12 +26,13 @@ func (a *agent) ask(ctx context.Context, q api.Question) {
 		defer func() { <-a.asking }()
 		ctx, cancel := context.WithTimeout(ctx, answerWithin)
 		defer cancel()
-		effect, err := a.route.Answer(ctx, q.Policy)
-		if err != nil {
-			a.answer(ctx, q.ID, api.Answer{Error: safetext.Cut(err.Error(), maxSaid)})
-			return
+		answer := a.route.Answer(ctx, q)
+		answer.Error = safetext.Cut(answer.Error, maxSaid)
+		if answer.Report != nil {
+			report := bounded(*answer.Report)
+			answer.Report = &report
 		}
-		a.answer(ctx, q.ID, api.Answer{Effect: &effect})
+		a.answer(ctx, q.ID, answer)
 	})
 }
 

@@ -31,16 +31,25 @@ type StreamLine struct {
 	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
 }
 
-// Question asks what a policy would do. The answer goes to /v1/agent/answers/{id}.
+// The kinds of a [Question].
+const (
+	AskDryRun = ""       // what would Policy do
+	AskReport = "report" // what is the proxy's report now; without Policy
+)
+
+// Question asks an agent about its proxy. The answer goes to /v1/agent/answers/{id}.
 type Question struct {
 	ID     string `json:"id"`
-	Policy Policy `json:"policy"`
+	Kind   string `json:"kind,omitempty"`
+	Policy Policy `json:"policy,omitzero"`
 }
 
-// Answer is the agent's. Exactly one field is there.
+// Answer is the agent's. Exactly one of Effect, Report and Error is there.
 type Answer struct {
+	Kind   string  `json:"kind,omitempty"` // the question's; an agent that does not know of kinds leaves it out
 	Effect *Effect `json:"effect,omitempty"`
-	Error  string  `json:"error,omitempty"`
+	Report *Report `json:"report,omitempty"`
+	Error  string  `json:"error,omitempty"` // why there is neither
 }
 
 // Heartbeat comes every [HeartbeatEvery], whatever else does.

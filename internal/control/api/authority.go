@@ -22,8 +22,12 @@ type Authority struct {
 	NotAfter    time.Time `json:"not_after"`
 	Revoked     int       `json:"revoked"` // certificates of it that are revoked and did not end long ago
 	Users       []CAUser  `json:"users"`   // certificates of it that are let in or served; empty when retired
-	CreatedAt   time.Time `json:"created_at"`
-	UpdatedAt   time.Time `json:"updated_at"`
+	// AsOf is when the proxies were asked for the use of the certificates. Left out: they were not, and Users has what they
+	// reported last, up to five minutes ago.
+	AsOf       time.Time     `json:"as_of,omitzero"`
+	Unanswered []SilentProxy `json:"unanswered,omitempty"` // whose use is that of the last report nonetheless
+	CreatedAt  time.Time     `json:"created_at"`
+	UpdatedAt  time.Time     `json:"updated_at"`
 }
 
 // CRL is a signed list of all certificates of an authority that are revoked and have not expired.
@@ -43,6 +47,13 @@ type CAUser struct {
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`   // of the client certificate
 	LastSeen    time.Time `json:"last_seen,omitzero"`    // left out: not since its proxies started
 	Sessions    int       `json:"sessions"`              // live, over all proxies
+}
+
+// SilentProxy is a proxy that could not be asked.
+type SilentProxy struct {
+	Database string `json:"database"` // name
+	Proxy    string `json:"proxy"`
+	Error    string `json:"error"` // why not
 }
 
 // ImportCA brings a certificate authority from outside; it becomes the active one.

@@ -17,9 +17,15 @@ func (c *Client) Spaces(ctx context.Context) ([]string, error) {
 	return ask[[]string](ctx, c, call{method: http.MethodGet, path: path("v1", "spaces")})
 }
 
-// Authorities lists a space's certificate authorities, the newest first, and who uses them.
+// Authorities lists a space's certificate authorities, the newest first, and who used them at the last reports.
 func (c *Client) Authorities(ctx context.Context, space string) ([]api.Authority, error) {
 	return ask[[]api.Authority](ctx, c, call{method: http.MethodGet, path: authorityPath(space)})
+}
+
+// AskAuthorities lists them like [Client.Authorities], after every proxy of the space was asked who uses them now. That
+// takes up to ten seconds when a proxy does not answer.
+func (c *Client) AskAuthorities(ctx context.Context, space string) ([]api.Authority, error) {
+	return ask[[]api.Authority](ctx, c, call{method: http.MethodGet, path: authorityPath(space), query: url.Values{"ask": {"true"}}})
 }
 
 // CRL gets the revocation list of a space's CA.

@@ -3,6 +3,7 @@ package apiclient_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -51,9 +52,11 @@ var calls = map[string]func(context.Context, *apiclient.Client) error{
 	"getConnection": func(ctx context.Context, c *apiclient.Client) error {
 		return second(c.Connection(ctx, "db", apiclient.Login{User: "u", DBName: "d", SSLMode: "require"}))
 	},
-	"listSpaces":      func(ctx context.Context, c *apiclient.Client) error { return second(c.Spaces(ctx)) },
-	"listAuthorities": func(ctx context.Context, c *apiclient.Client) error { return second(c.Authorities(ctx, "s")) },
-	"rotateCA":        func(ctx context.Context, c *apiclient.Client) error { return second(c.RotateCA(ctx, "s")) },
+	"listSpaces": func(ctx context.Context, c *apiclient.Client) error { return second(c.Spaces(ctx)) },
+	"listAuthorities": func(ctx context.Context, c *apiclient.Client) error {
+		return errors.Join(second(c.Authorities(ctx, "s")), second(c.AskAuthorities(ctx, "s")))
+	},
+	"rotateCA": func(ctx context.Context, c *apiclient.Client) error { return second(c.RotateCA(ctx, "s")) },
 	"importCA": func(ctx context.Context, c *apiclient.Client) error {
 		return second(c.ImportCA(ctx, "s", api.ImportCA{Certificate: "c", PrivateKey: "k"}))
 	},

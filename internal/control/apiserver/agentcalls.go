@@ -99,17 +99,14 @@ func takeAnswer(c *call) error {
 	if err := c.read(&body); err != nil {
 		return err
 	}
-	if (body.Effect == nil) == (body.Error == "") {
-		return invalid("an answer must have either an effect or an error")
-	}
-	if len(body.Error) > maxSaid {
-		return invalid("error has at most %d bytes", maxSaid)
+	if err := checkAnswer(body); err != nil {
+		return err
 	}
 	id := c.r.PathValue("question")
 	if !c.server.hub.answered(id, c.caller.Database, c.caller.Proxy) {
 		return notFound("this query is no longer waiting for an answer")
 	}
-	answer := proxyquery.Answer{Error: body.Error}
+	answer := proxyquery.Answer{Kind: body.Kind, Report: body.Report, Error: body.Error}
 	if body.Effect != nil {
 		answer.Effect = *body.Effect
 	}
@@ -117,4 +114,24 @@ func takeAnswer(c *call) error {
 		return err
 	}
 	return c.done()
+}
+
+// checkAnswer refuses an answer that has nothing, or more than one thing, to say. Its kind is held against the question's
+// where that is known.
+func checkAnswer(a api.Answer) error {
+	said := 0
+	for _, there := range []bool{a.Effect != nil, a.Report != nil, a.Error != ""} {
+		if there {
+			said++
+		}
+	}
+	switch {
+	case said != 1:
+		return invalid("an answer must have either an effect, a report or an error")
+	case len(a.Error) > maxSaid || len(a.Kind) > 64:
+		return invalid("error has at most %d bytes, kind 64", maxSaid)
+	case a.Report != nil:
+		return checkReport(*a.Report)
+	}
+	return nil
 }

@@ -69,7 +69,7 @@ func streamAgent(c *call) error {
 				return ended(ctx, err)
 			}
 		case asked := <-subscription.questions:
-			line.Question = &api.Question{ID: asked.ID, Policy: asked.Policy}
+			line.Question = &api.Question{ID: asked.ID, Kind: asked.Kind, Policy: asked.Policy}
 		case <-beat.C:
 			line.Heartbeat = &api.Heartbeat{At: utc(c.server.now())}
 			if err := c.server.access.Agents.Seen(ctx, c.caller); errors.Is(err, access.ErrUnknown) {

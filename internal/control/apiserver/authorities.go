@@ -21,13 +21,23 @@ func listAuthorities(c *call) error {
 	if err != nil {
 		return err
 	}
+	asking, err := c.flag("ask")
+	if err != nil {
+		return err
+	}
 	list, err := c.server.registry.Authorities(c.ctx(), name)
 	if err != nil {
 		return err
 	}
+	var seen registry.Observation
+	if asking {
+		if seen, err = c.server.registry.Observe(c.ctx(), name); err != nil {
+			return err
+		}
+	}
 	shows := make([]api.Authority, len(list))
 	for i, authority := range list {
-		if shows[i], err = c.showAuthority(authority); err != nil {
+		if shows[i], err = c.showAuthority(authority, seen); err != nil {
 			return err
 		}
 	}
@@ -117,14 +127,15 @@ func (c *call) space() (string, error) {
 }
 
 func (c *call) answerAuthority(status int, authority registry.Authority) error {
-	shows, err := c.showAuthority(authority)
+	shows, err := c.showAuthority(authority, registry.Observation{})
 	if err != nil {
 		return err
 	}
 	return c.answer(status, shows)
 }
 
-func (c *call) showAuthority(a registry.Authority) (api.Authority, error) {
+// showAuthority shows an authority with its users, as the proxies were observed to see them.
+func (c *call) showAuthority(a registry.Authority, seen registry.Observation) (api.Authority, error) {
 	shows := api.Authority{ID: a.ID, Space: a.Space, Subject: a.Subject, State: string(a.State), External: a.External,
 		Certificate: a.CertificatePEM, Chain: a.ChainPEM, NotBefore: utc(a.NotBefore), NotAfter: utc(a.NotAfter),
 		Users: []api.CAUser{}, CreatedAt: utc(a.CreatedAt), UpdatedAt: utc(a.UpdatedAt)}
@@ -135,7 +146,7 @@ func (c *call) showAuthority(a registry.Authority) (api.Authority, error) {
 	if shows.Revoked, err = c.server.registry.CountRevoked(c.ctx(), a); err != nil {
 		return api.Authority{}, err
 	}
-	users, err := c.server.registry.CAUsers(c.ctx(), a.Space, a.ID)
+	users, err := c.server.registry.CAUsers(c.ctx(), a.Space, a.ID, seen)
 	if err != nil {
 		return shows, err
 	}
@@ -143,5 +154,13 @@ func (c *call) showAuthority(a registry.Authority) (api.Authority, error) {
 		shows.Users = append(shows.Users, api.CAUser{Database: user.Database, Server: user.Server, Certificate: user.Certificate.ID,
 			Name: user.Certificate.Name, ExpiresAt: utc(user.Certificate.ExpiresAt), LastSeen: utc(user.LastSeen), Sessions: user.Sessions})
 	}
-	return shows, nil
+	if seen.At.IsZero() {
+		return shows, nil
+	}
+	shows.AsOf = utc(seen.At)
+	silent, err := c.server.registry.Silent(c.ctx(), a.Space, seen)
+	for _, s := range silent {
+		shows.Unanswered = append(shows.Unanswered, api.SilentProxy{Database: s.Database, Proxy: s.Proxy, Error: failure(s.Err).Message})
+	}
+	return shows, err
 }

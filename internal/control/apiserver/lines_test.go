@@ -74,6 +74,15 @@ func (l *lines) question(t *testing.T) api.Question {
 	return *l.line(t, func(line api.StreamLine) bool { return line.Question != nil }).Question
 }
 
+// questionOf reads a line that may be a question.
+func questionOf(text []byte) (api.Question, bool) {
+	var line api.StreamLine
+	if json.Unmarshal(text, &line) != nil || line.Question == nil {
+		return api.Question{}, false
+	}
+	return *line.Question, true
+}
+
 // ended waits for the clean end of a stream. One that goes on ends with the client's timeout, which is not clean.
 func (l *lines) ended(t *testing.T) {
 	t.Helper()

@@ -85,7 +85,7 @@ func newPlane(t *testing.T, change func(*Options)) *plane {
 	docs := &docstore.Docs{Store: p.store, Ring: docstoretest.Ring(t, seal.Generate())}
 	p.trail = audit.New(docs, nil)
 	p.queries = proxyquery.New(proxyquery.Options{Docs: docs, Log: logger})
-	p.registry = registry.New(registry.Options{Docs: docs, Audit: p.trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: p.trail, Log: logger}), Log: logger})
+	p.registry = registry.New(registry.Options{Docs: docs, Audit: p.trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: p.trail, Log: logger}), Log: logger, Ask: p.queries.Reports})
 	if p.access, err = access.Open(t.Context(), access.Options{Docs: docs}); err != nil {
 		t.Fatal(err)
 	}
@@ -271,6 +271,18 @@ func (p *plane) acknowledge(name string) {
 		if err := p.registry.Acknowledge(p.t.Context(), db.ID, proxy.Name, api.Report{Applied: db.Generation, InForce: db.Generation}); err != nil {
 			p.t.Fatal(err)
 		}
+	}
+}
+
+// reports has the proxy "edge" of a database report who uses what.
+func (p *plane) reports(name string, use map[string]api.Usage) {
+	p.t.Helper()
+	db, err := p.registry.Database(p.t.Context(), name)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.registry.Acknowledge(p.t.Context(), db.ID, "edge", api.Report{Applied: db.Generation, InForce: db.Generation, Certificates: use}); err != nil {
+		p.t.Fatal(err)
 	}
 }
 

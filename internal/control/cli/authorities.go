@@ -15,8 +15,10 @@ import (
 
 func (a *app) authorities() *cobra.Command {
 	show := &cobra.Command{
-		Use:               "show [SPACE]",
-		Short:             "Show the CAs of a space and the certificates that still use them",
+		Use:   "show [SPACE]",
+		Short: "Show the CAs of a space and the certificates that still use them",
+		Long: `Shows the CAs of a space, and for each the certificates that it issued and that are let in. Every proxy of the space is asked
+first who uses them, which takes up to ten seconds when one does not answer.`,
 		Args:              between(0, 1),
 		ValidArgsFunction: a.spaceNames(),
 		RunE: a.run(func(s *session) error {
@@ -24,7 +26,7 @@ func (a *app) authorities() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			authorities, err := s.Authorities(s, space)
+			authorities, err := s.AskAuthorities(s, space)
 			if err != nil {
 				return err
 			}
@@ -100,8 +102,11 @@ func (p *printer) authority(ca api.Authority) {
 		row{"ca", ca.ID}, row{"space", ca.Space}, row{"subject", ca.Subject}, row{"state", ca.State}, row{"origin", origin},
 		row{"valid from", moment(ca.NotBefore)}, row{"valid until", moment(ca.NotAfter)},
 		row{"revoked", strconv.Itoa(ca.Revoked)},
-		row{"in use by", count(len(ca.Users), "certificate")},
+		row{"in use by", count(len(ca.Users), "certificate")}, row{"as of", moment(ca.AsOf)},
 	)
+	for _, silent := range ca.Unanswered {
+		p.line("The use at proxy %s of %s is that of its last report: %s", clean(silent.Proxy), clean(silent.Database), clean(silent.Error))
+	}
 }
 
 func (a *app) showCRL() *cobra.Command {
@@ -237,8 +242,11 @@ func (a *app) retireCA() *cobra.Command {
 		confirm    confirmation
 	)
 	cmd := &cobra.Command{
-		Use:               "retire SPACE --id ID",
-		Short:             "Stop trusting a CA; with --force even if its certificates are in use",
+		Use:   "retire SPACE --id ID",
+		Short: "Stop trusting a CA; with --force even if its certificates are in use",
+		Long: `Stops trusting a CA. Every proxy of the space is asked first who uses its certificates, which takes up to ten seconds when one
+does not answer. The command is refused while a certificate was not replaced by its successor, and when a proxy can't be asked.
+With --force no proxy is asked: clients with certificates of the CA are cut off.`,
 		Args:              exactly(1),
 		ValidArgsFunction: a.spaceNames(),
 		RunE: a.run(func(s *session) error {
@@ -261,7 +269,7 @@ func (a *app) retireCA() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&retirement.ID, "id", "", "the CA's `id`")
 	_ = cmd.MarkFlagRequired("id") // it is there
-	cmd.Flags().BoolVar(&retirement.Force, "force", false, "even if its certificates are in use")
+	cmd.Flags().BoolVar(&retirement.Force, "force", false, "even if its certificates are in use, or a proxy can't be asked")
 	confirm.flag(cmd, "space")
 	a.ids(cmd, func(s *session) ([]cobra.Completion, error) {
 		return s.authorityIDs(s.args[0], api.RetiringCA)

@@ -168,10 +168,14 @@ func authorityPages() map[string][]canned {
 	old := spaceCA(api.RetiringCA, api.CAUser{Database: "shop", Server: true},
 		api.CAUser{Database: "shop", Certificate: certID, Name: "reporting", Sessions: 3, LastSeen: start, ExpiresAt: start.AddDate(0, 2, 0)})
 	ca := "/v1/spaces/default/ca"
+	active := spaceCA(api.ActiveCA)
+	active.AsOf, old.AsOf = start, start
+	old.Unanswered = []api.SilentProxy{{Database: "shop", Proxy: "edge-1", Error: "proxy edge-1 did not answer within 5s; is it running, and its agent connected?"}}
 	retire := "POST " + ca + "/5e:retiring/retire"
 	return map[string][]canned{
 		"GET /v1/spaces":                 {ok([]string{"default"}), ok([]string{"default", "eu"}), ok([]string{})},
-		"GET " + ca:                      {ok([]api.Authority{spaceCA(api.ActiveCA), old}), ok([]api.Authority{})},
+		"GET " + ca:                      {ok([]api.Authority{spaceCA(api.ActiveCA), old})},
+		"GET " + ca + "?ask=true":        {ok([]api.Authority{active, old}), ok([]api.Authority{})},
 		"POST " + ca + "/rotate":         {{201, spaceCA(api.ActiveCA)}},
 		"GET " + ca + "/5e:retiring/crl": {ok(api.CRL{CRL: "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", Number: 7, Revoked: 2, NextUpdate: start.AddDate(0, 0, 30)})},
 		retire:                           {refuse(api.Conflict, "1 certificate of it is in use"), ok(spaceCA(api.RetiredCA))},

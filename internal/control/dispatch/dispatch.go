@@ -242,12 +242,15 @@ func (d *Dispatcher) ended(at place, dir string, r *running) {
 	close(r.done)
 }
 
-// maxAnswers bounds the questions that are answered at the same time. Whoever asks one more is told so at once.
-const maxAnswers = 8
+// Bounds of the questions that are answered at the same time. Whoever asks one more is told so at once.
+const (
+	maxDryRuns = 8
+	maxReports = 64 // one who asks for the reports of a space has 32 under way
+)
 
 // answer answers questions about the node's proxies.
 func (d *Dispatcher) answer(ctx context.Context) {
-	slots := make(chan struct{}, maxAnswers)
+	dryRuns, reports := make(chan struct{}, maxDryRuns), make(chan struct{}, maxReports)
 	for ctx.Err() == nil {
 		for asked, err := range d.Queries.Questions(ctx) {
 			if err != nil {
@@ -258,18 +261,22 @@ func (d *Dispatcher) answer(ctx context.Context) {
 			if r == nil {
 				continue // another node's, or an agent's
 			}
+			slots := dryRuns
+			if asked.Kind == api.AskReport {
+				slots = reports
+			}
 			select {
 			case slots <- struct{}{}:
 			default:
-				d.reply(ctx, asked, proxyquery.Answer{Error: "the daemon is busy with other queries; try again"})
+				d.reply(ctx, asked, proxyquery.Answer{Kind: asked.Kind, Error: "the daemon is busy with other queries; try again"})
 				continue
 			}
 			d.group.Go(func() {
 				defer func() { <-slots }()
-				effect, err := r.route.Answer(ctx, asked.Policy)
-				answer := proxyquery.Answer{Effect: effect}
-				if err != nil {
-					answer.Error = err.Error()
+				said := r.route.Answer(ctx, api.Question{Kind: asked.Kind, Policy: asked.Policy})
+				answer := proxyquery.Answer{Kind: said.Kind, Report: said.Report, Error: said.Error}
+				if said.Effect != nil {
+					answer.Effect = *said.Effect
 				}
 				d.reply(ctx, asked, answer)
 			})

@@ -232,4 +232,8 @@ func TestQuestionsAboutAProxyGoToItsRoute(t *testing.T) {
 	if err != nil || !strings.Contains(answer.Error, "connection refused") {
 		t.Errorf("got %+v, %v", answer, err)
 	}
+	answer, err = n.queries.Ask(n.ctx, db.ID, "edge", proxyquery.Question{Kind: api.AskReport})
+	if err != nil || answer.Kind != api.AskReport || answer.Report != nil || !strings.Contains(answer.Error, "connection refused") {
+		t.Errorf("got %+v, %v", answer, err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
@@ -28,6 +29,21 @@ func (c *Publisher) Observe(ctx context.Context) (api.Report, error) {
 	r := c.understand(s)
 	r.OnDisk, r.Drift = max(onDisk, c.had()), drift
 	return r, nil
+}
+
+// askReportTimeout bounds [Publisher.Report]: whoever asks waits five seconds, the way to the proxy and back included.
+const askReportTimeout = 3 * time.Second
+
+// Report asks the proxy how it is now, for three seconds at most. It does not look into the directory, so OnDisk and
+// Drift are left out.
+func (c *Publisher) Report(ctx context.Context) (api.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, askReportTimeout)
+	defer cancel()
+	s, err := c.askStatus(ctx)
+	if err != nil {
+		return api.Report{}, errors.New(clean(err.Error(), maxErrorText))
+	}
+	return c.understand(s), nil
 }
 
 // maxDrift bounds the list of differences.

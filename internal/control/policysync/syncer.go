@@ -2,11 +2,13 @@ package policysync
 
 import (
 	"context"
-	"pgmtls-proxy/internal/control/api"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/control/api"
 )
 
 // Syncer keeps one proxy at the newest policy that it was offered, and reports what the proxy says. The daemon runs one for
@@ -67,9 +69,28 @@ func (r *Syncer) Repeat() {
 	r.rouse()
 }
 
-// Answer returns what a policy would do at the proxy, without delivering it. See [Publisher.DryRun].
-func (r *Syncer) Answer(ctx context.Context, p api.Policy) (api.Effect, error) {
-	return r.Publisher.DryRun(ctx, p)
+// Answer answers a question about the proxy, and delivers nothing. See [Publisher.DryRun] and [Publisher.Report].
+func (r *Syncer) Answer(ctx context.Context, q api.Question) api.Answer {
+	answer := api.Answer{Kind: q.Kind}
+	var err error
+	switch q.Kind {
+	case api.AskDryRun:
+		var effect api.Effect
+		if effect, err = r.Publisher.DryRun(ctx, q.Policy); err == nil {
+			answer.Effect = &effect
+		}
+	case api.AskReport:
+		var report api.Report
+		if report, err = r.Publisher.Report(ctx); err == nil {
+			answer.Report = &report
+		}
+	default:
+		err = fmt.Errorf("this version does not know the question %.40q; upgrade it", q.Kind)
+	}
+	if err != nil {
+		answer.Error = err.Error()
+	}
+	return answer
 }
 
 // Run delivers until ctx ends, and returns its cause. Nothing else ends it: failures are reported and tried again. When it

@@ -1,4 +1,4 @@
-// Package proxyquery asks proxies what a policy would do, wherever they are. A question lies in the store, sealed, for
+// Package proxyquery asks proxies what a policy would do, and who uses which certificate now, wherever they are. A question lies in the store, sealed, for
 // whoever delivers to the proxy: this daemon, another one, or an agent at one of them. The answer comes back the same
 // way, and both are gone within seconds.
 //
@@ -23,13 +23,16 @@ import (
 
 // Question is what is asked about a proxy.
 type Question struct {
-	Policy api.Policy `json:"policy"` // what would it do
+	Kind   string     `json:"kind,omitempty"`  // of package api, such as [api.AskReport]
+	Policy api.Policy `json:"policy,omitzero"` // of a dry run: what would it do
 }
 
 // Answer is the answer.
 type Answer struct {
-	Effect api.Effect `json:"effect"`
-	Error  string     `json:"error,omitempty"` // why there is none
+	Kind   string      `json:"kind,omitempty"`   // the question's; a daemon or an agent that does not know of kinds leaves it out
+	Effect api.Effect  `json:"effect"`           // of a dry run
+	Report *api.Report `json:"report,omitempty"` // of [api.AskReport]
+	Error  string      `json:"error,omitempty"`  // why there is none
 }
 
 // Asked is a question on its way.

@@ -192,7 +192,7 @@ func TestWhatFailsAtAnyMomentIsDoneWholeOrNotAtAll(t *testing.T) {
 	change("show authorities", func(ctx context.Context, _ int) error {
 		list, err := w.Authorities(ctx, "acme")
 		if err == nil {
-			_, err = w.CAUsers(ctx, "acme", list[0].ID)
+			_, err = w.CAUsers(ctx, "acme", list[0].ID, Observation{})
 		}
 		if err == nil {
 			_, err = w.Chain(ctx, "acme")
@@ -265,7 +265,7 @@ func TestDamagedDocumentIsAnErrorThatNamesItsKey(t *testing.T) {
 		keyLeaves + db.Server.ID:   func() error { _, err := w.Policy(w.ctx, db.ID); return err },
 		authorityKey("acme", a.ID): func() error { _, err := w.EnableMTLS(w.ctx, admin, w.database("third").ID); return err },
 		keySpaces + "acme":         func() error { _, err := w.RotateCA(w.ctx, admin, "acme"); return err },
-		keyUsage + db.ID + "/edge": func() error { _, err := w.CAUsers(w.ctx, "acme", a.ID); return err },
+		keyUsage + db.ID + "/edge": func() error { _, err := w.CAUsers(w.ctx, "acme", a.ID, Observation{}); return err },
 	} {
 		item, err := w.docs.Get(w.ctx, key)
 		w.done(nil, err)

@@ -20,6 +20,7 @@ import (
 	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/policysync"
 	"pgmtls-proxy/internal/control/problem"
+	"pgmtls-proxy/internal/control/proxyquery"
 )
 
 // world is a registry on a real store, with a clock that stands until it is moved.
@@ -28,6 +29,9 @@ type world struct {
 	t   testing.TB
 	ctx context.Context
 	at  time.Time
+
+	answers map[proxyquery.Proxy]proxyquery.Reported // what proxies say when they are asked; nil: that they have seen nobody
+	asked   int
 }
 
 var admin = audit.Actor{Name: "admin", Address: "127.0.0.1", RequestID: "r-1"}
@@ -45,7 +49,17 @@ func newWorld(t testing.TB) *world {
 func (w *world) another(docs *docstore.Docs) *Registry {
 	now := func() time.Time { return w.at }
 	trail, log := audit.New(docs, now), docstoretest.Log(w.t)
-	return New(Options{Docs: docs, Audit: trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: trail, Now: now, Log: log}), Now: now, Log: log})
+	return New(Options{Docs: docs, Audit: trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: trail, Now: now, Log: log}), Now: now, Log: log, Ask: w.reports})
+}
+
+// reports has every proxy answer that it has seen nobody, unless the test has put another answer into w.answers.
+func (w *world) reports(_ context.Context, proxies []proxyquery.Proxy) map[proxyquery.Proxy]proxyquery.Reported {
+	w.asked++
+	said := make(map[proxyquery.Proxy]proxyquery.Reported)
+	for _, proxy := range proxies {
+		said[proxy] = w.answers[proxy]
+	}
+	return said
 }
 
 // done wants a call to have succeeded.

@@ -333,7 +333,7 @@ func TestOfTooManyCertificatesTheLastSeenAreKept(t *testing.T) {
 	}
 	for range 2 { // the second report adds nothing and drops nothing
 		w.says(db, "edge", api.Report{Applied: db.Generation, InForce: db.Generation, Certificates: seen})
-		kept, err := w.usage(w.ctx, db.ID)
+		kept, err := w.usage(w.ctx, db.ID, Observation{})
 		_, oldest := kept[fmt.Sprintf("%04x", 100)]
 		if _, older := kept[fmt.Sprintf("%04x", 99)]; err != nil || len(kept) != maxUsage || !oldest || older {
 			t.Errorf("%d are kept, %v", len(kept), err)

@@ -16,6 +16,7 @@ import (
 	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/problem"
+	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/store"
 	"pgmtls-proxy/internal/retry"
 )
@@ -44,6 +45,9 @@ type Options struct {
 	Log       zerolog.Logger
 	Lifetimes Lifetimes
 	AuditKeep time.Duration // zero: 400 days
+
+	// Ask asks proxies for their present reports, such as [proxyquery.Queries.Reports]. Nil: no proxy can be asked.
+	Ask func(context.Context, []proxyquery.Proxy) map[proxyquery.Proxy]proxyquery.Reported
 }
 
 // Lifetimes say how long certificates are good for. Zero values are those of [DefaultLifetimes].
@@ -97,6 +101,7 @@ type Registry struct {
 	log       zerolog.Logger
 	lifetimes Lifetimes
 	auditKeep time.Duration
+	ask       func(context.Context, []proxyquery.Proxy) map[proxyquery.Proxy]proxyquery.Reported
 
 	// turns let changes of one database wait for each other here instead of losing to each other in the store.
 	turns [64]chan struct{}
@@ -112,7 +117,7 @@ type Registry struct {
 func New(o Options) *Registry {
 	r := &Registry{
 		docs: o.Docs, trail: o.Audit, outbox: o.Outbox, clock: o.Now, log: o.Log,
-		lifetimes: o.Lifetimes.orDefaults(), auditKeep: o.AuditKeep,
+		lifetimes: o.Lifetimes.orDefaults(), auditKeep: o.AuditKeep, ask: o.Ask,
 		seed: maphash.MakeSeed(), reading: make(chan struct{}, 1),
 	}
 	if r.clock == nil {

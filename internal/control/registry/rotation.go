@@ -2,14 +2,10 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
-	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/authority"
 	"pgmtls-proxy/internal/control/docstore"
@@ -131,129 +127,4 @@ func (r *Registry) followSpace(ctx context.Context, space string) error {
 func gone(err error) bool {
 	var refusal *problem.Error
 	return errors.As(err, &refusal) && refusal.ID == problem.NotFound
-}
-
-// RetireCA takes an authority out of every policy: the certificates that it issued are let in no more. Unless forced,
-// that is refused as long as the successor of one was not seen in its place.
-func (r *Registry) RetireCA(ctx context.Context, by audit.Actor, space, id string, force bool) (Authority, error) {
-	var retired Authority
-	err := r.attempt(ctx, func() error {
-		list, err := r.Authorities(ctx, space)
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(list, func(a Authority) bool { return a.ID == id })
-		if i < 0 {
-			return problem.New(problem.NotFound, "space %s has no authority %s", space, problem.Quote(id))
-		}
-		retired = list[i]
-		switch retired.State {
-		case RetiredCA:
-			return nil
-		case ActiveCA:
-			return problem.New(problem.Conflict, "authority %s is the signing authority of space %s; rotate first, then retire it", id, space)
-		}
-		if !force {
-			if err := r.refuseUsed(ctx, space, id); err != nil {
-				return err
-			}
-		}
-		tx, now := new(store.Tx), r.now()
-		retired.State, retired.UpdatedAt, retired.Revoked = RetiredCA, now, nil
-		tx.If(authorityKey(space, id), retired.revision)
-		tx.Delete(keySigners + id)
-		if err := docstore.Put(tx, authorityKey(space, id), retired); err != nil {
-			return err
-		}
-		detail := map[string]string{"subject": retired.Subject, "force": fmt.Sprint(force)}
-		if err := r.trail.Add(tx, by, now, audit.Record{Action: "ca.retire", Space: space, Object: id, Detail: detail}); err != nil {
-			return err
-		}
-		_, err = r.docs.Commit(ctx, tx)
-		return err
-	})
-	if err != nil {
-		return Authority{}, err
-	}
-	return retired, r.followSpace(ctx, space)
-}
-
-// refuseUsed refuses to retire an authority that clients still depend on.
-func (r *Registry) refuseUsed(ctx context.Context, space, id string) error {
-	users, err := r.CAUsers(ctx, space, id)
-	if err != nil {
-		return err
-	}
-	var used []string
-	for _, u := range users {
-		if !u.Server && !u.Replaced {
-			used = append(used, u.Certificate.Name+" of "+u.Database)
-		}
-	}
-	if len(used) == 0 {
-		return nil
-	}
-	rest := ""
-	if len(used) > 5 {
-		used, rest = used[:5], fmt.Sprintf(" and %d more", len(used)-5)
-	}
-	return problem.New(problem.Conflict, "authority %s is still in use, as far as the proxies have seen, by %s%s; move their owners to the successors, delete unused certificates, or force it", id, strings.Join(used, ", "), rest)
-}
-
-// CAUsers gives every certificate that hangs on an authority, by database.
-func (r *Registry) CAUsers(ctx context.Context, space, id string) ([]CAUser, error) {
-	databases, err := r.Databases(ctx)
-	if err != nil {
-		return nil, err
-	}
-	users := []CAUser{}
-	for _, db := range databases {
-		if db.Space != space {
-			continue
-		}
-		var usage map[string]api.Usage
-		for _, cert := range db.Certificates {
-			if cert.CA != id || !cert.Usable() {
-				continue
-			}
-			if usage == nil {
-				if usage, err = r.usage(ctx, db.ID); err != nil {
-					return nil, err
-				}
-			}
-			seen := usage[cert.Serial]
-			user := CAUser{Database: db.Name, DatabaseID: db.ID, Certificate: cert, Sessions: seen.Sessions, LastSeen: seen.LastSeen}
-			if successor := db.certificate(cert.Successor); successor != nil {
-				user.SuccessorAt = successor.CreatedAt
-				// Not to have been seen proves nothing: a client may come once a month. Its successor in use does.
-				user.Replaced = seen.Sessions == 0 && seen.LastSeen.Before(usage[successor.Serial].LastSeen)
-			}
-			users = append(users, user)
-		}
-		if db.Server != nil && db.Server.CA == id && db.MTLS != nil {
-			users = append(users, CAUser{Database: db.Name, DatabaseID: db.ID, Server: true})
-		}
-	}
-	return users, nil
-}
-
-// usage gives which client certificates the proxies of a database have seen, by serial.
-func (r *Registry) usage(ctx context.Context, databaseID string) (map[string]api.Usage, error) {
-	items, _, err := r.docs.List(ctx, keyUsage+databaseID+"/")
-	all := make(map[string]api.Usage)
-	for _, item := range items {
-		var seen map[string]api.Usage
-		if err := json.Unmarshal(item.Value, &seen); err != nil {
-			return nil, fmt.Errorf("read %s from the store: %w", item.Key, err)
-		}
-		for serial, u := range seen {
-			sum := all[serial]
-			sum.Sessions += u.Sessions
-			if u.LastSeen.After(sum.LastSeen) {
-				sum.LastSeen = u.LastSeen
-			}
-			all[serial] = sum
-		}
-	}
-	return all, err
 }

@@ -171,7 +171,7 @@ func TestCARotationOverlapsUntilTheOldOneIsRetired(t *testing.T) {
 		Certificates: map[string]api.Usage{w.certificate("other", other.Certificates[0].Successor).Serial: {LastSeen: w.at}}})
 	seen = map[string]api.Usage{successor.Serial: {Sessions: 1, LastSeen: w.at.Add(time.Hour)}}
 	w.says(db, "edge", api.Report{Applied: w.is("orders").Generation, InForce: w.is("orders").Generation, Certificates: seen})
-	users, err := w.CAUsers(w.ctx, "acme", old.ID)
+	users, err := w.CAUsers(w.ctx, "acme", old.ID, Observation{})
 	if err != nil || len(users) != 4 || !users[0].Replaced || !users[1].Server {
 		t.Errorf("got %+v, %v", users, err)
 	}
