@@ -101,7 +101,7 @@ func checkStrength(cert *x509.Certificate) error {
 
 // choose gives the chain that leads to the preferred root, by the SHA-256 of the root in hexadecimal, or the first one
 // when none does: a preference that can't be met must not cost a certificate.
-func choose(chains [][]*x509.Certificate, preferred string, roots *x509.CertPool, now time.Time) []*x509.Certificate {
+func choose(chains [][]*x509.Certificate, preferred string, roots *x509.CertPool) []*x509.Certificate {
 	for _, chain := range chains {
 		if preferred == "" {
 			break
@@ -110,7 +110,8 @@ func choose(chains [][]*x509.Certificate, preferred string, roots *x509.CertPool
 		for _, cert := range chain[1:] {
 			between.AddCert(cert)
 		}
-		paths, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: now})
+		// At the leaf's beginning: where the chain leads does not depend on our clock, which may be some seconds behind.
+		paths, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: chain[0].NotBefore})
 		if err != nil {
 			continue
 		}

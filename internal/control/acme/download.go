@@ -41,7 +41,7 @@ func (m *Manager) download(ctx context.Context, a *authority, account acmez.Acco
 		p.Spent = true
 		return outcome{}, p
 	}
-	chain := choose(chains, m.options.PreferredRoot, m.options.Roots, now)
+	chain := choose(chains, m.options.PreferredRoot, m.options.Roots)
 	leaf, err := newLeaf(chain[0], o)
 	if err != nil {
 		p := newProblem(BadChain, "the certificate from %s: %s", a.Name, err)
