@@ -161,7 +161,7 @@ func TestAQuestionIsAnswered(t *testing.T) {
 	eventually.OK(t, patience, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if len(c.answers) != 1 || !strings.Contains(c.answers[0].Error, "ask the proxy") { // nobody is there
+		if len(c.answers) != 1 || !strings.Contains(c.answers[0].Error, "query the running proxy") { // nobody is there
 			return fmt.Errorf("the answers are %+v", c.answers)
 		}
 		return nil
@@ -170,7 +170,7 @@ func TestAQuestionIsAnswered(t *testing.T) {
 
 // The answer has the question's kind, by which the control plane knows an agent that has taken it for a dry run.
 func TestAQuestionIsAnsweredAsOfItsKind(t *testing.T) {
-	for kind, words := range map[string]string{api.AskReport: "ask the proxy", "weather": "does not know the question \"weather\"; upgrade it"} {
+	for kind, words := range map[string]string{api.AskReport: "query the running proxy", "weather": "does not know the question \"weather\"; upgrade it"} {
 		t.Run(kind, func(t *testing.T) {
 			c := newControl(t)
 			s := newSite(t, c)
