@@ -41,7 +41,7 @@ func revokeCertificate(ctx context.Context, d *demo) (verdict string, err error)
 	err = errors.Join(laptop.wasEnded("terminating connection", "has been revoked"), app.lives())
 	_, refused := d.refused(ctx, asLaptop, "connection requires a valid client certificate", "has been revoked")
 	took, notFound := deleted.find(waited)
-	return took + ": no session is left, no other was touched", errors.Join(err, refused, notFound)
+	return took + ": no session of it is left, and no other session was affected", errors.Join(err, refused, notFound)
 }
 
 func deleteRule(ctx context.Context, d *demo) (verdict string, err error) {
@@ -59,11 +59,11 @@ func deleteRule(ctx context.Context, d *demo) (verdict string, err error) {
 		return "", errors.Join(err, app.close())
 	}
 	err = app.wasEnded("terminating connection", "No IP rule allows the address 127.0.0.1 any more")
-	d.show.say("And back again:")
+	d.show.say("And the rule is restored:")
 	// Also after a failure: the steps behind this one need the rule.
 	_, createErr := d.must(ctx, "pgmtls ip-rules create shop --cidr 127.0.0.1/32 --description 'This machine' --wait", "Authorized")
 	took, notFound := deleted.find(waited)
-	return took + ", with the session that came in by it", errors.Join(err, createErr, notFound, d.letIn(ctx, ""))
+	return took + ", together with the session that it had allowed", errors.Join(err, createErr, notFound, d.letIn(ctx, ""))
 }
 
 func editPolicy(ctx context.Context, d *demo) (string, error) {
@@ -85,14 +85,14 @@ func editPolicy(ctx context.Context, d *demo) (string, error) {
 			// The control plane looks every ten seconds, and this was one of those moments. So it is edited again.
 			_, err = d.must(ctx, edit)
 		}
-		return errors.Join(err, errors.New("the proxy has not noticed the mistake"))
+		return errors.Join(err, errors.New("the proxy did not notice the mistake"))
 	})
 	if err != nil {
 		return "", err
 	}
 	d.show.say("The proxy's /status says what is wrong, and what to write instead:")
 	d.show.output(now.Reload.Error + "\n")
-	d.show.say("The last good policy stays in force, and within ten seconds the control plane puts the file right:")
+	d.show.say("The last valid policy stays in force, and the control plane restores the file within ten seconds:")
 	err = d.letIn(ctx, "")
 	restored := until(ctx, func(ctx context.Context) error {
 		now, err := d.status(ctx)
@@ -105,7 +105,7 @@ func editPolicy(ctx context.Context, d *demo) (string, error) {
 	// The record may come a moment after the file.
 	restored = errors.Join(restored, d.comes(ctx, "pgmtls audit --database shop --action policy.drift", "policy.yaml"))
 	_, drift := d.must(ctx, "pgmtls audit --database shop --action policy.drift --limit 1", "policy.yaml")
-	return fmt.Sprintf("put right after %s; nobody noticed but the audit trail", took), errors.Join(err, restored, drift)
+	return fmt.Sprintf("restored after %s; only the audit trail shows it", took), errors.Join(err, restored, drift)
 }
 
 // successorID finds in the list of certificates what the first one was replaced by.
@@ -120,7 +120,7 @@ func rotateCA(ctx context.Context, d *demo) (verdict string, err error) {
 	if _, err := d.must(ctx, "pgmtls ca rotate demo", "active"); err != nil {
 		return "", err
 	}
-	d.show.say("The old CA stays trusted until it is retired. Every certificate of it has a successor:")
+	d.show.say("The old CA stays trusted until it is retired. Each of its certificates has a successor:")
 	o, err := d.must(ctx, "pgmtls certificates shop")
 	if err != nil {
 		return "", err
@@ -133,6 +133,6 @@ func rotateCA(ctx context.Context, d *demo) (verdict string, err error) {
 	err = errors.Join(d.letIn(ctx, ""), d.comes(ctx, "pgmtls certificates get shop --id "+id, "ready"))
 	_, downloadErr := d.must(ctx, "pgmtls certificates download shop --id "+id+" --dir client --force", "root.crt")
 	_, showErr := d.must(ctx, "pgmtls ca show demo", "retiring")
-	return "the old certificate and the new one come in, and the session lives on",
+	return "the old and the new certificate are both accepted, and the session continues",
 		errors.Join(err, downloadErr, d.letIn(ctx, ""), app.lives(), showErr)
 }

@@ -74,7 +74,7 @@ func TestBusyPortIsNamedWithTheVariableThatChoosesAnother(t *testing.T) {
 	o := options{port: taken.Addr().(*net.TCPAddr).Port, adminPort: freePort(t), controlPort: freePort(t), once: true, root: t.TempDir()}
 	var out bytes.Buffer
 	err = run(t.Context(), o, &out)
-	want := "port " + strconv.Itoa(o.port) + ", for the proxy, can't be used: another program has it, perhaps another demo; choose another: make demo DEMO_PORT=NUMBER"
+	want := "port " + strconv.Itoa(o.port) + ", for the proxy, can't be used: another program uses it, perhaps another demo; choose another: make demo DEMO_PORT=NUMBER"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v", err)
 	}

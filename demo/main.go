@@ -53,7 +53,7 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d steps did not do what they should", failed, len(steps))
+		return fmt.Errorf("%d of %d steps failed", failed, len(steps))
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func killControlPlane(ctx context.Context, d *demo) (string, error) {
 	// Whether the proxy had said before the kill that it follows the rule, nobody knows.
 	err = errors.Join(err, d.comes(ctx, "pgmtls ip-rules get shop --cidr 192.0.2.0/24", "Authorized"))
 	_, listErr := d.must(ctx, "pgmtls ip-rules shop", "This machine", "Office")
-	return "clients did not notice, and the rule that it had promised is there", errors.Join(err, listErr)
+	return "clients were not affected, and the rule that it had accepted is there", errors.Join(err, listErr)
 }
 
 func replaceProxy(ctx context.Context, d *demo) (verdict string, err error) {
@@ -38,7 +38,7 @@ func replaceProxy(ctx context.Context, d *demo) (verdict string, err error) {
 	if _, err := app.ask("begin; create table sold as select 42 as price; select price from sold"); err != nil {
 		return "", errors.Join(err, app.close())
 	}
-	d.show.say("A new version, say. It takes the sockets over from the old one, which then drains.")
+	d.show.say("For example, by a new version. It takes over the sockets of the old process, which then drains.")
 	old := d.proxy
 	fresh, err := d.startProxy(ctx)
 	if fresh != nil {
@@ -49,7 +49,7 @@ func replaceProxy(ctx context.Context, d *demo) (verdict string, err error) {
 	}
 	err = d.letIn(ctx, "")
 	_, askErr := app.ask("select price from sold")
-	d.show.say("The old proxy lets the transaction end, and the session then:")
+	d.show.say("The old proxy lets the transaction finish, then ends the session:")
 	app.tell("commit")
 	err = errors.Join(err, askErr, d.gone(old), app.wasEnded("terminating connection", "The proxy in front of the database is shutting down"))
 	_, sold := d.must(ctx, `psql "$URL" -Atc 'select price from sold'`, "42")
@@ -83,7 +83,7 @@ func lookAsOperator(ctx context.Context, d *demo) (verdict string, err error) {
 	d.show.typed("curl -s " + d.adminURL("/metrics"))
 	d.show.output(strings.Join(lines, "\n") + "\n")
 	d.show.say("(an excerpt)")
-	return "both programs say the same", d.checkPicture(now, lines)
+	return "both programs report the same", d.checkPicture(now, lines)
 }
 
 // checkPicture wants status and metrics to tell what is so.
@@ -105,7 +105,7 @@ func (d *demo) checkPicture(now status, lines []string) error {
 func readTrail(ctx context.Context, d *demo) (string, error) {
 	_, err := d.must(ctx, "pgmtls audit --database shop --limit 0", "database.create", "mtls.operational", "ip_rule.authorized",
 		"ip_rule.delete", "certificate.create", "certificate.delete", "certificate.disabled", "policy.drift")
-	return "everything that the steps above have done is there", err
+	return "it lists everything that the steps above did", err
 }
 
 // invite prints what can be pasted while the demo stays up.
@@ -114,7 +114,7 @@ func (d *demo) invite() {
 	p.heading("It stays up. In another terminal:")
 	p.line("cd %s && . ./%s", shellQuote(d.state()), environmentFile)
 	p.line("")
-	p.line("with which the shell has read:")
+	p.line("which sets:")
 	p.output(strings.Join(d.exports, "\n") + "\n")
 	p.line("")
 	p.line("Then try these:")
@@ -137,5 +137,5 @@ func (d *demo) invite() {
 		p.line("  %s", line)
 	}
 	p.line("")
-	p.line("Ctrl-C here ends the control plane, the proxy and PostgreSQL.")
+	p.line("Ctrl-C here stops the control plane, the proxy and PostgreSQL.")
 }

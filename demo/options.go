@@ -85,7 +85,7 @@ func (o options) checkPorts() error {
 			continue
 		}
 		if errors.Is(err, syscall.EADDRINUSE) {
-			err = errors.New("another program has it, perhaps another demo")
+			err = errors.New("another program uses it, perhaps another demo")
 		}
 		problems = append(problems, fmt.Errorf("port %d, for %s, can't be used: %w; choose another: make demo %s=NUMBER",
 			*want.number, want.what, err, want.variable))

@@ -76,7 +76,7 @@ func (s *session) ask(query string) (string, error) {
 		s.show.output(answer + "\n")
 		return answer, nil
 	case <-time.After(patience):
-		return "", fmt.Errorf("the session gave no answer for %s", patience)
+		return "", fmt.Errorf("the session did not answer for %s", patience)
 	}
 }
 
@@ -118,7 +118,7 @@ func (s *session) wasEnded(texts ...string) error {
 	}
 	s.show.output(output.String())
 	if s.command.Wait() == nil {
-		return errors.New("the session: psql ended as if nothing had happened")
+		return errors.New("the session: psql exited without an error")
 	}
 	for _, text := range texts {
 		if !strings.Contains(output.String(), text) {

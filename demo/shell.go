@@ -134,7 +134,7 @@ func (o outcome) has(texts ...string) error {
 func (o outcome) find(expression *regexp.Regexp) (string, error) {
 	match := expression.FindStringSubmatch(o.text)
 	if match == nil {
-		return "", fmt.Errorf("the output has nothing like %s", expression)
+		return "", fmt.Errorf("the output has no match for %s", expression)
 	}
 	return match[1], nil
 }

@@ -32,18 +32,18 @@ func (d *demo) setUp(ctx context.Context) error {
 	if err := d.startPostgres(ctx); err != nil {
 		return err
 	}
-	d.show.say("the programs, built from this repository (the first time this takes some minutes) ...")
+	d.show.say("the programs, built from this repository (the first build takes some minutes) ...")
 	if err := d.makeFiles(ctx); err != nil {
 		return err
 	}
 	d.show.typed(commandLine("cd", d.state()))
 	d.show.typed(`export PATH="$PWD/bin:$PATH"`)
-	d.show.say("The control plane needs a directory and nothing else. It makes its store, a master key and a token there.")
+	d.show.say("The control plane needs only a directory. It creates its store, a master key and a token there.")
 	if err := d.startControlPlane(ctx); err != nil {
 		return err
 	}
 	d.show.typed(`export PGMTLS_CONFIG="$PWD/control/client.yaml"`)
-	d.show.say("The proxy has a file of its operator's. Who may come in, the control plane will write into policy_dir.")
+	d.show.say("The proxy has a configuration file, written by its operator. The control plane writes the access policy into policy_dir.")
 	if _, err := d.must(ctx, "cat proxy.yaml"); err != nil {
 		return err
 	}

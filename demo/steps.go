@@ -21,13 +21,13 @@ var steps = []step{
 	{"It gets mutual TLS", createMTLS},
 	{"A client gets its certificate", downloadCertificate},
 	{"There is no IP rule yet", refuseWithoutRule},
-	{"An IP rule, in force when the command is done", createRule},
-	{"A rule that can't be meant", refuseMistake},
+	{"An IP rule, in force when the command returns", createRule},
+	{"A rule that is likely a mistake", refuseMistake},
 	{"No certificate, and no TLS", refuseWithoutCertificate},
 	{"The certificate of another database of the same space", refuseOtherDatabase},
-	{"A certificate is revoked: its session ends, and no other", revokeCertificate},
-	{"A rule is deleted: tried first, then done", deleteRule},
-	{"Somebody edits policy.yaml", editPolicy},
+	{"A certificate is revoked: only its session ends", revokeCertificate},
+	{"A rule is deleted, after a dry run", deleteRule},
+	{"policy.yaml is edited by hand", editPolicy},
 	{"The CA is rotated", rotateCA},
 	{"The control plane is killed", killControlPlane},
 	{"The proxy is replaced, while a session is in a transaction", replaceProxy},
@@ -38,7 +38,7 @@ var steps = []step{
 func registerDatabase(ctx context.Context, d *demo) (string, error) {
 	_, err := d.must(ctx, fmt.Sprintf("pgmtls databases create shop --space demo --host localhost --port %d "+
 		`--proxy local --policy-dir "$PWD/control/policies/shop" --admin %s`, d.port, loopback(d.adminPort)), "proxies:    local")
-	return "registered; so far nobody gets in", err
+	return "registered; the proxy still refuses every client", err
 }
 
 // waited finds how long --wait has waited, and for what.
@@ -49,10 +49,10 @@ func createMTLS(ctx context.Context, d *demo) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d.show.say("This has made the CA of the space, the certificate of the server and a first one for a client, and:")
+	d.show.say("This created the CA of the space, the server certificate, a first client certificate, and:")
 	_, err = d.must(ctx, "cat control/policies/shop/policy.yaml", "client_auth: required")
 	took, notFound := o.find(waited)
-	return took + ": the proxy has said that it follows this", errors.Join(err, notFound)
+	return took + ": the proxy has confirmed that it enforces this", errors.Join(err, notFound)
 }
 
 func downloadCertificate(ctx context.Context, d *demo) (string, error) {
@@ -70,12 +70,12 @@ func downloadCertificate(ctx context.Context, d *demo) (string, error) {
 			lines = append(lines, strings.TrimSpace(line))
 		}
 	}
-	d.show.say("The lines with export are pasted, and:")
+	d.show.say("With the export lines pasted into the shell:")
 	d.show.typed(lines[0])
 	if len(lines) != 4 {
 		err = fmt.Errorf("pgmtls url has printed %d lines to export, not 3", len(lines)-1)
 	}
-	return "every psql below runs with this", errors.Join(err, d.export(lines...))
+	return "every psql command below uses these settings", errors.Join(err, d.export(lines...))
 }
 
 // connectionID finds in a refusal the name that the connection has at the proxy.
@@ -90,9 +90,9 @@ func refuseWithoutRule(ctx context.Context, d *demo) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d.show.say("The proxy's operator asks why, with the id that the client has read:")
+	d.show.say("The proxy's operator asks why, using the connection id from the client's error:")
 	_, err = d.must(ctx, "pgmtls-proxy explain --config proxy.yaml --conn "+id, "CN=shop-")
-	return "refused, and told which rule is missing", err
+	return "refused, with the rule that is missing", err
 }
 
 func createRule(ctx context.Context, d *demo) (string, error) {
@@ -102,22 +102,22 @@ func createRule(ctx context.Context, d *demo) (string, error) {
 	}
 	_, err = d.must(ctx, `psql "$URL" -c "select current_user, current_setting('server_version') as postgresql" -c '\conninfo'`, "app", "TLSv1.3")
 	took, notFound := o.find(waited)
-	return took + ", and the next connection came in; both sides have verified each other", errors.Join(err, notFound)
+	return took + ", and the next connection was accepted; both sides verified each other", errors.Join(err, notFound)
 }
 
 func refuseMistake(ctx context.Context, d *demo) (string, error) {
 	_, err := d.fails(ctx, "pgmtls ip-rules create shop --cidr 192.0.2.1/24 --wait", 1, "192.0.2.0/24")
-	return "refused, and told what to write instead", err
+	return "refused, with the value to use instead", err
 }
 
 func refuseWithoutCertificate(ctx context.Context, d *demo) (string, error) {
 	_, certificate := d.refused(ctx, "PGSSLCERT= PGSSLKEY= ", "connection requires a valid client certificate", "The client sent no certificate")
 	_, plaintext := d.fails(ctx, `psql "$URL&sslmode=disable" -c 'select 1'`, noConnection, "connection requires TLS", "sslmode=require")
-	return "both refused, and told what is missing", errors.Join(certificate, plaintext)
+	return "both refused, with what is missing", errors.Join(certificate, plaintext)
 }
 
 func refuseOtherDatabase(ctx context.Context, d *demo) (string, error) {
-	d.show.say("The same CA signs for all databases of a space. Each lets in its own clients only.")
+	d.show.say("The same CA signs for all databases of a space. Each database accepts only its own clients.")
 	for _, line := range []string{
 		"pgmtls databases create archive --space demo --host localhost > /dev/null",
 		"pgmtls mtls create archive > /dev/null",
@@ -128,5 +128,5 @@ func refuseOtherDatabase(ctx context.Context, d *demo) (string, error) {
 		}
 	}
 	_, err := d.refused(ctx, "PGSSLCERT=client/archive-postgresql.crt PGSSLKEY=client/archive-postgresql.key ", "archive-")
-	return "refused, and told whose certificate it is", err
+	return "refused, with the database that the certificate belongs to", err
 }

@@ -41,7 +41,7 @@ var controlFields = []field[Control]{
 		Meaning: "Server certificates of databases."},
 		serverCertificateFields, func(c *Control) *ServerCertificates { return &c.ServerCertificates }),
 	longField(Key{Name: "crl_validity", Default: "30d",
-		Meaning: "How long a revocation list is valid. It is signed again after half of this time: if the control plane is down for the other half, proxies refuse every client."},
+		Meaning: "How long the revocation list in a policy is valid. It is signed again after half of this time: a proxy that gets no policy for the other half, because it is cut off or the control plane is down, refuses every client."},
 		longBounds{time.Hour, 365 * day}, func(c *Control) *time.Duration { return &c.CRLValidity }),
 	longField(Key{Name: "audit_keep", Default: "400d",
 		Meaning: "How long audit records are kept."},

@@ -62,7 +62,7 @@ func Check(info fs.FileInfo, uid int) error {
 	case owner == uid && bits&0o077 != 0:
 		return fmt.Errorf("has group or world access (mode %04o); chmod 0600 it", bits)
 	case owner == 0 && bits&0o037 != 0:
-		return fmt.Errorf("is owned by root, and may be read by its group and no more (mode %04o); chmod 0640 it", bits)
+		return fmt.Errorf("is owned by root, and may be readable only by its group (mode %04o); chmod 0640 it", bits)
 	}
 	return nil
 }
