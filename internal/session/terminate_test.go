@@ -28,8 +28,9 @@ func (s scripted) install(w *world) {
 	var first sync.Once
 	w.database.play = func(conn net.Conn) {
 		readPacket(conn, 0)
-		io.WriteString(conn, s.login)
+		// Before the login is written: whoever reads it may open the second session.
 		first.Do(func() { go s.heed(conn, cancelled) })
+		io.WriteString(conn, s.login)
 		for {
 			packet, err := readPacket(conn, 1)
 			if err != nil || packet[0] == 'X' {
