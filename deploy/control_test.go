@@ -3,12 +3,14 @@ package deploy_test
 import (
 	"net/url"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgmtls-proxy/internal/config"
 )
@@ -182,6 +184,77 @@ func TestAccountsOfTheUnits(t *testing.T) {
 	for _, flag := range []string{"--policy-dir " + state + "/policy", "--state " + state + "/", "--ca " + state + "/", "--token-file " + state + "/"} {
 		if !strings.Contains(start, flag) {
 			t.Errorf("the agent's unit has no %s", flag)
+		}
+	}
+}
+
+// A port that is taken when the machine starts must not leave a gate dead: every unit is started again without a limit, in
+// pauses that grow.
+func TestNoUnitIsGivenUp(t *testing.T) {
+	units, err := filepath.Glob("systemd/*.service")
+	if err != nil || len(units) < 3 {
+		t.Fatalf("units %q: %v", units, err)
+	}
+	for _, file := range units {
+		settings := unit(t, filepath.Base(file))
+		for key, want := range map[string]string{"StartLimitIntervalSec": "0", "Restart": "on-failure", "RestartPreventExitStatus": "2"} {
+			if !slices.Equal(settings[key], []string{want}) {
+				t.Errorf("%s: %s=%q, want %s", file, key, settings[key], want)
+			}
+		}
+		first, last := seconds(t, settings["RestartSec"]), seconds(t, settings["RestartMaxDelaySec"])
+		if first < time.Second || first > 5*time.Second || last < 4*first || last > time.Minute || settings["RestartSteps"] == nil {
+			t.Errorf("%s: the pauses grow from %v to %v in %q steps", file, first, last, settings["RestartSteps"])
+		}
+	}
+}
+
+// seconds reads the one value of a setting that is a time.
+func seconds(t *testing.T, values []string) time.Duration {
+	t.Helper()
+	if len(values) != 1 {
+		t.Fatalf("values %q, want one", values)
+	}
+	d, err := time.ParseDuration(values[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// systemd ignores what it does not know, and what stands in another section than its own. It then says so once, in a log that
+// nobody reads.
+func TestSystemdKnowsEverySetting(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("no systemd-analyze")
+	}
+	dir := t.TempDir()
+	units, err := filepath.Glob("systemd/*.s[eo][rc][vk]*")
+	if err != nil || len(units) < 4 {
+		t.Fatalf("units %q: %v", units, err)
+	}
+	program := regexp.MustCompile(`/usr/local/bin/pgmtls\S*`)
+	for _, file := range units {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copied := filepath.Join(dir, filepath.Base(file))
+		if err := os.WriteFile(copied, program.ReplaceAll(text, []byte("/bin/true")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range units {
+		output, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", filepath.Join(dir, filepath.Base(file))).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v: %s", file, err, output)
+		}
+		for line := range strings.Lines(string(output)) {
+			// Of systemd 254, and Debian 12 has 252.
+			if !strings.Contains(line, "'RestartSteps' in section [Service]") && !strings.Contains(line, "'RestartMaxDelaySec' in section [Service]") {
+				t.Errorf("%s: %s", file, line)
+			}
 		}
 	}
 }
