@@ -10,32 +10,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/syncbuf"
 )
-
-// output is what a command prints, readable while it runs.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-	grew chan struct{} // holds one
-}
-
-func newOutput() *output { return &output{grew: make(chan struct{}, 1)} }
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	select {
-	case o.grew <- struct{}{}:
-	default:
-	}
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
 
 // command runs pgmtls in this process, and gives its exit code and what it printed.
 func command(t *testing.T, env map[string]string, args ...string) (code int, stdout, stderr string) {
@@ -51,7 +29,7 @@ func command(t *testing.T, env map[string]string, args ...string) (code int, std
 type daemonAt struct {
 	t    *testing.T
 	dir  string
-	log  *output
+	log  *syncbuf.Buffer
 	stop func() (code int)
 }
 
@@ -59,7 +37,7 @@ type daemonAt struct {
 func start(t *testing.T, dir string, env map[string]string, flags ...string) *daemonAt {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	d := &daemonAt{t: t, dir: dir, log: newOutput()}
+	d := &daemonAt{t: t, dir: dir, log: &syncbuf.Buffer{}}
 	code := make(chan int, 1)
 	go func() {
 		code <- run(ctx, environment{args: append([]string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0"}, flags...),
@@ -67,17 +45,18 @@ func start(t *testing.T, dir string, env map[string]string, flags ...string) *da
 	}()
 	d.stop = sync.OnceValue(func() int { cancel(); return <-code })
 	t.Cleanup(func() { d.stop() })
-	deadline := time.After(30 * time.Second)
-	for !strings.Contains(d.log.String(), `"serving"`) {
+	eventually.OK(t, time.Minute, func() error {
 		select {
-		case <-d.log.grew:
 		case c := <-code:
 			code <- c
 			t.Fatalf("the daemon ended with %d:\n%s", c, d.log)
-		case <-deadline:
-			t.Fatalf("the daemon does not serve:\n%s", d.log)
+		default:
 		}
-	}
+		if !strings.Contains(d.log.String(), `"serving"`) {
+			return fmt.Errorf("the daemon does not serve:\n%s", d.log)
+		}
+		return nil
+	})
 	return d
 }
 

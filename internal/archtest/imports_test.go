@@ -60,16 +60,20 @@ var table = map[string]room{
 // controlLayers orders the packages of internal/control: a package may import those of the lines above its own.
 var controlLayers = [][]string{
 	{"seal", "store", "authority", "notify", "problem", "api"},
-	{"docstore", "policysync", "apiclient"},
-	{"acme", "audit", "proxyquery"},
+	{"docstore", "policyformat", "apiclient"},
+	{"acme", "audit", "policysync", "proxyquery"},
 	{"access", "outbox"},
 	{"registry"},
 	{"informer"},
 	{"leader", "dispatch", "apiserver", "agent", "cli"},
 }
 
-// forTests are rooms that no product code may import, and every test may.
-var forTests = []string{"testkit"}
+// forTests reports whether a package is one that every test may import and no product code: internal/testkit and all below it,
+// and what stands below a package under its name and "test", as httptest does in net/http.
+func forTests(dir string) bool {
+	name, ok := roomOf(dir)
+	return ok && (name == "testkit" || name != "archtest" && strings.HasSuffix(dir, "test"))
+}
 
 // commands are the programs, with the rooms that each puts together. Their tests are held to the same.
 var commands = map[string]room{
@@ -235,8 +239,8 @@ func refused(file *source, imported string) string {
 	if slices.Contains(ground, name) {
 		return ""
 	}
-	if slices.Contains(forTests, name) {
-		if file.test || within(dir, "internal/"+name) {
+	if forTests(imported) {
+		if file.test || forTests(dir) {
 			return ""
 		}
 		return "it is for tests and the demo, and must never be in the product"

@@ -11,21 +11,22 @@ import (
 	"testing"
 
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/policyformat"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/must"
 )
 
 func TestAnAgentEnrolsOnceAndDelivers(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	ready := make(chan struct{})
 	s.Ready = func() { close(ready) }
 	stop := s.start(t)
 	<-ready
-	c.offer(press.policy(t, 1))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 1}))
 	s.lies(t, 1)
-	c.offer(press.policy(t, 2))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 2}))
 	s.lies(t, 2)
 	c.told(t, "of generation 2", func(r api.Report) bool { return r.OnDisk == 2 })
 	must.OK(t, stop())
@@ -46,7 +47,7 @@ func TestAnAgentEnrolsOnceAndDelivers(t *testing.T) {
 	s.Token, s.CAFile = "", "" // both were kept as far as they are needed
 	s.Ready = nil
 	s.start(t)
-	c.offer(press.policy(t, 3))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 3}))
 	s.lies(t, 3)
 	if c.enrolled != 1 {
 		t.Errorf("it has enrolled %d times", c.enrolled)
@@ -54,16 +55,16 @@ func TestAnAgentEnrolsOnceAndDelivers(t *testing.T) {
 }
 
 func TestAnAgentServesItsOwnDatabaseOnly(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	s.start(t)
-	other := press.policy(t, 7)
+	other := space.Policy(t, policytest.Edition{Generation: 7})
 	other.Database = "another"
 	other.Files[api.PolicyFile] = []byte(strings.Replace(string(other.Files[api.PolicyFile]), database, "another", 1))
-	must.OK(t, policysync.Check(other))
+	must.OK(t, policyformat.Check(other))
 	c.offer(other)
 	c.told(t, "of the refused policy", func(r api.Report) bool { return strings.Contains(r.Error, "belongs to database another") })
-	torn := press.policy(t, 8)
+	torn := space.Policy(t, policytest.Edition{Generation: 8})
 	for name, content := range torn.Files {
 		if strings.HasSuffix(name, ".key") {
 			torn.Files[name] = content[:len(content)/2]
@@ -75,20 +76,20 @@ func TestAnAgentServesItsOwnDatabaseOnly(t *testing.T) {
 		t.Errorf("generation %d lies there: %v", generation, err)
 	}
 	c.set(func(c *control) { c.stubborn = true })
-	c.offer(press.policy(t, 3)) // what was refused does not count
+	c.offer(space.Policy(t, policytest.Edition{Generation: 3})) // what was refused does not count
 	s.lies(t, 3)
 }
 
 func TestAnOlderGenerationIsNeverDelivered(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	stop := s.start(t)
-	c.offer(press.policy(t, 5))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 5}))
 	s.lies(t, 5)
 	must.OK(t, stop())
 	must.OK(t, os.RemoveAll(s.PolicyDir)) // nothing but the agent's own memory is left
 	s.Admin.Address += ".again"           // its reports can be told from those of before
-	c.offer(press.policy(t, 4))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 4}))
 	stop = s.start(t)
 	c.told(t, "of what it has had", func(r api.Report) bool {
 		return r.OnDisk == 5 && strings.Contains(r.Error, s.Admin.Address)
@@ -99,16 +100,16 @@ func TestAnOlderGenerationIsNeverDelivered(t *testing.T) {
 	if !strings.Contains(s.log.String(), "older policy") {
 		t.Errorf("it is not logged:\n%s", s.log)
 	}
-	c.offer(press.policy(t, 6))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 6}))
 	s.lies(t, 6)
 	must.OK(t, stop())
 }
 
 func TestAnAgentCatchesUpAfterTheControlPlaneWasAway(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	s.start(t)
-	first := press.policy(t, 1)
+	first := space.Policy(t, policytest.Edition{Generation: 1})
 	c.offer(first)
 	s.lies(t, 1)
 	for generation := int64(2); generation < 5; generation++ {
@@ -117,7 +118,7 @@ func TestAnAgentCatchesUpAfterTheControlPlaneWasAway(t *testing.T) {
 		must.OK(t, os.WriteFile(path, []byte("ip_rules: []\n"), 0o644))
 		must.OK(t, os.Remove(path)) // somebody edits, and the control plane is not there
 		s.lies(t, generation-1)
-		c.offer(press.policy(t, generation))
+		c.offer(space.Policy(t, policytest.Edition{Generation: generation}))
 		c.gate.set(false)
 		s.lies(t, generation)
 	}
@@ -133,10 +134,10 @@ func TestAnAgentCatchesUpAfterTheControlPlaneWasAway(t *testing.T) {
 }
 
 func TestAControlPlaneThatComesBackIsToldWhatTheProxyHas(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	s.start(t)
-	c.offer(press.policy(t, 1))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 1}))
 	s.lies(t, 1)
 	c.told(t, "of generation 1", func(r api.Report) bool { return r.OnDisk == 1 })
 	eventually.OK(t, patience, func() error { // no report is on its way
@@ -154,10 +155,12 @@ func TestAControlPlaneThatComesBackIsToldWhatTheProxyHas(t *testing.T) {
 }
 
 func TestAQuestionIsAnswered(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	s.start(t)
-	c.set(func(c *control) { c.question = &api.Question{ID: "q-1", Policy: press.policy(t, 1)} })
+	c.set(func(c *control) {
+		c.question = &api.Question{ID: "q-1", Policy: space.Policy(t, policytest.Edition{Generation: 1})}
+	})
 	eventually.OK(t, patience, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -189,12 +192,12 @@ func TestAQuestionIsAnsweredAsOfItsKind(t *testing.T) {
 }
 
 func TestARevokedAgentEndsAndItsProxyGoesOn(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	ended := make(chan error, 1)
 	ctx := soon(t)
 	go func() { ended <- Run(ctx, s.Options) }()
-	c.offer(press.policy(t, 1))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 1}))
 	s.lies(t, 1)
 	c.set(func(c *control) { c.current = "nobody's" })
 	if err := <-ended; !errors.Is(err, ErrRefused) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
@@ -44,7 +45,7 @@ func TestWhatCanNotEnrolSaysWhy(t *testing.T) {
 }
 
 func TestEnrolmentWaitsForTheControlPlane(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	c.gate.set(true)
 	s.Token, s.TokenFile = "", filepath.Join(t.TempDir(), "token")
@@ -57,21 +58,21 @@ func TestEnrolmentWaitsForTheControlPlane(t *testing.T) {
 		return nil
 	})
 	c.gate.set(false)
-	c.offer(press.policy(t, 1))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 1}))
 	s.lies(t, 1)
 }
 
 func TestAnotherTokenEnrolsAnew(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	stop := s.start(t)
-	c.offer(press.policy(t, 1))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 1}))
 	s.lies(t, 1)
 	must.OK(t, stop())
 
 	s.Token = "pgmtls_00000000_spent" // one that is good for nothing changes nothing
 	stop = s.start(t)
-	c.offer(press.policy(t, 2))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 2}))
 	s.lies(t, 2)
 	must.OK(t, stop())
 
@@ -81,7 +82,7 @@ func TestAnotherTokenEnrolsAnew(t *testing.T) {
 	})
 	s.Token = "pgmtls_00000000_new"
 	s.start(t)
-	c.offer(press.policy(t, 3))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 3}))
 	s.lies(t, 3)
 	c.mu.Lock()
 	defer c.mu.Unlock()

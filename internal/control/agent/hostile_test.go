@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/must"
 )
 
@@ -16,15 +17,15 @@ import (
 // connected again and taken generation 3, with nothing in between.
 func meets(t *testing.T, change func(*site), hostile func(w http.ResponseWriter, line []byte)) *site {
 	t.Helper()
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	if change != nil {
 		change(s)
 	}
-	c.offer(press.policy(t, 1))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 1}))
 	s.start(t)
 	s.lies(t, 1)
-	bad := press.policy(t, 2)
+	bad := space.Policy(t, policytest.Edition{Generation: 2})
 	line, err := json.Marshal(api.StreamLine{Policy: &bad})
 	must.OK(t, err)
 	met := make(chan struct{})
@@ -40,7 +41,7 @@ func meets(t *testing.T, change func(*site), hostile func(w http.ResponseWriter,
 	if generation, err := readWhole(s.PolicyDir); generation != 1 || err != nil {
 		t.Errorf("generation %d lies there: %v", generation, err)
 	}
-	c.offer(press.policy(t, 3))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 3}))
 	s.lies(t, 3)
 	return s
 }
@@ -102,9 +103,9 @@ func TestAControlPlaneThatSendsABytesNowAndThenIsLeft(t *testing.T) {
 
 func TestAQuestionTooManyIsNotAnswered(t *testing.T) {
 	// What runs for a question is bounded, however many are asked.
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
-	p := press.policy(t, 1)
+	p := space.Policy(t, policytest.Edition{Generation: 1})
 	c.hostile = func(w http.ResponseWriter) {
 		out := json.NewEncoder(w)
 		for i := range 500 {

@@ -16,6 +16,7 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/retry"
 	"pgmtls-proxy/internal/testkit/must"
 )
@@ -73,18 +74,18 @@ func (s *site) spawn(t *testing.T) *exec.Cmd {
 }
 
 func TestAKilledAgentLeavesWholePoliciesAndGoesOn(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	changes := int64(100)
 	if testing.Short() {
 		changes = 20
 	}
 	process := s.spawn(t)
-	c.offer(press.policy(t, 1))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 1}))
 	s.lies(t, 1) // the token is used, and what came of it is kept
-	policies, other := []api.Policy{}, newPress(t)
+	policies, other := []api.Policy{}, policytest.NewSpace(t)
 	for generation := int64(2); generation <= changes; generation += 2 { // every file differs from one to the next
-		policies = append(policies, other.policy(t, generation), press.policy(t, generation+1))
+		policies = append(policies, other.Policy(t, policytest.Edition{Generation: generation}), space.Policy(t, policytest.Edition{Generation: generation + 1}))
 	}
 
 	quit, read := make(chan struct{}), make(chan error, 1)

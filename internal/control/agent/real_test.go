@@ -21,6 +21,7 @@ import (
 	"pgmtls-proxy/internal/control/apiclient"
 	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/must"
+	"pgmtls-proxy/internal/testkit/syncbuf"
 )
 
 // plane is a real control plane, in a process of its own.
@@ -53,7 +54,7 @@ func newPlane(t *testing.T) *plane {
 func (p *plane) start(t *testing.T) {
 	t.Helper()
 	p.process = exec.Command(p.program, "serve", "--data-dir", p.dir, "--listen", p.listen)
-	output := &logged{}
+	output := &syncbuf.Buffer{}
 	p.process.Stderr = output
 	must.OK(t, p.process.Start())
 	eventually.OK(t, patience, func() error {
@@ -89,7 +90,7 @@ func startProxy(t *testing.T, dir string) config.Address {
 	must.OK(t, err)
 	path := filepath.Join(t.TempDir(), "proxy.yaml")
 	must.OK(t, os.WriteFile(path, append(text, '\n'), 0o644))
-	process, output := exec.Command(build(t, "pgmtls-proxy"), "--config", path), &logged{}
+	process, output := exec.Command(build(t, "pgmtls-proxy"), "--config", path), &syncbuf.Buffer{}
 	process.Stderr = output
 	must.OK(t, process.Start())
 	t.Cleanup(func() {
@@ -131,7 +132,7 @@ func TestARealControlPlaneAndARealProxy(t *testing.T) {
 	enrolment, err := p.CreateEnrolment(ctx, api.NewEnrolment{Database: "shop", Proxy: "edge"})
 	must.OK(t, err)
 	dir := t.TempDir()
-	s := &site{log: &logged{}, Options: Options{
+	s := &site{log: &syncbuf.Buffer{}, Options: Options{
 		Database: "shop", Control: "https://" + p.listen, CAFile: filepath.Join(dir, "ca.pem"), Token: enrolment.Token,
 		PolicyDir: filepath.Join(dir, "policy"), StateDir: filepath.Join(dir, "state"), ObserveEvery: 100 * time.Millisecond,
 	}}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/must"
 )
@@ -34,7 +35,7 @@ func serialOf(t *testing.T, c certificate) string {
 }
 
 func TestACertificateIsRenewedInTime(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	c.life = -time.Second // due at once
 	c.renewed = 1         // the next lasts
@@ -47,7 +48,7 @@ func TestACertificateIsRenewedInTime(t *testing.T) {
 		}
 		return nil
 	})
-	c.offer(press.policy(t, 1)) // over a stream with the new one
+	c.offer(space.Policy(t, policytest.Edition{Generation: 1})) // over a stream with the new one
 	s.lies(t, 1)
 	eventually.OK(t, patience, func() error {
 		c.mu.Lock()
@@ -60,7 +61,7 @@ func TestACertificateIsRenewedInTime(t *testing.T) {
 }
 
 func TestACertificateThatDoesNotWorkIsGivenUp(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	c.life, c.renewed, c.refuse = -time.Second, 1, true
 	s.start(t)
@@ -70,7 +71,7 @@ func TestACertificateThatDoesNotWorkIsGivenUp(t *testing.T) {
 		}
 		return nil
 	})
-	c.offer(press.policy(t, 1))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 1}))
 	s.lies(t, 1)
 	if i := s.kept(t); i.Next != nil || serialOf(t, i.Current) != c.current {
 		t.Error("the new certificate is kept")
@@ -120,7 +121,7 @@ func TestACertificateIsJudgedByWhatShowedIt(t *testing.T) {
 }
 
 func TestARenewalThatWasNotUsedIsUsedByTheNextStart(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	c.life, c.renewed = -time.Second, 1
 	stop := s.start(t)
@@ -131,7 +132,7 @@ func TestARenewalThatWasNotUsedIsUsedByTheNextStart(t *testing.T) {
 		return nil
 	})
 	must.OK(t, stop())
-	c.offer(press.policy(t, 1))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 1}))
 	s.start(t)
 	s.lies(t, 1)
 	eventually.OK(t, patience, func() error {

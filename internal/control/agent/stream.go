@@ -11,7 +11,7 @@ import (
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/apiclient"
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/policyformat"
 )
 
 // lineWithin bounds how long a line of the stream may take: a control plane that sends a byte now and then is none.
@@ -165,7 +165,7 @@ func (a *agent) connection(cut context.CancelFunc) (*apiclient.Client, apiclient
 
 // take gives a policy to the route, if it is one to deliver.
 func (a *agent) take(p api.Policy) (taken bool) {
-	err := policysync.Check(p)
+	err := policyformat.Check(p)
 	if err == nil && p.Database != a.self.Database {
 		err = fmt.Errorf("it belongs to database %s, but this agent serves %s", p.Database, a.self.Database)
 	}

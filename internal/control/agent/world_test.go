@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,75 +16,28 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/policyformat"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/must"
-	"pgmtls-proxy/internal/testkit/testpki"
+	"pgmtls-proxy/internal/testkit/syncbuf"
 )
 
-// database is the one of the tests.
-const database = "0a1b2c3d-0000-4000-8000-000000000001"
+const database = policytest.Database
 
 // patience is how long a test waits for what should happen at once. Nothing waits it out when all is well.
 const patience = 30 * time.Second
 
-// press makes policies.
-type press struct {
-	ca     *testpki.CA
-	server *testpki.Pair
-}
-
-func newPress(t testing.TB) *press {
-	ca := testpki.MustCA(t, "space")
-	return &press{ca, ca.MustIssue(t, testpki.Server("db.example.com"))}
-}
-
-// policy is one of a generation, whose rule has the generation in it.
-func (s *press) policy(t testing.TB, generation int64) api.Policy {
-	t.Helper()
-	ca := policysync.FileName("client-ca", "pem", s.ca.PEM())
-	crt, key := policysync.FileName("server", "crt", s.server.CertPEM), policysync.FileName("server", "key", s.server.KeyPEM)
-	text, err := json.Marshal(map[string]any{
-		"generation":   fmt.Sprint(generation),
-		"client_ca":    []string{ca},
-		"certificates": []any{map[string]any{"cert": crt, "key": key}},
-		"ip_rules":     []any{map[string]any{"id": fmt.Sprintf("rule-%d", generation), "cidr": "127.0.0.0/8"}},
-	})
-	must.OK(t, err)
-	return api.Policy{Database: database, Generation: generation, Files: map[string][]byte{
-		api.PolicyFile: fmt.Appendf(nil, "%s%s\n...\n", policysync.Header(database, generation), text),
-		ca:             s.ca.PEM(), crt: s.server.CertPEM, key: s.server.KeyPEM,
-	}}
-}
-
-// logged keeps what an agent logs.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // site is where an agent runs.
 type site struct {
 	Options
-	log *logged
+	log *syncbuf.Buffer
 }
 
 func newSite(t *testing.T, c *control) *site {
 	dir := t.TempDir()
 	must.OK(t, os.Mkdir(filepath.Join(dir, "policy"), 0o750))
-	l := &logged{}
+	l := &syncbuf.Buffer{}
 	return &site{Options{
 		Database: database, Control: c.URL, CAFile: c.CAFile, Token: theToken,
 		PolicyDir: filepath.Join(dir, "policy"), StateDir: filepath.Join(dir, "state"),
@@ -162,7 +114,7 @@ func readWhole(dir string) (generation int64, err error) {
 
 func readPolicy(dir string, text []byte) (api.Policy, error) {
 	p := api.Policy{Files: map[string][]byte{api.PolicyFile: text}}
-	p.Database, p.Generation, _ = policysync.ParseHeader(text)
+	p.Database, p.Generation, _ = policyformat.ParseHeader(text)
 	parsed, err := config.ParsePolicy(api.PolicyFile, text)
 	if err != nil {
 		return p, err
@@ -179,5 +131,5 @@ func readPolicy(dir string, text []byte) (api.Policy, error) {
 			return p, err
 		}
 	}
-	return p, policysync.Check(p)
+	return p, policyformat.Check(p)
 }

@@ -29,11 +29,12 @@ import (
 	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/docstore/docstoretest"
 	"pgmtls-proxy/internal/control/informer"
-	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/registry/registrytest"
 	"pgmtls-proxy/internal/control/seal"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/testkit/syncbuf"
 )
 
 // plane is a control plane on a real store, served over TLS on loopback.
@@ -49,33 +50,15 @@ type plane struct {
 	url       string
 	roots     *x509.CertPool
 	dirs      string // the policy root
-	log       *logged
+	log       *syncbuf.Buffer
 	plain     *http.Client // without a certificate
 
 	admin, reader string // tokens
 }
 
-// logged keeps the log, for tests that look for what must not be there.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 func newPlane(t *testing.T, change func(*Options)) *plane {
 	t.Helper()
-	p := &plane{t: t, log: &logged{}}
+	p := &plane{t: t, log: &syncbuf.Buffer{}}
 	logger := zerolog.New(p.log)
 	var err error
 	if p.store, err = store.Open(t.Context(), store.Options{DataDir: t.TempDir() + "/etcd", Log: logger}); err != nil {
@@ -83,9 +66,8 @@ func newPlane(t *testing.T, change func(*Options)) *plane {
 	}
 	t.Cleanup(func() { p.store.Close() })
 	docs := &docstore.Docs{Store: p.store, Ring: docstoretest.Ring(t, seal.Generate())}
-	p.trail = audit.New(docs, nil)
-	p.queries = proxyquery.New(proxyquery.Options{Docs: docs, Log: logger})
-	p.registry = registry.New(registry.Options{Docs: docs, Audit: p.trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: p.trail, Log: logger}), Log: logger, Ask: p.queries.Reports})
+	w := registrytest.On(docs, logger)
+	p.registry, p.trail, p.queries = w.Registry, w.Trail, w.Queries
 	if p.access, err = access.Open(t.Context(), access.Options{Docs: docs}); err != nil {
 		t.Fatal(err)
 	}

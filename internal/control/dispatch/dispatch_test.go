@@ -11,42 +11,34 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
-	"pgmtls-proxy/internal/control/audit"
-	"pgmtls-proxy/internal/control/docstore/docstoretest"
 	"pgmtls-proxy/internal/control/informer"
-	"pgmtls-proxy/internal/control/outbox"
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/policyformat"
 	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/registry/registrytest"
 	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // node is a daemon's dispatcher on a real store. Its proxies do not run: what is to be seen here is what lies in their
 // directories, and what the registry is told.
 type node struct {
-	*registry.Registry
+	registrytest.World
 	t          *testing.T
 	ctx        context.Context
 	hub        *informer.Hub
 	dispatcher *Dispatcher
-	queries    *proxyquery.Queries
 	roots      string
 }
 
 // patience is how long a test waits for what should happen at once. Nothing waits it out when all is well.
 const patience = time.Minute
 
-var admin = audit.Actor{Name: "admin"}
-
 func newNode(t *testing.T) *node {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	log := docstoretest.Log(t)
-	docs := docstoretest.Open(t)
-	trail := audit.New(docs, nil)
-	n := &node{t: t, ctx: ctx, roots: t.TempDir(), hub: informer.New(docs, log), queries: proxyquery.New(proxyquery.Options{Docs: docs, Log: log})}
-	n.Registry = registry.New(registry.Options{Docs: docs, Audit: trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: trail, Log: log}), Log: log})
-	n.dispatcher = &Dispatcher{Registry: n.Registry, Hub: n.hub, Queries: n.queries, Node: "here", Roots: []string{n.roots}, Log: log}
+	w := registrytest.New(t)
+	n := &node{World: w, t: t, ctx: ctx, roots: t.TempDir(), hub: informer.New(w.Docs, w.Log)}
+	n.dispatcher = &Dispatcher{Registry: w.Registry, Hub: n.hub, Queries: w.Queries, Node: "here", Roots: []string{n.roots}, Log: w.Log}
 	ended := make(chan error, 2)
 	go func() { ended <- n.hub.Run(ctx) }()
 	go func() { ended <- n.dispatcher.Run(ctx) }()
@@ -64,11 +56,11 @@ func newNode(t *testing.T) *node {
 // database has mutual TLS, and one proxy.
 func (n *node) database(proxy registry.NewProxy) registry.Database {
 	n.t.Helper()
-	_, err := n.CreateDatabase(n.ctx, admin, registry.NewDatabase{Name: "orders", Hosts: []string{"localhost"}, Proxies: []registry.NewProxy{proxy}})
+	_, err := n.CreateDatabase(n.ctx, registrytest.Admin, registry.NewDatabase{Name: "orders", Hosts: []string{"localhost"}, Proxies: []registry.NewProxy{proxy}})
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	db, err := n.EnableMTLS(n.ctx, admin, "orders")
+	db, err := n.EnableMTLS(n.ctx, registrytest.Admin, "orders")
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -97,7 +89,7 @@ func lies(dir string) int64 {
 	if err != nil {
 		return 0
 	}
-	_, generation, _ := policysync.ParseHeader(text)
+	_, generation, _ := policyformat.ParseHeader(text)
 	return generation
 }
 
@@ -111,17 +103,17 @@ func TestProxyOfThisNodeGetsEachPolicy(t *testing.T) {
 	db := n.database(registry.NewProxy{Name: "edge", Node: "here", PolicyDir: dir, Admin: nobody})
 	n.until(db.ID, "told that the proxy is down", func(db registry.Database) bool { return told(db.Proxies[0], "connection refused") })
 	eventually.True(n.t, patience, "a policy in the directory", func() bool { return lies(dir) == 1 })
-	if _, err := n.CreateRule(n.ctx, admin, "orders", registry.NewRule{CIDR: "192.0.2.0/24"}); err != nil {
+	if _, err := n.CreateRule(n.ctx, registrytest.Admin, "orders", registry.NewRule{CIDR: "192.0.2.0/24"}); err != nil {
 		t.Fatal(err)
 	}
 	eventually.True(n.t, patience, "the rule's generation in the directory", func() bool { return lies(dir) == 2 })
 
 	// The proxy moves: what its route delivered stays, and the new directory is served.
 	moved := filepath.Join(n.roots, "moved")
-	if _, err := n.RemoveProxy(n.ctx, admin, "orders", "edge"); err != nil {
+	if _, err := n.RemoveProxy(n.ctx, registrytest.Admin, "orders", "edge"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.AddProxy(n.ctx, admin, "orders", registry.NewProxy{Name: "edge", Node: "here", PolicyDir: moved, Admin: nobody}); err != nil {
+	if _, err := n.AddProxy(n.ctx, registrytest.Admin, "orders", registry.NewProxy{Name: "edge", Node: "here", PolicyDir: moved, Admin: nobody}); err != nil {
 		t.Fatal(err)
 	}
 	eventually.True(n.t, patience, "a policy in the new directory", func() bool { return lies(moved) == 2 })
@@ -151,17 +143,17 @@ func TestRouteThatIsSlowToEndHoldsUpNobodyElse(t *testing.T) {
 	slow.stop = func() { close(blocked); go func() { <-free; stop() }() } // it ends when the test says so
 	n.dispatcher.mu.Unlock()
 
-	if _, err := n.RemoveProxy(n.ctx, admin, "orders", "edge"); err != nil {
+	if _, err := n.RemoveProxy(n.ctx, registrytest.Admin, "orders", "edge"); err != nil {
 		t.Fatal(err)
 	}
 	<-blocked
 	other := filepath.Join(n.roots, "other")
 	for name, at := range map[string]string{"taker": dir, "other": other} {
-		if _, err := n.CreateDatabase(n.ctx, admin, registry.NewDatabase{Name: name, Hosts: []string{"localhost"},
+		if _, err := n.CreateDatabase(n.ctx, registrytest.Admin, registry.NewDatabase{Name: name, Hosts: []string{"localhost"},
 			Proxies: []registry.NewProxy{{Name: "edge", Node: "here", PolicyDir: at, Admin: nobody}}}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := n.EnableMTLS(n.ctx, admin, name); err != nil {
+		if _, err := n.EnableMTLS(n.ctx, registrytest.Admin, name); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -171,7 +163,7 @@ func TestRouteThatIsSlowToEndHoldsUpNobodyElse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		id, _, _ := policysync.ParseHeader(text)
+		id, _, _ := policyformat.ParseHeader(text)
 		return id
 	}
 	if got := owner(); got != db.ID {
@@ -190,7 +182,7 @@ func TestProxyOfAnotherNodeIsNotTouched(t *testing.T) {
 	n := newNode(t)
 	dir, own := filepath.Join(n.roots, "theirs"), filepath.Join(n.roots, "ours")
 	n.database(registry.NewProxy{Name: "theirs", Node: "there", PolicyDir: dir, Admin: nobody})
-	if _, err := n.AddProxy(n.ctx, admin, "orders", registry.NewProxy{Name: "ours", Node: "here", PolicyDir: own, Admin: nobody}); err != nil {
+	if _, err := n.AddProxy(n.ctx, registrytest.Admin, "orders", registry.NewProxy{Name: "ours", Node: "here", PolicyDir: own, Admin: nobody}); err != nil {
 		t.Fatal(err)
 	}
 	eventually.True(n.t, patience, "a policy in our directory", func() bool { return lies(own) == 1 })
@@ -207,7 +199,7 @@ func TestWhatCanNotBeDeliveredIsToldToTheRegistry(t *testing.T) {
 	if _, err := os.Stat(outside); err == nil {
 		t.Error("a directory outside of the roots was made")
 	}
-	if _, err := n.AddProxy(n.ctx, admin, "orders", registry.NewProxy{Name: "far", Node: "here", PolicyDir: filepath.Join(n.roots, "far"), Admin: "192.0.2.1:9815"}); err != nil {
+	if _, err := n.AddProxy(n.ctx, registrytest.Admin, "orders", registry.NewProxy{Name: "far", Node: "here", PolicyDir: filepath.Join(n.roots, "far"), Admin: "192.0.2.1:9815"}); err != nil {
 		t.Fatal(err)
 	}
 	n.until(db.ID, "told that the address is no good", func(db registry.Database) bool {
@@ -220,7 +212,7 @@ func TestQuestionsAboutAProxyGoToItsRoute(t *testing.T) {
 	dir := filepath.Join(n.roots, "orders")
 	db := n.database(registry.NewProxy{Name: "edge", Node: "here", PolicyDir: dir, Admin: nobody})
 	eventually.True(n.t, patience, "a policy in the directory", func() bool { return lies(dir) == 1 })
-	rule, err := n.CreateRule(n.ctx, admin, "orders", registry.NewRule{CIDR: "192.0.2.0/24"})
+	rule, err := n.CreateRule(n.ctx, registrytest.Admin, "orders", registry.NewRule{CIDR: "192.0.2.0/24"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,11 +220,11 @@ func TestQuestionsAboutAProxyGoToItsRoute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := n.queries.Ask(n.ctx, db.ID, "edge", proxyquery.Question{Policy: policy})
+	answer, err := n.Queries.Ask(n.ctx, db.ID, "edge", proxyquery.Question{Policy: policy})
 	if err != nil || !strings.Contains(answer.Error, "connection refused") {
 		t.Errorf("got %+v, %v", answer, err)
 	}
-	answer, err = n.queries.Ask(n.ctx, db.ID, "edge", proxyquery.Question{Kind: api.AskReport})
+	answer, err = n.Queries.Ask(n.ctx, db.ID, "edge", proxyquery.Question{Kind: api.AskReport})
 	if err != nil || answer.Kind != api.AskReport || answer.Report != nil || !strings.Contains(answer.Error, "connection refused") {
 		t.Errorf("got %+v, %v", answer, err)
 	}

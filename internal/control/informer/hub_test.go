@@ -5,33 +5,24 @@ import (
 	"errors"
 	"testing"
 
-	"pgmtls-proxy/internal/control/audit"
-	"pgmtls-proxy/internal/control/docstore"
-	"pgmtls-proxy/internal/control/docstore/docstoretest"
-	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/registry/registrytest"
 )
 
 // world is a registry on a real store.
 type world struct {
-	*registry.Registry
-	t    *testing.T
-	docs *docstore.Docs
+	registrytest.World
+	t *testing.T
 }
-
-var admin = audit.Actor{Name: "admin"}
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	docs := docstoretest.Open(t)
-	trail, log := audit.New(docs, nil), docstoretest.Log(t)
-	return &world{t: t, docs: docs, Registry: registry.New(registry.Options{
-		Docs: docs, Audit: trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: trail, Log: log}), Log: log})}
+	return &world{registrytest.New(t), t}
 }
 
 func (w *world) database(name string) registry.Database {
 	w.t.Helper()
-	db, err := w.CreateDatabase(w.t.Context(), admin, registry.NewDatabase{Name: name, Hosts: []string{name + ".example.com"}})
+	db, err := w.CreateDatabase(w.t.Context(), registrytest.Admin, registry.NewDatabase{Name: name, Hosts: []string{name + ".example.com"}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -40,7 +31,7 @@ func (w *world) database(name string) registry.Database {
 
 func (w *world) delete(name string) {
 	w.t.Helper()
-	if err := w.DeleteDatabase(w.t.Context(), admin, name); err != nil {
+	if err := w.DeleteDatabase(w.t.Context(), registrytest.Admin, name); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -49,7 +40,7 @@ func TestFollowersSeeEveryDatabaseAndEveryChange(t *testing.T) {
 	w := newWorld(t)
 	orders := w.database("orders")
 	ctx, cancel := context.WithCancel(t.Context())
-	hub := New(w.docs, docstoretest.Log(t))
+	hub := New(w.Docs, w.Log)
 	ended := make(chan error, 1)
 	go func() { ended <- hub.Run(ctx) }()
 	defer func() {
@@ -65,7 +56,7 @@ func TestFollowersSeeEveryDatabaseAndEveryChange(t *testing.T) {
 			if change.Database.Name != "orders" || change.Database.MTLS != nil {
 				t.Fatalf("got %+v first", change)
 			}
-			if _, err := w.EnableMTLS(ctx, admin, orders.ID); err != nil {
+			if _, err := w.EnableMTLS(ctx, registrytest.Admin, orders.ID); err != nil {
 				t.Fatal(err)
 			}
 		case 2:
@@ -97,7 +88,7 @@ func TestFollowersSeeEveryDatabaseAndEveryChange(t *testing.T) {
 func TestDatabaseThatWasDeletedWhileNobodyWatchedIsGone(t *testing.T) {
 	w := newWorld(t)
 	gone, stays := w.database("gone"), w.database("stays")
-	hub := New(w.docs, docstoretest.Log(t))
+	hub := New(w.Docs, w.Log)
 	watch := func(until func(Change) bool) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -127,7 +118,7 @@ func TestFollowerOfAHubThatNeverRanEndsWithItsContext(t *testing.T) {
 	w.database("orders")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for change := range New(w.docs, docstoretest.Log(t)).FollowAll(ctx) {
+	for change := range New(w.Docs, w.Log).FollowAll(ctx) {
 		t.Errorf("got %+v", change)
 	}
 }

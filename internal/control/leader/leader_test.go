@@ -7,31 +7,26 @@ import (
 	"testing"
 	"time"
 
-	"pgmtls-proxy/internal/control/audit"
-	"pgmtls-proxy/internal/control/docstore/docstoretest"
 	"pgmtls-proxy/internal/control/informer"
-	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/control/registry/registrytest"
 )
 
 // The clock here is the real one: what is to be seen is that the leader wakes in time.
 func TestLeaderWakesForWhatAChangeBringsForward(t *testing.T) {
-	docs, log := docstoretest.Open(t), docstoretest.Log(t)
-	trail := audit.New(docs, nil)
-	r := registry.New(registry.Options{Docs: docs, Audit: trail, Outbox: outbox.New(outbox.Options{Docs: docs, Audit: trail, Log: log}), Log: log})
+	w := registrytest.New(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	admin := audit.Actor{Name: "admin"}
-	if _, err := r.CreateDatabase(ctx, admin, registry.NewDatabase{Name: "orders", Hosts: []string{"orders.example.com"}}); err != nil {
+	if _, err := w.CreateDatabase(ctx, registrytest.Admin, registry.NewDatabase{Name: "orders", Hosts: []string{"orders.example.com"}}); err != nil {
 		t.Fatal(err)
 	}
-	db, err := r.EnableMTLS(ctx, admin, "orders")
+	db, err := w.EnableMTLS(ctx, registrytest.Admin, "orders")
 	if err != nil {
 		t.Fatal(err)
 	}
-	hub := informer.New(docs, log)
+	hub := informer.New(w.Docs, w.Log)
 	ended := make(chan error, 2)
 	go func() { ended <- hub.Run(ctx) }()
-	go func() { ended <- Loop{Registry: r, Hub: hub, Log: log}.Run(ctx) }()
+	go func() { ended <- Loop{Registry: w.Registry, Hub: hub, Log: w.Log}.Run(ctx) }()
 	defer func() {
 		cancel()
 		for range 2 {
@@ -48,7 +43,7 @@ func TestLeaderWakesForWhatAChangeBringsForward(t *testing.T) {
 		switch {
 		case asked.IsZero():
 			asked = time.Now()
-			if _, err := r.DeleteCertificate(ctx, admin, "orders", id, after); err != nil {
+			if _, err := w.DeleteCertificate(ctx, registrytest.Admin, "orders", id, after); err != nil {
 				t.Fatal(err)
 			}
 		case change.Database.Certificates[i].Status == registry.Disabling:

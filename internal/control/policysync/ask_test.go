@@ -13,6 +13,7 @@ import (
 
 	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/config"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/must"
 )
 
@@ -52,7 +53,7 @@ func TestOnlyAddressesOfThisMachineAreAsked(t *testing.T) {
 		if _, err := courier.askStatus(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v was asked how far it is: %v", admin, err)
 		}
-		if _, err := courier.DryRun(t.Context(), newSpace(t).policy(t, edition{Generation: 1})); err == nil || len(names(t, courier.Dir)) > 0 {
+		if _, err := courier.DryRun(t.Context(), policytest.NewSpace(t).Policy(t, edition{Generation: 1})); err == nil || len(names(t, courier.Dir)) > 0 {
 			t.Errorf("%v was asked for a dry run", admin)
 		}
 	}
@@ -115,8 +116,8 @@ func TestAUnixSocketIsAskedAsWell(t *testing.T) {
 	socket := filepath.Join(openTemp(t), "a")
 	p := startProxy(t, dir, map[string]any{"admin": "unix:" + socket})
 	p.Admin = config.Address{Network: "unix", Address: socket}
-	deliver(t, p.courier(), newSpace(t).policy(t, edition{Generation: 1}))
-	if effect, err := p.courier().DryRun(t.Context(), newSpace(t).policy(t, edition{Generation: 2})); err != nil || !effect.OK {
+	deliver(t, p.courier(), policytest.NewSpace(t).Policy(t, edition{Generation: 1}))
+	if effect, err := p.courier().DryRun(t.Context(), policytest.NewSpace(t).Policy(t, edition{Generation: 2})); err != nil || !effect.OK {
 		t.Errorf("dry run: %+v, %v", effect, err)
 	}
 }

@@ -7,12 +7,14 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 )
 
 func TestAPolicyIsInForceAtARealProxy(t *testing.T) {
 	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
-	s, c := newSpace(t), p.courier()
-	reports := deliver(t, c, s.policy(t, edition{Generation: 7}))
+	s, c := policytest.NewSpace(t), p.courier()
+	reports := deliver(t, c, s.Policy(t, edition{Generation: 7}))
 	last := reports[len(reports)-1]
 	if last.Applied != 7 || last.InForce != 7 || last.AppliedAt.IsZero() || last.InForceAt.Before(last.AppliedAt) || last.Error != "" {
 		t.Errorf("the last report is %+v", last)
@@ -26,11 +28,11 @@ func TestAPolicyIsInForceAtARealProxy(t *testing.T) {
 
 func BenchmarkPublishUntilInForce(b *testing.B) {
 	p := startProxy(b, filepath.Join(b.TempDir(), "policy"), nil)
-	s, c := newSpace(b), p.courier()
-	deliver(b, c, s.policy(b, edition{Generation: 1}))
+	s, c := policytest.NewSpace(b), p.courier()
+	deliver(b, c, s.Policy(b, edition{Generation: 1}))
 	policies := make([]api.Policy, 0, b.N)
 	for i := range b.N {
-		policies = append(policies, s.policy(b, edition{Generation: int64(i) + 2}))
+		policies = append(policies, s.Policy(b, edition{Generation: int64(i) + 2}))
 	}
 	took := make([]time.Duration, 0, b.N)
 	b.ResetTimer()
@@ -44,12 +46,12 @@ func BenchmarkPublishUntilInForce(b *testing.B) {
 }
 
 func BenchmarkPublish(b *testing.B) {
-	s := newSpace(b)
+	s := policytest.NewSpace(b)
 	c := &Publisher{Database: database, Dir: filepath.Join(b.TempDir(), "policy")}
 	generation := int64(0)
 	for b.Loop() {
 		generation++
-		if _, err := c.Publish(b.Context(), s.policy(b, edition{Generation: generation})); err != nil {
+		if _, err := c.Publish(b.Context(), s.Policy(b, edition{Generation: generation})); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,6 +1,9 @@
 package policysync
 
-import "pgmtls-proxy/internal/control/api"
+import (
+	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat"
+)
 
 // isNews reports whether the proxy's last look at its directory was after the last change: an error from before is of
 // what has been replaced.
@@ -47,7 +50,7 @@ func (c *Publisher) learn(digest string) {
 	}
 	defer dir.close()
 	p, err := dir.policy(c.Database)
-	if err != nil || digestOf(p) != digest {
+	if err != nil || policyformat.Digest(p) != digest {
 		return
 	}
 	c.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"pgmtls-proxy/internal/control/policyformat"
 	"pgmtls-proxy/internal/retry"
 
 	"golang.org/x/sys/unix"
@@ -96,7 +97,7 @@ func newOwner(info fs.FileInfo, uid int) (owner, error) {
 
 // mode is the one of a file: the directory's own mode says who gets at those that are not secret.
 func (o owner) mode(name string) fs.FileMode {
-	if isKey(name) {
+	if policyformat.IsKey(name) {
 		return o.keys
 	}
 	return 0o644

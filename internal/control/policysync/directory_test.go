@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"pgmtls-proxy/internal/control/policyformat"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/must"
 )
 
@@ -18,7 +20,7 @@ func TestAMissingDirectoryIsMadeInAParentOfOurs(t *testing.T) {
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	c := &Publisher{Database: database, Dir: filepath.Join(t.TempDir(), "policy")}
-	_, err := c.Publish(t.Context(), newSpace(t).policy(t, edition{Generation: 1}))
+	_, err := c.Publish(t.Context(), policytest.NewSpace(t).Policy(t, edition{Generation: 1}))
 	must.OK(t, err)
 	info, err := os.Stat(c.Dir)
 	must.OK(t, err)
@@ -29,7 +31,7 @@ func TestAMissingDirectoryIsMadeInAParentOfOurs(t *testing.T) {
 		info, err := os.Stat(filepath.Join(c.Dir, name))
 		must.OK(t, err)
 		want := fs.FileMode(0o644)
-		if isKey(name) {
+		if policyformat.IsKey(name) {
 			want = 0o600
 		}
 		if info.Mode() != want {
@@ -39,7 +41,7 @@ func TestAMissingDirectoryIsMadeInAParentOfOurs(t *testing.T) {
 }
 
 func TestADirectoryThatOthersCouldChangeIsRefused(t *testing.T) {
-	p := newSpace(t).policy(t, edition{Generation: 1})
+	p := policytest.NewSpace(t).Policy(t, edition{Generation: 1})
 	for name, c := range map[string]struct {
 		prepare func(dir string) (policyDir string)
 		want    string
@@ -119,8 +121,8 @@ func TestAsRootTheProxysUserGetsWhatItNeeds(t *testing.T) {
 			must.OK(t, os.Mkdir(dir, 0o750))
 			must.OK(t, os.Chown(dir, c.uid, c.gid))
 			p := startProxyAs(t, dir, nil, &syscall.Credential{Uid: nobody, Gid: nobody})
-			s := newSpace(t)
-			reports := deliver(t, p.courier(), s.policy(t, edition{Generation: 1}))
+			s := policytest.NewSpace(t)
+			reports := deliver(t, p.courier(), s.Policy(t, edition{Generation: 1}))
 			if len(reports) == 0 || reports[len(reports)-1].Error != "" {
 				t.Errorf("the proxy says %+v", reports)
 			}
@@ -139,7 +141,7 @@ func TestADirectoryThatRootMakesBelongsToWhomItsParentBelongs(t *testing.T) {
 	parent := t.TempDir()
 	must.OK(t, os.Chown(parent, nobody, nobody+1))
 	c := &Publisher{Database: database, Dir: filepath.Join(parent, "policy")}
-	_, err := c.Publish(t.Context(), newSpace(t).policy(t, edition{Generation: 1}))
+	_, err := c.Publish(t.Context(), policytest.NewSpace(t).Policy(t, edition{Generation: 1}))
 	must.OK(t, err)
 	for _, path := range append([]string{"."}, names(t, c.Dir)...) {
 		info, err := os.Stat(filepath.Join(c.Dir, path))
@@ -151,7 +153,7 @@ func TestADirectoryThatRootMakesBelongsToWhomItsParentBelongs(t *testing.T) {
 }
 
 func TestOneCourierWaitsForAnother(t *testing.T) {
-	p := newSpace(t).policy(t, edition{Generation: 1})
+	p := policytest.NewSpace(t).Policy(t, edition{Generation: 1})
 	c := &Publisher{Database: database, Dir: t.TempDir()}
 	held, err := openDirectory(c.Dir)
 	must.OK(t, err)
@@ -176,7 +178,7 @@ func TestWhatHasEndedPublishesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("over"))
 	c := &Publisher{Database: database, Dir: filepath.Join(t.TempDir(), "policy")}
-	if _, err := c.Publish(ctx, newSpace(t).policy(t, edition{Generation: 1})); err == nil || err.Error() != "over" {
+	if _, err := c.Publish(ctx, policytest.NewSpace(t).Policy(t, edition{Generation: 1})); err == nil || err.Error() != "over" {
 		t.Errorf("got %v", err)
 	}
 	if _, err := os.Stat(c.Dir); !errors.Is(err, fs.ErrNotExist) {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"regexp"
 	"syscall"
+
+	"pgmtls-proxy/internal/control/policyformat"
 )
 
 // file is one that lies in the directory.
@@ -20,7 +22,7 @@ type file struct {
 	gid     int
 }
 
-// read reads a regular file of at most maxFile bytes. What is missing satisfies errors.Is(err, fs.ErrNotExist).
+// read reads a regular file of at most policyformat.MaxFile bytes. What is missing satisfies errors.Is(err, fs.ErrNotExist).
 func (d *directory) read(name string) (file, error) {
 	// O_NONBLOCK: the open of a named pipe would wait for its writer.
 	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -40,9 +42,9 @@ func (d *directory) read(name string) (file, error) {
 	if !known || !info.Mode().IsRegular() || !os.SameFile(link, info) {
 		return file{}, fmt.Errorf("%s is not a regular file (%v)", name, link.Mode().Type())
 	}
-	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(content) > maxFile {
-		err = fmt.Errorf("%s is larger than %d KiB", name, maxFile>>10)
+	content, err := io.ReadAll(io.LimitReader(f, policyformat.MaxFile+1))
+	if err == nil && len(content) > policyformat.MaxFile {
+		err = fmt.Errorf("%s is larger than %d KiB", name, policyformat.MaxFile>>10)
 	}
 	return file{content, info.Mode().Perm(), int(stat.Uid), int(stat.Gid)}, err
 }
@@ -137,8 +139,8 @@ func (d *directory) useless(keep func(name string) bool) ([]string, error) {
 		}
 		if temporaryPattern.MatchString(name) {
 			names = append(names, name)
-		} else if ownName(name) {
-			if f, err := d.read(name); err == nil && named(name, f.content) {
+		} else if policyformat.IsName(name) {
+			if f, err := d.read(name); err == nil && policyformat.IsNameOf(name, f.content) {
 				names = append(names, name)
 			}
 		}

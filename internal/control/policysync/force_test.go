@@ -10,6 +10,7 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
@@ -24,15 +25,15 @@ func serialOf(t *testing.T, pair *testpki.Pair) string {
 
 func TestARevocationIsInForceWhenItsLastSessionHasEnded(t *testing.T) {
 	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), map[string]any{"backend": map[string]any{"address": startDatabase(t)}})
-	s, c := newSpace(t), p.courier()
+	s, c := policytest.NewSpace(t), p.courier()
 	const grace = "400ms"
-	deliver(t, c, s.policy(t, edition{Generation: 1, EndGrace: grace}))
-	gone, stays := s.ca.MustIssue(t, testpki.Client("gone")), s.ca.MustIssue(t, testpki.Client("stays"))
+	deliver(t, c, s.Policy(t, edition{Generation: 1, EndGrace: grace}))
+	gone, stays := s.CA.MustIssue(t, testpki.Client("gone")), s.CA.MustIssue(t, testpki.Client("stays"))
 	visit(t, p, s, stays)
 	busy := visit(t, p, s, gone)
 	busy.query(t)
 
-	revoked := s.policy(t, edition{Generation: 2, EndGrace: grace, Revoked: []string{serialOf(t, gone)}})
+	revoked := s.Policy(t, edition{Generation: 2, EndGrace: grace, Revoked: []string{serialOf(t, gone)}})
 	effect, err := c.DryRun(soon(t), revoked)
 	must.OK(t, err)
 	if !effect.OK || effect.Ended != 1 || effect.Kept != 1 || effect.ByCertificate[serialOf(t, gone)] != 1 ||
@@ -60,7 +61,7 @@ func TestARevocationIsInForceWhenItsLastSessionHasEnded(t *testing.T) {
 func TestAProxyThatStartsAnewAcknowledgesWhatItFinds(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "policy")
 	p := startProxy(t, dir, nil)
-	c, policy := p.courier(), newSpace(t).policy(t, edition{Generation: 5})
+	c, policy := p.courier(), policytest.NewSpace(t).Policy(t, edition{Generation: 5})
 	deliver(t, c, policy)
 	p.stop()
 	if r, err := c.Observe(t.Context()); err == nil || r.OnDisk != 5 || r.Applied != 0 || !strings.Contains(r.Error, "refused") {
@@ -77,12 +78,10 @@ func TestAProxyThatStartsAnewAcknowledgesWhatItFinds(t *testing.T) {
 
 func TestAPolicyOfAnotherDatabaseWithTheSameNumberIsNotOurs(t *testing.T) {
 	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
-	s, c := newSpace(t), p.courier()
-	foreign := s.policy(t, edition{Generation: 5})
+	s, c := policytest.NewSpace(t), p.courier()
+	foreign := s.Policy(t, edition{Generation: 5})
 	foreign.Database = "another"
-	foreign = with(foreign, func(files map[string][]byte) {
-		files[api.PolicyFile] = []byte(strings.Replace(string(files[api.PolicyFile]), database, "another", 1))
-	})
+	foreign.Files[api.PolicyFile] = []byte(strings.Replace(string(foreign.Files[api.PolicyFile]), database, "another", 1))
 	theirs := &Publisher{Database: "another", Dir: p.Dir, Admin: p.Admin}
 	deliver(t, theirs, foreign)
 
@@ -91,7 +90,7 @@ func TestAPolicyOfAnotherDatabaseWithTheSameNumberIsNotOurs(t *testing.T) {
 		t.Errorf("observed %+v, %v", r, err)
 	}
 	c.TakeOver = true
-	ours := s.policy(t, edition{Generation: 5})
+	ours := s.Policy(t, edition{Generation: 5})
 	reports := deliver(t, c, ours)
 	if last := reports[len(reports)-1]; last.InForceAt.Before(c.published.Add(-time.Second)) {
 		t.Errorf("the other's acknowledgement was taken for ours: %+v", last)
@@ -100,10 +99,10 @@ func TestAPolicyOfAnotherDatabaseWithTheSameNumberIsNotOurs(t *testing.T) {
 
 func TestWhatTheProxyRefusesIsReported(t *testing.T) {
 	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
-	s, c := newSpace(t), p.courier()
-	deliver(t, c, s.policy(t, edition{Generation: 1}))
-	torn := &testpki.Pair{CertPEM: s.server.CertPEM, KeyPEM: newSpace(t).server.KeyPEM} // the key of another certificate
-	bad := s.policy(t, edition{Generation: 2, Server: torn})
+	s, c := policytest.NewSpace(t), p.courier()
+	deliver(t, c, s.Policy(t, edition{Generation: 1}))
+	torn := &testpki.Pair{CertPEM: s.Server.CertPEM, KeyPEM: policytest.NewSpace(t).Server.KeyPEM} // the key of another certificate
+	bad := s.Policy(t, edition{Generation: 2, Server: torn})
 	effect, err := c.DryRun(soon(t), bad)
 	if err != nil || effect.OK || len(effect.Problems) == 0 {
 		t.Errorf("the dry run says %+v, %v", effect, err)
@@ -117,7 +116,7 @@ func TestWhatTheProxyRefusesIsReported(t *testing.T) {
 	if r := <-reports; r.Error == "" || r.Applied != 1 {
 		t.Errorf("of the refusal: %+v", r)
 	}
-	_, err = c.Publish(t.Context(), s.policy(t, edition{Generation: 3}))
+	_, err = c.Publish(t.Context(), s.Policy(t, edition{Generation: 3}))
 	must.OK(t, err)
 	must.OK(t, <-awaited)
 	close(reports)
@@ -134,8 +133,8 @@ func TestWhatTheProxyRefusesIsReported(t *testing.T) {
 
 func TestAHandEditIsDriftAndNoAcknowledgement(t *testing.T) {
 	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
-	s, c := newSpace(t), p.courier()
-	policy := s.policy(t, edition{Generation: 1})
+	s, c := policytest.NewSpace(t), p.courier()
+	policy := s.Policy(t, edition{Generation: 1})
 	deliver(t, c, policy)
 	// The same generation, with a network more.
 	edited := strings.Replace(string(policy.Files[api.PolicyFile]), "127.0.0.0/8", "0.0.0.0/0", 1)
@@ -155,8 +154,8 @@ func TestAHandEditIsDriftAndNoAcknowledgement(t *testing.T) {
 
 func TestADryRunLeavesTheDirectoryAsItWas(t *testing.T) {
 	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
-	s, c := newSpace(t), p.courier()
-	current := s.policy(t, edition{Generation: 1})
+	s, c := policytest.NewSpace(t), p.courier()
+	current := s.Policy(t, edition{Generation: 1})
 	deliver(t, c, current)
 	before := fmt.Sprint(names(t, p.Dir))
 
@@ -164,7 +163,7 @@ func TestADryRunLeavesTheDirectoryAsItWas(t *testing.T) {
 	if err != nil || !effect.OK || !effect.Unchanged {
 		t.Errorf("of what is in force: %+v, %v", effect, err)
 	}
-	other := newSpace(t).policy(t, edition{Generation: 2, CIDRs: []string{"10.0.0.0/8"}})
+	other := policytest.NewSpace(t).Policy(t, edition{Generation: 2, CIDRs: []string{"10.0.0.0/8"}})
 	effect, err = c.DryRun(soon(t), other)
 	if err != nil || !effect.OK || effect.Unchanged {
 		t.Errorf("of another: %+v, %v", effect, err)
@@ -179,12 +178,12 @@ func TestADryRunLeavesTheDirectoryAsItWas(t *testing.T) {
 }
 
 func TestADryRunsFilesOutliveAPublicationMeanwhile(t *testing.T) {
-	s := newSpace(t)
+	s := policytest.NewSpace(t)
 	c := &Publisher{Database: database, Dir: t.TempDir()}
-	draft := newSpace(t).policy(t, edition{Generation: 2})
+	draft := policytest.NewSpace(t).Policy(t, edition{Generation: 2})
 	staged, err := c.stage(t.Context(), draft)
 	must.OK(t, err)
-	publish(t, c, s.policy(t, edition{Generation: 1}))
+	publish(t, c, s.Policy(t, edition{Generation: 1}))
 	for name := range draft.Files {
 		if _, err := os.Stat(filepath.Join(c.Dir, name)); err != nil {
 			t.Errorf("swept: %v", err)
@@ -209,7 +208,7 @@ func TestAForeignDirectoryGetsNoDryRunsFiles(t *testing.T) {
 	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
 	must.OK(t, os.MkdirAll(p.Dir, 0o755))
 	must.OK(t, os.WriteFile(filepath.Join(p.Dir, api.PolicyFile), []byte("ip_rules: []\n"), 0o644))
-	if _, err := p.courier().DryRun(soon(t), newSpace(t).policy(t, edition{Generation: 1})); err == nil || len(names(t, p.Dir)) != 1 {
+	if _, err := p.courier().DryRun(soon(t), policytest.NewSpace(t).Policy(t, edition{Generation: 1})); err == nil || len(names(t, p.Dir)) != 1 {
 		t.Errorf("%v, %v", err, names(t, p.Dir))
 	}
 }

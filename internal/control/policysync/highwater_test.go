@@ -12,6 +12,7 @@ import (
 
 	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/must"
 )
 
@@ -119,7 +120,7 @@ func TestDamagedHighWaterMarkHoldsUpNothing(t *testing.T) {
 			if err := c.recall(); err == nil || !strings.Contains(err.Error(), mark) {
 				t.Errorf("got %v", err)
 			}
-			publish(t, c, newSpace(t).policy(t, edition{Generation: 4}))
+			publish(t, c, policytest.NewSpace(t).Policy(t, edition{Generation: 4}))
 		})
 	}
 }

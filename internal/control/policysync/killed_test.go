@@ -14,9 +14,12 @@ import (
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/retry"
 	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/must"
+	"pgmtls-proxy/internal/testkit/syncbuf"
 )
 
 // publisherDir is the environment's name for the directory that [publishForEver] publishes to.
@@ -45,7 +48,7 @@ func publishForEver() {
 
 // renumber gives a policy another generation.
 func renumber(p api.Policy, generation int64) api.Policy {
-	text := strings.ReplaceAll(string(p.Files[api.PolicyFile]), Header(p.Database, p.Generation), Header(p.Database, generation))
+	text := strings.ReplaceAll(string(p.Files[api.PolicyFile]), policyformat.Header(p.Database, p.Generation), policyformat.Header(p.Database, generation))
 	text = strings.ReplaceAll(text, fmt.Sprintf(`"generation":"%d"`, p.Generation), fmt.Sprintf(`"generation":"%d"`, generation))
 	files := map[string][]byte{api.PolicyFile: []byte(text)}
 	for name, content := range p.Files {
@@ -58,9 +61,9 @@ func renumber(p api.Policy, generation int64) api.Policy {
 
 func TestAKilledPublisherLeavesOneWholePolicy(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "policy")
-	s := newSpace(t)
-	other := newSpace(t) // another CA, another server certificate and key: every file differs
-	policies := [2]api.Policy{s.policy(t, edition{Generation: 1}), other.policy(t, edition{Generation: 1, CIDRs: []string{"10.0.0.0/8"}})}
+	s := policytest.NewSpace(t)
+	other := policytest.NewSpace(t) // another CA, another server certificate and key: every file differs
+	policies := [2]api.Policy{s.Policy(t, edition{Generation: 1}), other.Policy(t, edition{Generation: 1, CIDRs: []string{"10.0.0.0/8"}})}
 	text, err := json.Marshal(policies)
 	must.OK(t, err)
 	must.OK(t, os.WriteFile(dir+".policies", text, 0o600))
@@ -79,7 +82,7 @@ func TestAKilledPublisherLeavesOneWholePolicy(t *testing.T) {
 	for range kills {
 		publisher := exec.Command(os.Args[0])
 		publisher.Env = append(os.Environ(), publisherDir+"="+dir)
-		errors := &logged{}
+		errors := &syncbuf.Buffer{}
 		publisher.Stderr = errors
 		must.OK(t, publisher.Start())
 		before := generation

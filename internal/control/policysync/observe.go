@@ -13,6 +13,7 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat"
 )
 
 // Observe reports the current state of the proxy and its directory. When the proxy can't be asked, the report has what the directory
@@ -125,12 +126,12 @@ func (d *directory) policy(database string) (api.Policy, error) {
 	if err != nil {
 		return api.Policy{}, err
 	}
-	for name := range references(parsed) {
+	for name := range policyformat.References(parsed) {
 		f, err := d.read(name)
 		if err != nil {
 			return api.Policy{}, err
 		}
 		p.Files[name] = f.content
 	}
-	return p, Check(p)
+	return p, policyformat.Check(p)
 }

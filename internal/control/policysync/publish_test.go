@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
@@ -23,7 +25,7 @@ func publish(t testing.TB, c *Publisher, p api.Policy) (changed bool) {
 }
 
 func TestTheSameBytesAreNotWrittenAgain(t *testing.T) {
-	p := newSpace(t).policy(t, edition{Generation: 1})
+	p := policytest.NewSpace(t).Policy(t, edition{Generation: 1})
 	c := &Publisher{Database: database, Dir: t.TempDir()}
 	if !publish(t, c, p) {
 		t.Error("the first time changed nothing")
@@ -41,8 +43,8 @@ func TestTheSameBytesAreNotWrittenAgain(t *testing.T) {
 }
 
 func TestAnOlderGenerationIsRefused(t *testing.T) {
-	s, dir := newSpace(t), t.TempDir()
-	old, new := s.policy(t, edition{Generation: 4}), s.policy(t, edition{Generation: 5})
+	s, dir := policytest.NewSpace(t), t.TempDir()
+	old, new := s.Policy(t, edition{Generation: 4}), s.Policy(t, edition{Generation: 5})
 	c := &Publisher{Database: database, Dir: dir}
 	publish(t, c, new)
 	for name, courier := range map[string]*Publisher{"the same courier": c, "another one, by what lies there": {Database: database, Dir: dir}} {
@@ -57,12 +59,12 @@ func TestAnOlderGenerationIsRefused(t *testing.T) {
 }
 
 func TestWhatSomebodyElseWroteStaysUntilItIsTakenOver(t *testing.T) {
-	p := newSpace(t).policy(t, edition{Generation: 2})
+	p := policytest.NewSpace(t).Policy(t, edition{Generation: 2})
 	for name, text := range map[string]string{
 		"made by hand":        "ip_rules: []\n",
 		"empty":               "",
-		"another database's":  Header("other", 9) + "ip_rules: []\n",
-		"header not in front": "\n" + Header(database, 1),
+		"another database's":  policyformat.Header("other", 9) + "ip_rules: []\n",
+		"header not in front": "\n" + policyformat.Header(database, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &Publisher{Database: database, Dir: t.TempDir()}
@@ -101,29 +103,29 @@ func TestWhatSomebodyElseWroteStaysUntilItIsTakenOver(t *testing.T) {
 }
 
 func TestFilesThatNothingNeedsAreRemovedAndOthersNever(t *testing.T) {
-	s := newSpace(t)
+	s := policytest.NewSpace(t)
 	c := &Publisher{Database: database, Dir: t.TempDir()}
-	old := s.policy(t, edition{Generation: 1})
+	old := s.Policy(t, edition{Generation: 1})
 	publish(t, c, old)
 
 	content := []byte("somebody's")
-	own := FileName("left-over", "pem", content)
+	own := policyformat.Name("left-over", "pem", content)
 	outside := filepath.Join(t.TempDir(), own)
 	must.OK(t, os.WriteFile(outside, content, 0o600))
-	theirs := []string{"server.crt", "notes.txt", "server-0123456789abcdef.crt", ".pgmtls-1.tmp", "..tmp", FileName("x", "txt", content)}
+	theirs := []string{"server.crt", "notes.txt", "server-0123456789abcdef.crt", ".pgmtls-1.tmp", "..tmp", policyformat.Name("x", "txt", content)}
 	for _, name := range theirs {
 		must.OK(t, os.WriteFile(filepath.Join(c.Dir, name), content, 0o600))
 	}
-	directory := FileName("directory", "pem", content)
+	directory := policyformat.Name("directory", "pem", content)
 	must.OK(t, os.Mkdir(filepath.Join(c.Dir, directory), 0o755))
-	link := FileName("link", "pem", content)
+	link := policyformat.Name("link", "pem", content)
 	must.OK(t, os.Symlink(outside, filepath.Join(c.Dir, link)))
 	theirs = append(theirs, directory, link)
 	for _, name := range []string{own, ".pgmtls-0123456789abcdef.tmp"} {
 		must.OK(t, os.WriteFile(filepath.Join(c.Dir, name), content, 0o600))
 	}
 
-	next := s.policy(t, edition{Generation: 2, Server: s.ca.MustIssue(t, testpki.Server("db.example.com"))})
+	next := s.Policy(t, edition{Generation: 2, Server: s.CA.MustIssue(t, testpki.Server("db.example.com"))})
 	publish(t, c, next)
 	want := slices.Clone(theirs)
 	for name := range next.Files {
@@ -136,9 +138,9 @@ func TestFilesThatNothingNeedsAreRemovedAndOthersNever(t *testing.T) {
 }
 
 func TestWhatSomebodyEditedIsPutRight(t *testing.T) {
-	s := newSpace(t)
-	p := s.policy(t, edition{Generation: 3})
-	key, crt := fileOf(p, "key"), fileOf(p, "crt")
+	s := policytest.NewSpace(t)
+	p := s.Policy(t, edition{Generation: 3})
+	key, crt := policytest.FileOf(p, "key"), policytest.FileOf(p, "crt")
 	victim := filepath.Join(t.TempDir(), "victim")
 	for name, edit := range map[string]func(dir string) error{
 		"policy.yaml edited":  func(dir string) error { return appendTo(filepath.Join(dir, api.PolicyFile), " ") },
@@ -153,7 +155,7 @@ func TestWhatSomebodyEditedIsPutRight(t *testing.T) {
 			return errors.Join(os.Remove(filepath.Join(dir, key)), os.Symlink(victim, filepath.Join(dir, key)))
 		},
 		"an older policy.yaml": func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, api.PolicyFile), s.policy(t, edition{Generation: 2}).Files[api.PolicyFile], 0o644)
+			return os.WriteFile(filepath.Join(dir, api.PolicyFile), s.Policy(t, edition{Generation: 2}).Files[api.PolicyFile], 0o644)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -192,7 +194,7 @@ func appendTo(path, text string) error {
 }
 
 func TestAFreshCourierHoldsADirectoryAgainstItself(t *testing.T) {
-	p := newSpace(t).policy(t, edition{Generation: 3})
+	p := policytest.NewSpace(t).Policy(t, edition{Generation: 3})
 	dir := t.TempDir()
 	fresh := func() *Publisher { return &Publisher{Database: database, Dir: dir} }
 	if onDisk, drift := fresh().drift(); onDisk != 0 || drift != "" {
@@ -202,14 +204,14 @@ func TestAFreshCourierHoldsADirectoryAgainstItself(t *testing.T) {
 	if onDisk, drift := fresh().drift(); onDisk != 3 || drift != "" {
 		t.Errorf("of a good one: %d, %s", onDisk, drift)
 	}
-	must.OK(t, appendTo(filepath.Join(dir, fileOf(p, "crt")), "x"))
+	must.OK(t, appendTo(filepath.Join(dir, policytest.FileOf(p, "crt")), "x"))
 	if _, drift := fresh().drift(); !strings.Contains(drift, "not named after its content") {
 		t.Errorf("of an edited one: %s", drift)
 	}
 }
 
 func TestCouriersThatRaceLeaveTheLatestWhole(t *testing.T) {
-	s, other, dir := newSpace(t), newSpace(t), t.TempDir()
+	s, other, dir := policytest.NewSpace(t), policytest.NewSpace(t), t.TempDir()
 	shared := &Publisher{Database: database, Dir: dir}
 	var group sync.WaitGroup
 	const last = 12
@@ -221,7 +223,7 @@ func TestCouriersThatRaceLeaveTheLatestWhole(t *testing.T) {
 		if generation%3 == 0 {
 			c = &Publisher{Database: database, Dir: dir}
 		}
-		p := from.policy(t, edition{Generation: generation})
+		p := from.Policy(t, edition{Generation: generation})
 		group.Go(func() {
 			if _, err := c.Publish(t.Context(), p); err != nil && !errors.Is(err, ErrOlder) {
 				t.Error(err)
@@ -232,5 +234,26 @@ func TestCouriersThatRaceLeaveTheLatestWhole(t *testing.T) {
 	generation, err := readWhole(dir)
 	if err != nil || generation != last || len(names(t, dir)) != 4 {
 		t.Errorf("generation %d, %v, files %v", generation, err, names(t, dir))
+	}
+}
+
+func TestPolicyThatDoesNotFitItselfTouchesNothing(t *testing.T) {
+	for name, misfit := range policytest.Misfits(t) {
+		t.Run(name, func(t *testing.T) {
+			c := &Publisher{Database: misfit.Policy.Database, Dir: t.TempDir()}
+			if changed, err := c.Publish(t.Context(), misfit.Policy); err == nil || changed || !strings.Contains(err.Error(), misfit.Want) {
+				t.Errorf("got %t, %v", changed, err)
+			}
+			if left := names(t, c.Dir); len(left) > 0 {
+				t.Errorf("it left %v", left)
+			}
+		})
+	}
+}
+
+func TestPolicyOfAnotherDatabaseIsNotThisPublishersToDeliver(t *testing.T) {
+	c := &Publisher{Database: "other", Dir: t.TempDir()}
+	if _, err := c.Publish(t.Context(), policytest.NewSpace(t).Policy(t, edition{Generation: 1})); err == nil || !strings.Contains(err.Error(), "was given to the proxy of") {
+		t.Errorf("got %v", err)
 	}
 }

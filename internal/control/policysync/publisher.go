@@ -12,6 +12,15 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat"
+)
+
+// The errors of [Publisher.Publish] that its callers distinguish.
+var (
+	// ErrOlder is returned for a policy that is older than one that this publisher, or the directory, has had.
+	ErrOlder = errors.New("an older generation of the policy")
+	// ErrForeign is returned when the directory has the policy.yaml of another database, or one that no publisher wrote.
+	ErrForeign = errors.New("the policy directory belongs to another writer")
 )
 
 // Publisher serves one proxy of one database. Its exported fields are set before the first call; its methods may be called
@@ -22,7 +31,7 @@ import (
 // not there is made with mode 0750, in a parent of which the same holds. Files that the courier has not written stay
 // as they are.
 //
-// Whose it is, policy.yaml says by its [Header]. A directory without one is free. With another database's, or
+// Whose it is, policy.yaml says by its [policyformat.Header]. A directory without one is free. With another database's, or
 // one without a header, as a person writes it, [Publisher.Publish] refuses with [ErrForeign] and touches nothing,
 // whatever was there before: who replaces a policy by hand means it. TakeOver decides otherwise.
 type Publisher struct {
@@ -96,7 +105,7 @@ func (c *Publisher) accepts(p api.Policy) error {
 	if p.Database != c.Database {
 		return fmt.Errorf("a policy for database %.80q was given to the proxy of database %.80q", p.Database, c.Database)
 	}
-	return Check(p)
+	return policyformat.Check(p)
 }
 
 // open gives the directory, made if need be, and locked.
@@ -133,7 +142,7 @@ func (d *directory) present() present {
 		return present{there: !errors.Is(err, fs.ErrNotExist), err: err}
 	}
 	p := present{there: true, text: f.content}
-	p.database, p.generation, _ = ParseHeader(f.content)
+	p.database, p.generation, _ = policyformat.ParseHeader(f.content)
 	return p
 }
 
@@ -190,7 +199,7 @@ const maxDigests = 64
 // expect makes the policy one that the proxy's answers are understood of. It comes before the rename: the proxy may be
 // asked the moment after.
 func (c *Publisher) expect(p api.Policy) {
-	digest := digestOf(p)
+	digest := policyformat.Digest(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.digests == nil {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/testpki"
 )
@@ -66,7 +67,7 @@ func readSized(from io.Reader, kind int) ([]byte, error) {
 type visitor struct{ conn net.Conn }
 
 // visit connects to the proxy with a certificate and waits until the session is ready for a query.
-func visit(t *testing.T, p *proxy, s *space, certificate *testpki.Pair) *visitor {
+func visit(t *testing.T, p *proxy, s *policytest.Space, certificate *testpki.Pair) *visitor {
 	t.Helper()
 	raw, err := net.Dial("tcp", p.Listen)
 	must.OK(t, err)
@@ -76,7 +77,7 @@ func visit(t *testing.T, p *proxy, s *space, certificate *testpki.Pair) *visitor
 	answer := make([]byte, 1)
 	_, err = io.ReadFull(raw, answer)
 	must.OK(t, err)
-	conn := tls.Client(raw, &tls.Config{RootCAs: s.ca.Pool(), ServerName: "db.example.com", Certificates: []tls.Certificate{certificate.TLS()}})
+	conn := tls.Client(raw, &tls.Config{RootCAs: s.CA.Pool(), ServerName: "db.example.com", Certificates: []tls.Certificate{certificate.TLS()}})
 	parameters := "\x00\x03\x00\x00user\x00app\x00database\x00app\x00\x00"
 	_, err = conn.Write(append(binary.BigEndian.AppendUint32(nil, uint32(4+len(parameters))), parameters...))
 	must.OK(t, err)

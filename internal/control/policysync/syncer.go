@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat"
 )
 
 // Syncer keeps one proxy at the newest policy that it was offered, and reports what the proxy says. The daemon runs one for
@@ -43,7 +44,7 @@ func (r *Syncer) Offer(p api.Policy) {
 		r.Log.Error().Stringer("offered", p).Msg("a policy for another database was offered; not delivered")
 		return
 	}
-	digest := digestOf(p)
+	digest := policyformat.Digest(p)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat"
 	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/must"
 	"strings"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 )
 
 // told keeps what a route reports.
@@ -84,17 +87,17 @@ func travel(t *testing.T, r *Syncer) (stop func()) {
 
 func TestARouteKeepsARealProxyAtTheNewest(t *testing.T) {
 	p := startProxy(t, filepath.Join(t.TempDir(), "policy"), nil)
-	s, l := newSpace(t), &told{}
+	s, l := policytest.NewSpace(t), &told{}
 	r := &Syncer{Publisher: p.courier(), Report: l.take, Log: zerolog.Nop(), ObserveEvery: 50 * time.Millisecond}
 	travel(t, r)
 	for generation := int64(1); generation <= 30; generation++ {
-		r.Offer(s.policy(t, edition{Generation: generation}))
+		r.Offer(s.Policy(t, edition{Generation: generation}))
 	}
-	r.Offer(s.policy(t, edition{Generation: 3})) // late
+	r.Offer(s.Policy(t, edition{Generation: 3})) // late
 	l.until(t, "of generation 30 in force", func(r api.Report) bool { return r.InForce == 30 && r.Applied == 30 && r.OnDisk == 30 })
 
 	edited := filepath.Join(p.Dir, "edited")
-	must.OK(t, os.WriteFile(edited, []byte(Header(database, 30)+"{}"), 0o644))
+	must.OK(t, os.WriteFile(edited, []byte(policyformat.Header(database, 30)+"{}"), 0o644))
 	must.OK(t, os.Rename(edited, filepath.Join(p.Dir, api.PolicyFile))) // in one step: the route looks every 50 ms
 	l.until(t, "of a drift", func(r api.Report) bool { return strings.Contains(r.Drift, "differs from what was published") })
 	eventually.OK(t, patience, func() error {
@@ -109,7 +112,7 @@ func TestARouteKeepsARealProxyAtTheNewest(t *testing.T) {
 }
 
 func BenchmarkOfferUntilItIsInPlace(b *testing.B) {
-	s := newSpace(b)
+	s := policytest.NewSpace(b)
 	r := &Syncer{Publisher: &Publisher{Database: database, Dir: filepath.Join(b.TempDir(), "policy")}, Log: zerolog.Nop()}
 	r.Publisher.fetch = func(context.Context) (*status, error) { return nil, errors.New("nobody is there") }
 	ctx, cancel := context.WithCancel(b.Context())
@@ -122,14 +125,14 @@ func BenchmarkOfferUntilItIsInPlace(b *testing.B) {
 	path := filepath.Join(r.Publisher.Dir, api.PolicyFile)
 	policies := make([]api.Policy, 0, 16)
 	for i := range b.N {
-		policies = append(policies, s.policy(b, edition{Generation: int64(i) + 1}))
+		policies = append(policies, s.Policy(b, edition{Generation: int64(i) + 1}))
 	}
 	b.ResetTimer()
 	for _, p := range policies {
 		r.Offer(p)
 		for {
 			text, err := os.ReadFile(path)
-			if _, generation, _ := ParseHeader(text); err == nil && generation == p.Generation {
+			if _, generation, _ := policyformat.ParseHeader(text); err == nil && generation == p.Generation {
 				break
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat"
 	"pgmtls-proxy/internal/testkit/must"
 	"strings"
 	"testing"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 )
 
 func TestAnOfferIsPublishedAtOnceAlsoWhileTheProxyHangs(t *testing.T) {
@@ -83,7 +86,7 @@ func TestAFailureIsReportedOnceAndTriedAgain(t *testing.T) {
 
 func TestADirectoryThatIsAheadTellsItsGeneration(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
-		publish(t, &Publisher{Database: database, Dir: j.follower.dir}, j.space.policy(t, edition{Generation: 9}))
+		publish(t, &Publisher{Database: database, Dir: j.follower.dir}, j.space.Policy(t, edition{Generation: 9}))
 		defer travel(t, j.Syncer)()
 		j.offer(t, 4)
 		synctest.Wait()
@@ -119,7 +122,7 @@ func TestWhoOffersAnOlderPolicyIsToldWhatTheProxyHas(t *testing.T) {
 func TestThePolicyOfAnotherDatabaseIsNotOnItsWay(t *testing.T) {
 	inTime(t, func(t *testing.T, j *journey) {
 		defer travel(t, j.Syncer)()
-		other := j.space.policy(t, edition{Generation: 1 << 40})
+		other := j.space.Policy(t, edition{Generation: 1 << 40})
 		other.Database = "another"
 		j.Offer(other)
 		j.offer(t, 1)
@@ -136,7 +139,7 @@ func TestADriftIsReportedAndPutRight(t *testing.T) {
 		j.told.mu.Lock()
 		j.told.refuse = errors.New("away")
 		j.told.mu.Unlock()
-		must.OK(t, os.WriteFile(filepath.Join(j.follower.dir, api.PolicyFile), []byte(Header(database, 1)+"ip_rules: []\n"), 0o644))
+		must.OK(t, os.WriteFile(filepath.Join(j.follower.dir, api.PolicyFile), []byte(policyformat.Header(database, 1)+"ip_rules: []\n"), 0o644))
 		pass(t, 11*time.Second)
 		if got, err := readWhole(j.follower.dir); got != 1 || err != nil {
 			t.Errorf("it is not put right: generation %d, %v", got, err)
@@ -217,8 +220,8 @@ func TestARefusalOfWhatWasReplacedIsNotReported(t *testing.T) {
 
 func TestAPolicyStandsThoughWhatItReplacedCanNotBeRemoved(t *testing.T) {
 	c := &Publisher{Database: database, Dir: t.TempDir()}
-	s := newSpace(t)
-	publish(t, c, s.policy(t, edition{Generation: 2}))
+	s := policytest.NewSpace(t)
+	publish(t, c, s.Policy(t, edition{Generation: 2}))
 	if !c.stands(2) || c.stands(1) || c.stands(3) {
 		t.Errorf("of generations 1, 2, 3 stand %t, %t, %t", c.stands(1), c.stands(2), c.stands(3))
 	}

@@ -15,6 +15,8 @@ import (
 	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/retry"
 	"pgmtls-proxy/internal/testkit/must"
 
@@ -79,8 +81,8 @@ func (f *follower) fetch(ctx context.Context) (*status, error) {
 	if err != nil {
 		return s, nil
 	}
-	s.Policy = &adminapi.Policy{Generation: strconv.FormatInt(p.Generation, 10), Digest: digestOf(p), LoadedAt: time.Unix(p.Generation, 0)}
-	receipt := adminapi.Receipt{Digest: digestOf(p), AppliedAt: time.Unix(p.Generation, 0)}
+	s.Policy = &adminapi.Policy{Generation: strconv.FormatInt(p.Generation, 10), Digest: policyformat.Digest(p), LoadedAt: time.Unix(p.Generation, 0)}
+	receipt := adminapi.Receipt{Digest: policyformat.Digest(p), AppliedAt: time.Unix(p.Generation, 0)}
 	if !f.holds {
 		at := time.Unix(p.Generation, 1)
 		receipt.InForceAt = &at
@@ -94,7 +96,7 @@ type journey struct {
 	*Syncer
 	follower *follower
 	told     *told
-	space    *space
+	space    *policytest.Space
 }
 
 func newJourney(t *testing.T) *journey {
@@ -102,11 +104,11 @@ func newJourney(t *testing.T) *journey {
 	must.OK(t, os.Mkdir(f.dir, 0o755))
 	l := &told{}
 	r := &Syncer{Publisher: &Publisher{Database: database, Dir: f.dir, fetch: f.fetch}, Report: l.take, Log: zerolog.Nop()}
-	return &journey{r, f, l, newSpace(t)}
+	return &journey{r, f, l, policytest.NewSpace(t)}
 }
 
 func (j *journey) offer(t *testing.T, generation int64) {
-	j.Offer(j.space.policy(t, edition{Generation: generation}))
+	j.Offer(j.space.Policy(t, edition{Generation: generation}))
 }
 
 // pass lets time pass, and all that happens in it.

@@ -17,14 +17,16 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/retry"
 	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/must"
-	"pgmtls-proxy/internal/testkit/testpki"
+	"pgmtls-proxy/internal/testkit/syncbuf"
 )
 
-// database is the one of the tests.
-const database = "0a1b2c3d-0000-4000-8000-000000000001"
+const database = policytest.Database
+
+type edition = policytest.Edition
 
 // patience is how long a test waits for what should happen at once. Nothing waits it out when all is well.
 const patience = 20 * time.Second
@@ -34,60 +36,6 @@ func soon(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
-}
-
-// space makes policies.
-type space struct {
-	ca     *testpki.CA
-	server *testpki.Pair
-}
-
-func newSpace(t testing.TB) *space {
-	ca := testpki.MustCA(t, "space")
-	return &space{ca, ca.MustIssue(t, testpki.Server("db.example.com"))}
-}
-
-// edition is what differs between policies.
-type edition struct {
-	Generation int64
-	CIDRs      []string // default: loopback
-	Revoked    []string
-	EndGrace   string
-	Server     *testpki.Pair // default: the space's
-	Text       string        // instead of all this, behind the header
-}
-
-// policy renders an edition.
-func (s *space) policy(t testing.TB, e edition) api.Policy {
-	t.Helper()
-	server := s.server
-	if e.Server != nil {
-		server = e.Server
-	}
-	ca, crt, key := FileName("client-ca", "pem", s.ca.PEM()), FileName("server", "crt", server.CertPEM), FileName("server", "key", server.KeyPEM)
-	content := struct {
-		Generation   string              `json:"generation"`
-		ClientCA     []string            `json:"client_ca"`
-		Revoked      []string            `json:"revoked,omitempty"`
-		Certificates []map[string]string `json:"certificates"`
-		EndGrace     string              `json:"end_grace,omitempty"`
-		Rules        []map[string]string `json:"ip_rules"`
-	}{fmt.Sprint(e.Generation), []string{ca}, e.Revoked, []map[string]string{{"cert": crt, "key": key}}, e.EndGrace, []map[string]string{}}
-	if e.CIDRs == nil {
-		e.CIDRs = []string{"127.0.0.0/8"}
-	}
-	for i, cidr := range e.CIDRs {
-		content.Rules = append(content.Rules, map[string]string{"id": fmt.Sprintf("rule-%d", i), "cidr": cidr})
-	}
-	text, err := json.Marshal(content)
-	must.OK(t, err)
-	if e.Text != "" {
-		text = []byte(e.Text)
-	}
-	return api.Policy{Database: database, Generation: e.Generation, Files: map[string][]byte{
-		api.PolicyFile: fmt.Appendf(nil, "%s%s\n...\n", Header(database, e.Generation), text),
-		ca:             s.ca.PEM(), crt: server.CertPEM, key: server.KeyPEM,
-	}}
 }
 
 // program builds the proxy once for all tests.
@@ -123,26 +71,8 @@ type proxy struct {
 	Listen  string
 	Admin   config.Address
 	command *exec.Cmd
-	log     *logged
+	log     *syncbuf.Buffer
 	ended   chan struct{}
-}
-
-// logged keeps what a process logs.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // startProxy runs a proxy on a policy directory until the end of the test.
@@ -177,7 +107,7 @@ func startProxyAs(t testing.TB, dir string, changes map[string]any, user *syscal
 	text, err := json.Marshal(content)
 	must.OK(t, err)
 	must.OK(t, os.WriteFile(filepath.Join(home, "proxy.yaml"), append(text, '\n'), 0o644))
-	p := &proxy{Dir: dir, log: &logged{}, ended: make(chan struct{})}
+	p := &proxy{Dir: dir, log: &syncbuf.Buffer{}, ended: make(chan struct{})}
 	p.command = exec.Command(path, "--config", filepath.Join(home, "proxy.yaml"))
 	p.command.Stderr = p.log
 	p.command.SysProcAttr = &syscall.SysProcAttr{Credential: user}

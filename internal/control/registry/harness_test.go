@@ -18,7 +18,7 @@ import (
 	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/docstore/docstoretest"
 	"pgmtls-proxy/internal/control/outbox"
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/policyformat"
 	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/proxyquery"
 )
@@ -140,7 +140,7 @@ func (w *world) policyText(db string) string {
 	w.t.Helper()
 	policy, err := w.Policy(w.ctx, w.is(db).ID)
 	w.done(policy, err)
-	w.done(nil, policysync.Check(policy))
+	w.done(nil, policyformat.Check(policy))
 	return string(policy.Files[api.PolicyFile])
 }
 

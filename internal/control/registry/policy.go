@@ -10,7 +10,7 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/docstore"
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/policyformat"
 	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
@@ -38,7 +38,7 @@ func (r *Registry) render(ctx context.Context, db Database) (api.Policy, error) 
 	}
 	files := make(map[string][]byte)
 	add := func(stem, extension string, content []byte) (name string) {
-		name = policysync.FileName(stem, extension, content)
+		name = policyformat.Name(stem, extension, content)
 		files[name] = content
 		return name
 	}
@@ -100,7 +100,7 @@ func policyOf(db Database, names policyFiles) (*config.Policy, error) {
 
 // policyText is the policy.yaml of a document.
 func policyText(db Database, p *config.Policy) []byte {
-	return append([]byte(policysync.Header(db.ID, db.Generation)), config.FormatPolicy(p)...)
+	return append([]byte(policyformat.Header(db.ID, db.Generation)), config.FormatPolicy(p)...)
 }
 
 // checkPolicy refuses a change whose policy the proxies could not read, or would read as something else: once such a
@@ -112,7 +112,7 @@ func (c *change) checkPolicy() error {
 		return nil
 	}
 	pem := func(stem, extension string, number int) string {
-		return policysync.FileName(stem, extension, strconv.AppendInt(nil, int64(number), 10))
+		return policyformat.Name(stem, extension, strconv.AppendInt(nil, int64(number), 10))
 	}
 	names := policyFiles{cert: pem("server", "crt", 0), key: pem("server", "key", 0)}
 	for i := range c.db.Trust {

@@ -9,7 +9,7 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/docstore"
-	"pgmtls-proxy/internal/control/policysync"
+	"pgmtls-proxy/internal/control/policyformat"
 	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
@@ -26,7 +26,7 @@ func (w *world) read(name string) *config.Policy {
 	w.t.Helper()
 	policy, err := w.Policy(w.ctx, w.is(name).ID)
 	w.done(policy, err)
-	if err := policysync.Check(policy); err != nil {
+	if err := policyformat.Check(policy); err != nil {
 		w.t.Fatal(err)
 	}
 	parsed, err := config.ParsePolicy(api.PolicyFile, policy.Files[api.PolicyFile])

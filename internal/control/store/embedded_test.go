@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/testkit/syncbuf"
 )
 
 // listeners gives the sockets on which this process waits for others, of every protocol, as the kernel lists them.
@@ -144,7 +146,7 @@ func TestEmbeddedStoreTellsItsSize(t *testing.T) {
 }
 
 func TestWarningsOfEtcdAreHandedOnWithTheirFields(t *testing.T) {
-	var j journal
+	var j syncbuf.Buffer
 	log := zapLogger(zerolog.New(&j)).Named("raft").Sugar().With("member", 7)
 	log.Debug("quiet")
 	log.Info("quiet")

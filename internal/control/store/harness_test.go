@@ -7,33 +7,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"pgmtls-proxy/internal/testkit/syncbuf"
 )
 
 // patience is how long a test waits for what must come.
 const patience = 30 * time.Second
-
-// journal keeps what is logged.
-type journal struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
 
 // open opens a store, and closes it after the test.
 func open(t testing.TB, options Options) *Store {
@@ -64,7 +47,7 @@ func directory(t testing.TB) string { return filepath.Join(t.TempDir(), "data") 
 
 // quiet is a logger that nothing may be logged to, but that the machine is slow.
 func quiet(t testing.TB) zerolog.Logger {
-	var j journal
+	var j syncbuf.Buffer
 	t.Cleanup(func() {
 		if text := withoutHaste(j.String()); text != "" {
 			t.Errorf("logged:\n%s", text)

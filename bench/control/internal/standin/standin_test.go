@@ -15,11 +15,11 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/control/policysync"
-	"pgmtls-proxy/internal/testkit/testpki"
 )
 
-// The control plane's own courier brings policies, and takes the stand-ins' word for what is in force.
+// The control plane's own publisher delivers policies, and takes the stand-ins' word for what is in force.
 func TestCourierTakesAStandInForAProxy(t *testing.T) {
 	root := t.TempDir()
 	var places []Place
@@ -44,15 +44,15 @@ func TestCourierTakesAStandInForAProxy(t *testing.T) {
 	}()
 	untilThere(t, socket)
 	began := time.Now()
-	policies := newPolicies(t)
+	space := policytest.NewSpace(t)
 	for i, place := range places[:2] {
-		courier := policysync.Publisher{Database: "orders", Dir: place.Dir, Admin: config.Address{Network: "unix", Address: place.Socket}}
+		publisher := policysync.Publisher{Database: policytest.Database, Dir: place.Dir, Admin: config.Address{Network: "unix", Address: place.Socket}}
 		for generation := range int64(3) {
 			before := time.Now()
-			if _, err := courier.Publish(ctx, policies.of(generation+1)); err != nil {
+			if _, err := publisher.Publish(ctx, space.Policy(t, policytest.Edition{Generation: generation + 1, CIDRs: []string{fmt.Sprintf("192.0.2.%d/32", generation+1)}})); err != nil {
 				t.Fatal(err)
 			}
-			last, err := untilInForce(ctx, &courier, generation+1)
+			last, err := untilInForce(ctx, &publisher, generation+1)
 			if err != nil {
 				t.Fatalf("stand-in %d, generation %d: %v", i, generation+1, err)
 			}
@@ -78,9 +78,9 @@ func TestStandInThatCannotListenIsAnError(t *testing.T) {
 }
 
 // untilInForce asks a stand-in until a generation is in force there.
-func untilInForce(ctx context.Context, courier *policysync.Publisher, generation int64) (api.Report, error) {
+func untilInForce(ctx context.Context, publisher *policysync.Publisher, generation int64) (api.Report, error) {
 	for {
-		report, err := courier.Observe(ctx)
+		report, err := publisher.Observe(ctx)
 		if err == nil && report.InForce >= generation {
 			return report, nil
 		}
@@ -106,26 +106,6 @@ func untilThere(t *testing.T, socket string) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-}
-
-// policies are those of a database.
-type policies struct {
-	ca     *testpki.CA
-	server *testpki.Pair
-}
-
-func newPolicies(t *testing.T) policies {
-	ca := testpki.MustCA(t, "space")
-	return policies{ca, ca.MustIssue(t, testpki.Server("db.example.com"))}
-}
-
-func (p policies) of(generation int64) api.Policy {
-	ca := policysync.FileName("client-ca", "pem", p.ca.PEM())
-	crt, key := policysync.FileName("server", "crt", p.server.CertPEM), policysync.FileName("server", "key", p.server.KeyPEM)
-	text := policysync.Header("orders", generation) + fmt.Sprintf(
-		"generation: %q\nclient_ca: [%s]\ncertificates: [{cert: %s, key: %s}]\nip_rules: [{id: office, cidr: 192.0.2.%d/32}]\n...\n", fmt.Sprint(generation), ca, crt, key, generation)
-	return api.Policy{Database: "orders", Generation: generation, Files: map[string][]byte{
-		api.PolicyFile: []byte(text), ca: p.ca.PEM(), crt: p.server.CertPEM, key: p.server.KeyPEM}}
 }
 
 func asked(t *testing.T, socket string, since time.Time) (answer Asked) {

@@ -1,9 +1,8 @@
-package policysync
+package policyformat
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -16,12 +15,14 @@ import (
 )
 
 const (
-	maxFile  = 1 << 20  // bytes of one file: the proxy takes no larger one
-	maxTotal = 16 << 20 // bytes of a policy
+	// MaxFile is the size of the largest file of a policy, in bytes: the proxy reads no larger one.
+	MaxFile = 1 << 20
+	// maxTotal is the size of the largest policy, in bytes.
+	maxTotal = 16 << 20
 )
 
-// Check returns what is wrong with a policy by itself, before it is given to anyone: one that came over a network, or that
-// was rendered wrongly, touches no directory. Whether certificates fit their keys is the proxy's to judge.
+// Check returns an error that says what is wrong with a policy by itself. A policy that came over a network, or that was just
+// rendered, is checked before anything is done with it. Whether certificates fit their keys is left to the proxy.
 func Check(p api.Policy) error {
 	text, there := p.Files[api.PolicyFile]
 	switch {
@@ -54,8 +55,8 @@ func Check(p api.Policy) error {
 func checkSizes(p api.Policy) error {
 	total := 0
 	for name, content := range p.Files {
-		if len(content) > maxFile {
-			return fmt.Errorf("%.120q is larger than %d KiB, the most that the proxy accepts", name, maxFile>>10)
+		if len(content) > MaxFile {
+			return fmt.Errorf("%.120q is larger than %d KiB, the most that the proxy accepts", name, MaxFile>>10)
 		}
 		total += len(content)
 	}
@@ -65,17 +66,17 @@ func checkSizes(p api.Policy) error {
 	return nil
 }
 
-// checkNames wants exactly the files that the policy names, each named by its content.
+// checkNames checks that the files are exactly those that the policy names, each named after its content.
 func checkNames(p api.Policy, parsed *config.Policy) error {
-	wanted := references(parsed)
+	wanted := References(parsed)
 	for name, key := range wanted {
 		content, there := p.Files[name]
 		switch {
 		case !there:
 			return fmt.Errorf("%.120q, which %s names, is missing", name, api.PolicyFile)
-		case !named(name, content):
-			return fmt.Errorf("%.120q is not named after its content, as policysync.FileName requires", name)
-		case key != isKey(name):
+		case !IsNameOf(name, content):
+			return fmt.Errorf("%.120q is not named after its content: its name has to end in the first %d digits of the content's SHA-256, and .crt, .key or .pem", name, hashDigits)
+		case key != IsKey(name):
 			return fmt.Errorf("%.120q: private keys, and only they, have the extension key", name)
 		}
 	}
@@ -87,8 +88,8 @@ func checkNames(p api.Policy, parsed *config.Policy) error {
 	return nil
 }
 
-// references are the files that a policy names, and whether each is a private key.
-func references(p *config.Policy) map[string]bool {
+// References returns the names of the files that a policy reads, and for each whether it is a private key.
+func References(p *config.Policy) map[string]bool {
 	names := map[string]bool{}
 	for _, list := range [][]config.File{p.ClientCA, p.ClientCRL} {
 		for _, f := range list {
@@ -101,12 +102,13 @@ func references(p *config.Policy) map[string]bool {
 	return names
 }
 
-func isKey(name string) bool { return strings.HasSuffix(name, ".key") }
+// IsKey reports whether the file of this name holds a private key.
+func IsKey(name string) bool { return strings.HasSuffix(name, ".key") }
 
-// digestOf is what the proxy's /status and dry run show as digest for these very bytes (package policy, view.seal):
-// SHA-256 over policy.yaml and then the files that it names, in the order of their names, each with its lengths. With
-// it an acknowledgement is of the bytes that were published, not of a number that somebody else may have written too.
-func digestOf(p api.Policy) string {
+// Digest returns the digest that the proxy's /status and dry runs show for these very bytes (package policy, view.seal): SHA-256
+// over policy.yaml and then the files that it names, in the order of their names, each with its lengths. It makes an
+// acknowledgement one of the bytes that were published, rather than of a number that somebody else may have written too.
+func Digest(p api.Policy) string {
 	hash := sha256.New()
 	put := func(name string) {
 		io.WriteString(hash, fmt.Sprintf("%d %s %d ", len(name), name, len(p.Files[name])))
@@ -120,11 +122,3 @@ func digestOf(p api.Policy) string {
 	}
 	return hex.EncodeToString(hash.Sum(nil))
 }
-
-// The errors that callers of [Publisher.Publish] distinguish.
-var (
-	// ErrOlder: the directory, or this courier, has had a later generation of the database.
-	ErrOlder = errors.New("an older generation of the policy")
-	// ErrForeign: the policy.yaml in the directory is another database's, or nobody's of ours.
-	ErrForeign = errors.New("the policy directory belongs to another writer")
-)
