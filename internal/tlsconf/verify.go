@@ -14,16 +14,16 @@ import (
 
 // Bounds of what a client may send. Real chains have two or three certificates; crypto/tls takes 256 KiB of them.
 const (
-	maxChain         = 10 // certificates; more are refused
-	maxIntermediates = 5  // of them that take part in the search for a chain
-	maxSameSubject   = 2  // of those that have one subject, as while an intermediate is replaced
+	maxChain         = 20 // certificates; more are refused
+	maxIntermediates = 5  // of them that crypto/x509 is given at once
+	maxSameSubject   = 2  // of those that have one subject
 )
 
 // Verify is the verdict on the certificates that a client presented, leaf first and as crypto/tls parsed them, at the
 // moment now. The handshake has proved that the client holds the leaf's key; everything else is decided here.
 //
-// In this order: the number of certificates, the leaf's purpose, the strength of every key and signature, the chain to
-// one of the CAs with all validity times and constraints, revocation. Exactly one of the results is nil. The
+// In this order: the number of certificates, the leaf's purpose and strength, the chain to one of the CAs with all validity
+// times and constraints, by way of strong certificates only, and revocation. Exactly one of the results is nil. The
 // refusal's detail is for the client: the reason with the certificate's subject, serial and last moment.
 func (t *ClientVerifier) Verify(chain []*x509.Certificate, now time.Time) (*Identity, *refusal.Refusal) {
 	switch {
@@ -48,18 +48,21 @@ func (t *ClientVerifier) verified(chain []*x509.Certificate, now time.Time) (*ve
 	if no := checkPurpose(leaf); no != nil {
 		return nil, no
 	}
-	if no := checkStrength(chain); no != nil {
-		return nil, no
+	if err := tooWeak(leaf, true); err != nil {
+		return nil, refusal.New(refusal.CertificateWeakKey, "%s is too weak: %v.", describe(leaf), err)
 	}
 	if t == nil {
 		return nil, untrusted(leaf, leaf)
 	}
-	intermediates := t.candidates(chain[1:])
-	key := newCacheKey(leaf, intermediates)
+	sent, weak := t.above(leaf, chain[1:])
+	key := newCacheKey(leaf, sent)
 	if known := t.cache.at(key, now); known != nil {
 		return known, nil
 	}
-	chains, no := t.verify(leaf, intermediates, now)
+	chains, no := t.verify(leaf, sent, now)
+	if no != nil && weak != nil {
+		no = weak // the chain may end where the weak certificate belongs
+	}
 	if no != nil {
 		return nil, no
 	}
@@ -103,27 +106,62 @@ func hasKeyUsage(cert *x509.Certificate) bool {
 	return false
 }
 
-// checkStrength looks at everything that was presented, before anything is computed with it: what an oversized key
-// costs is the attacker's choice.
-func checkStrength(chain []*x509.Certificate) *refusal.Refusal {
-	for i, cert := range chain {
-		err := checkKey(cert.PublicKey)
-		if err == nil && (i == 0 || !selfSigned(cert)) {
-			err = checkSignature(cert.SignatureAlgorithm)
-		}
-		switch {
-		case err == nil:
-		case i == 0:
-			return refusal.New(refusal.CertificateWeakKey, "%s is too weak: %v.", describe(cert), err)
-		default:
-			return refusal.New(refusal.CertificateWeakKey, "%s came with %s, which can't be accepted: %v.", describe(chain[0]), subject(cert), err)
-		}
+// tooWeak says why nobody may rely on the key of a certificate or, unless it is a root, on the signature under it.
+func tooWeak(cert *x509.Certificate, leaf bool) error {
+	if err := checkKey(cert.PublicKey); err != nil {
+		return err
 	}
-	return nil
+	if !leaf && selfSigned(cert) {
+		return nil
+	}
+	return checkSignature(cert.SignatureAlgorithm)
 }
 
-// verify finds the chains from the leaf to the CAs, by way of the intermediates.
+// above returns the certificates behind the leaf that can be above it by their names, in the order in which they came, each
+// once. Weak ones are left out before anything is computed with them, since what an oversized key costs is the client's
+// choice; the refusal names the first of them, for a leaf that has no chain without it.
+func (t *ClientVerifier) above(leaf *x509.Certificate, sent []*x509.Certificate) ([]*x509.Certificate, *refusal.Refusal) {
+	if len(sent) == 0 {
+		return nil, nil
+	}
+	var weak *refusal.Refusal
+	strong := make([]*x509.Certificate, 0, maxChain) // stays on the stack
+	for _, cert := range sent {
+		if err := tooWeak(cert, false); err == nil {
+			strong = append(strong, cert)
+		} else if weak == nil {
+			weak = refusal.New(refusal.CertificateWeakKey, "%s came with %s, which can't be accepted: %v.", describe(leaf), subject(cert), err)
+		}
+	}
+	reached := make([]bool, len(strong))
+	for names := append(make([][]byte, 0, maxChain), leaf.RawIssuer); len(names) > 0; names = names[1:] {
+		for i, cert := range strong {
+			if !reached[i] && bytes.Equal(cert.RawSubject, names[0]) {
+				reached[i] = true
+				names = append(names, cert.RawIssuer)
+			}
+		}
+	}
+	use := make([]*x509.Certificate, 0, len(strong))
+	for i, cert := range strong {
+		if reached[i] && !slices.ContainsFunc(use, cert.Equal) {
+			use = append(use, cert)
+		}
+	}
+	return use, weak
+}
+
+// verify finds the chains from the leaf to the CAs, by way of the sent certificates.
 func (t *ClientVerifier) verify(leaf *x509.Certificate, sent []*x509.Certificate, now time.Time) ([][]*x509.Certificate, *refusal.Refusal) {
+	if !straight(sent) {
+		switch found := t.findPaths(leaf, sent, now); {
+		case len(found.chains) > 0:
+			return found.chains, nil
+		case found.err != nil:
+			return nil, explain(found.err, leaf, now)
+		}
+		sent = t.telling(sent)
+	}
 	intermediates := t.intermediates
 	if len(sent) > 0 {
 		intermediates = t.intermediates.Clone()
@@ -131,26 +169,39 @@ func (t *ClientVerifier) verify(leaf *x509.Certificate, sent []*x509.Certificate
 			intermediates.AddCert(cert)
 		}
 	}
-	chains, err := leaf.Verify(x509.VerifyOptions{
-		Roots:         t.roots, // never nil: nil would mean the system's
-		Intermediates: intermediates,
-		CurrentTime:   now,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
+	chains, err := verifyClient(leaf, t.roots, intermediates, now)
 	if err != nil {
 		return nil, explain(err, leaf, now)
 	}
 	return chains, nil
 }
 
-// candidates chooses which of the certificates behind the leaf take part in the search for a chain: a few, those that a
-// known CA issued first, and of one subject and key a single one. Without these bounds ten certificates of one name that
-// all may have issued one another cost a stranger nothing and us dozens of signatures, 180 ms with P-521.
-func (t *ClientVerifier) candidates(sent []*x509.Certificate) []*x509.Certificate {
-	if len(sent) == 0 {
-		return nil
+// verifyClient is what x509.Verify says of a client's certificate. The roots are never nil: nil would mean the system's.
+func verifyClient(leaf *x509.Certificate, roots, intermediates *x509.CertPool, now time.Time) ([][]*x509.Certificate, error) {
+	return leaf.Verify(x509.VerifyOptions{
+		Roots:         roots,
+		Intermediates: intermediates,
+		CurrentTime:   now,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+}
+
+// straight reports whether x509.Verify can be given the certificates as they are: they are few, and no two have one subject,
+// so each has one place. Otherwise it might compute for long: ten certificates of one name that all may have issued one
+// another cost a stranger nothing and us dozens of signatures, 180 ms with P-521.
+func straight(sent []*x509.Certificate) bool {
+	for i, cert := range sent {
+		if slices.ContainsFunc(sent[:i], func(other *x509.Certificate) bool { return bytes.Equal(other.RawSubject, cert.RawSubject) }) {
+			return false
+		}
 	}
-	use := make([]*x509.Certificate, 0, min(len(sent), maxIntermediates))
+	return len(sent) <= maxIntermediates
+}
+
+// telling chooses among certificates by which no path leads to a CA those that x509.Verify is given to say why: a few, those
+// that a known CA may have issued first, and of one subject and key a single one.
+func (t *ClientVerifier) telling(sent []*x509.Certificate) []*x509.Certificate {
+	use := make([]*x509.Certificate, 0, maxIntermediates)
 	for _, wanted := range []bool{true, false} {
 		for _, cert := range sent {
 			if t.knows(cert.RawIssuer) != wanted {
@@ -160,7 +211,7 @@ func (t *ClientVerifier) candidates(sent []*x509.Certificate) []*x509.Certificat
 			for _, used := range use {
 				if bytes.Equal(used.RawSubject, cert.RawSubject) {
 					count++
-					again = again || bytes.Equal(used.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo)
+					again = again || sameCA(used, cert)
 				}
 			}
 			if !again && count < maxSameSubject && len(use) < maxIntermediates {

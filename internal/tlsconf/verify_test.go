@@ -157,8 +157,8 @@ func TestMatrixOfClientCertificates(t *testing.T) {
 
 		// How many there are.
 		{"none", nil, refusal.NoClientCertificate, "The client sent no certificate."},
-		{"ten", with(issue(space, nil), repeat(space.Cert, 9)...), ok, ""},
-		{"eleven", with(issue(space, nil), repeat(space.Cert, 10)...), refusal.CertificateInvalid, "The client sent 11 certificates. At most 10 are accepted."},
+		{"twenty", with(issue(space, nil), repeat(space.Cert, 19)...), ok, ""},
+		{"twenty-one", with(issue(space, nil), repeat(space.Cert, 20)...), refusal.CertificateInvalid, "The client sent 21 certificates. At most 20 are accepted."},
 	} {
 		row.check(t, trust, now)
 	}
