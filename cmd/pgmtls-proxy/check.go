@@ -84,11 +84,15 @@ func summarizeTrust(w *tabwriter.Writer, s *policy.Snapshot, now time.Time) {
 		fmt.Fprintf(w, "client CA\t%s, %s\n", ca.Subject, validity(ca.NotBefore, ca.NotAfter, now))
 	}
 	for _, list := range s.Trust.CRLs() {
-		end := "never goes stale"
-		if !list.NextUpdate.IsZero() {
-			end = lifetime(list.NextUpdate, now)
+		below := ""
+		if list.Below {
+			below = ", for clients that send this CA (client_ca does not have it)"
 		}
-		fmt.Fprintf(w, "CRL\tof %s, %d revoked, %s\n", list.Issuer, list.Revoked, end)
+		fmt.Fprintf(w, "CRL\tof %s, %d revoked%s, %s\n", list.Issuer, list.Revoked, below, lifetime(list.NextUpdate, now))
+		if now.Before(list.ThisUpdate) {
+			fmt.Fprintf(w, "WARNING\tthis CRL is NOT IN FORCE before %s UTC: what it revokes counts already, and what it no longer revokes counts until then; compare the clocks of this host and of the issuer\n",
+				list.ThisUpdate.UTC().Format(time.DateTime))
+		}
 	}
 }
 

@@ -17,11 +17,11 @@ func NewTarget(b config.Backend, tcp sockopt.TCP) (*backend.Target, error) {
 		return target, nil
 	}
 	var problems config.Problems
-	read := func(f config.File, key bool) []byte {
+	read := func(f config.File, what kind) []byte {
 		if f.Path == "" {
 			return nil
 		}
-		text, err := readFile(f.Path, key)
+		text, err := readFile(f.Path, what)
 		if err != nil {
 			problems = append(problems, config.Problem{Position: f.Position, Field: f.Field, Value: f.Path, Message: "is refused: " + err.Error()})
 		}
@@ -29,9 +29,9 @@ func NewTarget(b config.Backend, tcp sockopt.TCP) (*backend.Target, error) {
 	}
 	settings := tlsconf.BackendTLS{
 		Mode:       tlsconf.Mode(b.TLS),
-		CA:         read(b.CA, false),
-		Cert:       read(b.Cert, false),
-		Key:        read(b.Key, true),
+		CA:         read(b.CA, publicFile),
+		Cert:       read(b.Cert, publicFile),
+		Key:        read(b.Key, keyFile),
 		ServerName: b.ServerName,
 	}
 	if len(problems) > 0 {

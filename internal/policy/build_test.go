@@ -143,7 +143,7 @@ func TestProblemsNameLineAndFile(t *testing.T) {
 		{"no CA", required, map[string][]byte{"ca.pem": other.CertPEM},
 			[]string{`policy.yaml:5: client_ca[0]: "ca.pem" is refused: certificate 1, "CN=other.example.com": it is not the certificate of a CA`}},
 		{"a list of another CA", required + "client_crl:\n  - list.pem\n", map[string][]byte{"list.pem": stranger.MustCRL(t, testpki.CRL{})},
-			[]string{`policy.yaml:7: client_crl[0]: "list.pem" is refused: revocation list 1 of "CN=Stranger CA": client_ca has no CA of that name`}},
+			[]string{`policy.yaml: client_ca: is refused: there are revocation lists, but none of the CA "CN=Space CA", whose certificates could then not be checked; add its list to client_crl`}},
 		{"half a list", required + "client_crl:\n  - list.pem\n", map[string][]byte{"list.pem": p.space.MustCRL(t, testpki.CRL{})[:100]},
 			[]string{`policy.yaml:7: client_crl[0]: "list.pem" is refused: `}},
 		{"a CA without a list", "client_auth: required\nclient_ca: [ca.pem, stranger.pem]\nclient_crl: [list.pem]\n",

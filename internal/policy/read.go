@@ -121,7 +121,7 @@ func look(dir string) *view {
 	v := &view{files: &Files{Dir: dir, Contents: map[string][]byte{}}}
 	at := resolveDirs(dir)
 	path := v.files.PolicyPath()
-	text, err := v.read([]string{at.policy}, false)
+	text, err := v.read([]string{at.policy}, publicFile)
 	if err != nil {
 		v.refuse(config.File{Position: config.Position{File: path}}, err)
 		return v.seal(nil)
@@ -137,8 +137,15 @@ func (v *view) follow(at *resolvedDirs, file string, text []byte) *view {
 		return v.seal(text)
 	}
 	v.files.Policy = policy
+	lists := 0
 	for _, ref := range references(policy) {
-		content, err := v.read(at.candidates(ref.Path), ref.key)
+		content, err := v.read(at.candidates(ref.Path), ref.kind)
+		if ref.kind == listFile {
+			lists += len(content)
+			if lists > maxAllLists && err == nil {
+				content, err = nil, fmt.Errorf("with it the revocation lists are larger than %d MiB together", maxAllLists>>20)
+			}
+		}
 		if err != nil {
 			v.refuse(ref.File, err)
 		}
@@ -148,10 +155,10 @@ func (v *view) follow(at *resolvedDirs, file string, text []byte) *view {
 }
 
 // read reads a file at the first place where it is.
-func (v *view) read(candidates []string, key bool) ([]byte, error) {
+func (v *view) read(candidates []string, what kind) ([]byte, error) {
 	var missing error
 	for _, path := range candidates {
-		file, err := openAndRead(path, key)
+		file, err := openAndRead(path, what)
 		if errors.Is(err, fs.ErrNotExist) {
 			missing = cmp.Or(missing, err)
 			continue
@@ -200,18 +207,19 @@ func (v *view) seal(policy []byte) *view {
 // reference is a file that a policy names.
 type reference struct {
 	config.File
-	key bool // a private key, which others must not be able to read
+	kind kind
 }
 
 func references(p *config.Policy) []reference {
 	var out []reference
-	for _, files := range [][]config.File{p.ClientCA, p.ClientCRL} {
-		for _, f := range files {
-			out = append(out, reference{f, false})
-		}
+	for _, f := range p.ClientCA {
+		out = append(out, reference{f, publicFile})
+	}
+	for _, f := range p.ClientCRL {
+		out = append(out, reference{f, listFile})
 	}
 	for _, c := range p.Certificates {
-		out = append(out, reference{c.Cert, false}, reference{c.Key, true})
+		out = append(out, reference{c.Cert, publicFile}, reference{c.Key, keyFile})
 	}
 	return out
 }

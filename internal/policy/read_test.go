@@ -115,6 +115,34 @@ ip_rules: []
 	}
 }
 
+// Revocation lists grow with what was revoked. Everything else is small, and so is all of it together.
+func TestListsMayBeLargerThanOtherFiles(t *testing.T) {
+	dir := t.TempDir()
+	large := func(name string, size int64) {
+		put(t, filepath.Join(dir, name), "")
+		must.OK(t, os.Truncate(filepath.Join(dir, name), size))
+	}
+	large("exact.pem", maxList)
+	large("also.pem", maxList)
+	large("over.pem", maxList+1)
+	large("one.pem", 1)
+	large("server.crt", maxFile)
+	large("server.key", maxFile)
+	must.OK(t, os.Chmod(filepath.Join(dir, "server.key"), 0o600))
+	for lists, want := range map[string]string{
+		"exact.pem":                    "",
+		"exact.pem, also.pem":          "",
+		"over.pem":                     `client_crl[0]: "over.pem" is refused: it is larger than 16384 KiB`,
+		"exact.pem, also.pem, one.pem": `client_crl[2]: "one.pem" is refused: with it the revocation lists are larger than 32 MiB together`,
+	} {
+		put(t, filepath.Join(dir, policyName), "client_ca: [one.pem]\nclient_crl: ["+lists+"]\ncertificates: [{cert: server.crt, key: server.key}]\nip_rules: []\n")
+		_, err := readDir(t.Context(), dir)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.HasSuffix(err.Error(), want)) {
+			t.Errorf("%s: got %v, want %s", lists, err, want)
+		}
+	}
+}
+
 func TestMissingPolicyIsNamed(t *testing.T) {
 	dir := t.TempDir()
 	_, err := readDir(t.Context(), dir)
@@ -129,11 +157,11 @@ func TestKeyThatOthersCanReadIsRefusedInEveryMode(t *testing.T) {
 	put(t, path, "key")
 	for mode := os.FileMode(0o400); mode <= 0o777; mode++ {
 		must.OK(t, os.Chmod(path, mode))
-		_, err := readFile(path, true)
+		_, err := readFile(path, keyFile)
 		if ok := mode&0o077 == 0; (err == nil) != ok {
 			t.Errorf("mode %04o: %v", mode, err)
 		}
-		if _, err := readFile(path, false); err != nil {
+		if _, err := readFile(path, publicFile); err != nil {
 			t.Errorf("mode %04o, a file that is no key: %v", mode, err)
 		}
 	}

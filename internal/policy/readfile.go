@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +13,13 @@ import (
 	"pgmtls-proxy/internal/secretfile"
 )
 
-// maxFile bounds a PEM file, in bytes. A revocation list of a megabyte has some 25,000 entries.
-const maxFile = 1 << 20
+// Bounds of the files of a policy, in bytes. A revocation list with 100,000 entries has 5 MB in PEM, and 10 MB if each entry says more than
+// its serial.
+const (
+	maxFile     = 1 << 20
+	maxList     = 16 << 20 // a revocation list
+	maxAllLists = 32 << 20 // all of them
+)
 
 // settled is how long ago a file must have changed to count as complete, where the system can't say whether somebody
 // has it open for writing.
@@ -25,15 +31,24 @@ type openedFile struct {
 	writing bool // somebody may not have finished it
 }
 
-// readFile reads a certificate, a revocation list or, with key, a private key.
-func readFile(path string, key bool) ([]byte, error) {
-	file, err := openAndRead(path, key)
+// kind is what a file of a policy holds.
+type kind uint8
+
+const (
+	publicFile kind = iota // the policy itself, certificates
+	listFile               // revocation lists
+	keyFile                // a private key, which others must not be able to read
+)
+
+// readFile reads a file of a policy.
+func readFile(path string, what kind) ([]byte, error) {
+	file, err := openAndRead(path, what)
 	return file.text, err
 }
 
 // openAndRead reads a file, and judges the file that it has read: type, size, mode and owner are those of the opened
 // descriptor. An error has no path, except that a missing file's and a forbidden file's satisfy errors.Is.
-func openAndRead(path string, key bool) (openedFile, error) {
+func openAndRead(path string, what kind) (openedFile, error) {
 	// O_NONBLOCK: the open of a named pipe would wait for its writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -46,19 +61,24 @@ func openAndRead(path string, key bool) (openedFile, error) {
 		return openedFile{}, bare(err)
 	case !info.Mode().IsRegular():
 		return openedFile{}, fmt.Errorf("it is not a regular file (%v)", info.Mode().Type())
-	case key:
+	case what == keyFile:
 		if err := secretfile.Check(info, os.Geteuid()); err != nil {
 			return openedFile{}, fmt.Errorf("private key file %w", err)
 		}
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	limit := int64(maxFile)
+	if what == listFile {
+		limit = maxList
+	}
+	text := bytes.NewBuffer(make([]byte, 0, min(max(info.Size(), 0), limit)+bytes.MinRead)) // not twice as much while it grows
+	_, err = text.ReadFrom(io.LimitReader(f, limit+1))
 	switch {
 	case err != nil:
 		return openedFile{}, bare(err)
-	case len(text) > maxFile:
-		return openedFile{}, fmt.Errorf("it is larger than %d KiB", maxFile>>10)
+	case int64(text.Len()) > limit:
+		return openedFile{}, fmt.Errorf("it is larger than %d KiB", limit>>10)
 	}
-	return openedFile{text, beingWritten(f)}, nil
+	return openedFile{text.Bytes(), beingWritten(f)}, nil
 }
 
 // bare takes the path out of an error: the problem that it goes into names the file.

@@ -9,17 +9,17 @@ import (
 	"math/big"
 	"slices"
 	"time"
-
-	"pgmtls-proxy/internal/safetext"
 )
 
-// revocations is one revocation list whose signature was checked.
+// revocations is one revocation list.
 type revocations struct {
 	thisUpdate, nextUpdate time.Time
 	number                 *big.Int        // tells lists of the same second apart
 	serials                map[string]bool // by their bytes
-	raw                    []byte
+	digest                 digest
+	scope                  scope
 	place                  place
+	list                   *x509.RevocationList // while its signature may have to be verified
 }
 
 // newer reports whether the list replaces the other one.
@@ -36,166 +36,110 @@ var (
 	oidDistribution = asn1.ObjectIdentifier{2, 5, 29, 28}
 )
 
-// addLists adds the revocation lists of a file to their issuers.
+// addLists adds the revocation lists of a file to their issuers. Those of CAs that are not in client_ca wait for a chain with
+// such a CA.
 func (t *ClientVerifier) addLists(file File) error {
 	lists, err := parseLists(file.Text)
 	if err != nil {
 		return err
 	}
-	for i, list := range lists {
-		known, err := t.signer(list)
+	for i, parsed := range lists {
+		list, err := parsed.check()
 		if err == nil {
-			err = checkList(list)
+			list.place = place{file.Name, i}
+			err = t.addList(list)
 		}
 		if err != nil {
-			return fmt.Errorf("revocation list %d of %s: %w", i+1, quote(list.Issuer.String()), err)
+			return fmt.Errorf("revocation list %d of %s: %w", i+1, quote(parsed.Issuer.String()), err)
 		}
-		known.add(list, place{file.Name, i})
 	}
 	return nil
 }
 
-// parseLists reads PEM or, if there is no sign of PEM, DER.
-func parseLists(text []byte) ([]*x509.RevocationList, error) {
-	if len(text) > 0 && text[0] == 0x30 && !bytes.Contains(text, []byte("-----BEGIN")) {
-		list, err := parseList(text)
-		if err != nil {
-			return nil, err
-		}
-		return []*x509.RevocationList{list}, nil
-	}
-	blocks, err := readPEM(text)
-	if err != nil {
-		return nil, err
-	}
-	var lists []*x509.RevocationList
-	for i, block := range blocks {
-		if block.Type != "X509 CRL" {
-			return nil, fmt.Errorf("PEM block %d has the type %s where an X509 CRL is expected", i+1, quote(block.Type))
-		}
-		list, err := parseList(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("PEM block %d: %w", i+1, err)
-		}
-		lists = append(lists, list)
-	}
-	return lists, nil
-}
-
-func parseList(der []byte) (*x509.RevocationList, error) {
-	list, err := x509.ParseRevocationList(der)
-	if err != nil {
-		return nil, fmt.Errorf("the revocation list can't be read (%s); copy the file again", safetext.Escape(oneLine(err), maxName))
-	}
-	if len(list.Raw) != len(der) {
-		return nil, errors.New("there are bytes behind the revocation list; copy the file again")
-	}
-	return list, nil
-}
-
-// signer finds the CA that signed the list.
-func (t *ClientVerifier) signer(list *x509.RevocationList) (*issuer, error) {
-	if err := checkSignature(list.SignatureAlgorithm); err != nil {
-		return nil, err
-	}
+// addList adds a list to the CA that signed it.
+func (t *ClientVerifier) addList(list *revocations) error {
 	named := false
 	for _, cert := range t.cas {
-		if !bytes.Equal(cert.RawSubject, list.RawIssuer) {
+		if !bytes.Equal(cert.RawSubject, list.list.RawIssuer) {
 			continue
 		}
 		named = true
-		if list.CheckSignatureFrom(cert) == nil {
-			return t.issuer(cert), nil
+		if list.list.CheckSignatureFrom(cert) == nil {
+			list.list = nil
+			t.issuer(cert).add(list)
+			return nil
 		}
 	}
 	if named {
-		return nil, errors.New("the CA of that name in client_ca did not sign it or may not sign lists (key usage cRLSign); use the list of that CA")
+		return errors.New("the CA of that name in client_ca did not sign it or may not sign lists (key usage cRLSign); use the list of that CA")
 	}
-	return nil, errors.New("client_ca has no CA of that name; add the CA, or remove the list")
-}
-
-// checkList refuses lists that don't say everything about their issuer's certificates, or that say it in a way that
-// is not understood here. A list that says less than it seems to would let revoked certificates in.
-func checkList(list *x509.RevocationList) error {
-	if list.NextUpdate.IsZero() {
-		return errors.New("it has no nextUpdate (RFC 5280 section 5.1.2.5), so it can't be known when it is out of date; issue it with one")
-	}
-	for _, extension := range list.Extensions {
-		switch {
-		case extension.Id.Equal(oidDelta):
-			return errors.New("it is a delta list; use the full list")
-		case extension.Id.Equal(oidDistribution):
-			return errors.New("it covers only a part of the certificates (issuing distribution point); use the full list")
-		case extension.Critical:
-			return fmt.Errorf("it has the unknown critical extension %v; issue it without", extension.Id)
-		}
-	}
-	for _, entry := range list.RevokedCertificateEntries {
-		for _, extension := range entry.Extensions {
-			if extension.Critical {
-				return fmt.Errorf("its entry for serial %s has the unknown critical extension %v; issue it without",
-					FormatSerial(entry.SerialNumber), extension.Id)
-			}
-		}
-	}
+	t.below.add(list)
 	return nil
 }
 
 // add keeps a list, newest first. The same list again is kept where less can get lost before it.
-func (i *issuer) add(list *x509.RevocationList, at place) {
+func (i *issuer) add(added *revocations) {
 	for _, known := range i.lists {
-		if bytes.Equal(known.raw, list.Raw) {
-			if at.index < known.place.index {
-				known.place = at
+		if known.digest == added.digest {
+			if added.place.index < known.place.index {
+				known.place = added.place
 			}
 			return
 		}
 	}
-	added := &revocations{list.ThisUpdate, list.NextUpdate, list.Number, make(map[string]bool, len(list.RevokedCertificateEntries)), list.Raw, at}
-	for _, entry := range list.RevokedCertificateEntries {
-		added.serials[string(entry.SerialNumber.Bytes())] = true
-	}
-	before := slices.IndexFunc(i.lists, func(known *revocations) bool { return added.newer(known) })
+	before := slices.IndexFunc(i.lists, added.newer)
 	if before < 0 {
 		before = len(i.lists)
 	}
 	i.lists = slices.Insert(i.lists, before, added)
 }
 
-// revoked reports whether a certificate of the issuer is revoked. It asks the newest list that is in force, and every list
-// of the future: that list was signed by a clock that is ahead of this one, and nobody would publish it so that it is
-// ignored. A list of the future takes away, but does not give back: an older list that is in force still counts.
+// revoked reports whether a certificate of the issuer is revoked. Of the lists of each scope it asks the newest that is in
+// force, and every one of the future: that list was signed by a clock that is ahead of this one, and nobody would publish it so that
+// it is ignored. A list of the future takes away, but does not give back: an older list that is in force still counts. A list for
+// other certificates counts too, since no two certificates of a CA have one serial.
 func (i *issuer) revoked(serial string, now time.Time) bool {
-	for _, list := range i.lists {
-		if list.serials[serial] {
+	for n, list := range i.lists {
+		replaced := slices.ContainsFunc(i.lists[:n], func(newer *revocations) bool {
+			return newer.scope.raw == list.scope.raw && !newer.thisUpdate.After(now)
+		})
+		if !replaced && list.serials[serial] {
 			return true
-		}
-		if !list.thisUpdate.After(now) {
-			return false
 		}
 	}
 	return false
 }
 
-// newest returns the list that replaces all others. Its nextUpdate says until when revocation is known.
-func (i *issuer) newest() *revocations { return i.lists[0] }
+// known returns until when it is known whether a certificate is revoked, by the lists that cover it; zero without any.
+func (i *issuer) known(cert *x509.Certificate) time.Time {
+	var until time.Time
+	for n, list := range i.lists {
+		replaced := slices.ContainsFunc(i.lists[:n], func(newer *revocations) bool { return newer.scope.raw == list.scope.raw })
+		if !replaced && list.nextUpdate.After(until) && list.scope.covers(cert) {
+			until = list.nextUpdate
+		}
+	}
+	return until
+}
 
 // CRLInfo describes a revocation list for status, metrics and the check command. Issuer is fit to be shown.
 type CRLInfo struct {
 	Issuer                 string
 	ThisUpdate, NextUpdate time.Time // after NextUpdate every certificate of the issuer is refused
 	Revoked                int
+	Below                  bool // its issuer is not in client_ca: the list counts for clients that come with that CA
 }
 
-// CRLs lists the revocation lists, by issuer in the order of [Trust.CAs] and newest first. A nil Trust has none.
+// CRLs lists the revocation lists, by issuer in the order of [ClientVerifier.CAs] and newest first, and behind them those of other
+// CAs. A nil ClientVerifier has none.
 func (t *ClientVerifier) CRLs() []CRLInfo {
 	if t == nil {
 		return nil
 	}
 	var infos []CRLInfo
-	for _, known := range t.issuers {
+	for _, known := range slices.Concat(t.issuers, t.below.issuers) {
 		for _, list := range known.lists {
-			infos = append(infos, CRLInfo{known.name, list.thisUpdate, list.nextUpdate, len(list.serials)})
+			infos = append(infos, CRLInfo{known.name, list.thisUpdate, list.nextUpdate, len(list.serials), known.key == nil})
 		}
 	}
 	return infos

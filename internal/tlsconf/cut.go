@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"fmt"
+	"slices"
 )
 
 // place is where in its file a certificate or a revocation list stands, counted from 0. The first of a file is never
@@ -65,7 +66,7 @@ func (t *ClientVerifier) anchoredAt(cert *x509.Certificate, at place, places map
 // would be in force again and let in whom the newer one revokes. A CA whose only list got lost is noticed anyway.
 func (t *ClientVerifier) checkOlderLists() []error {
 	var problems []error
-	for _, known := range t.issuers {
+	for _, known := range slices.Concat(t.issuers, t.below.issuers) {
 		if len(known.lists) < 2 {
 			continue
 		}

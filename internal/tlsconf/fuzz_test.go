@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"math/big"
 	"strings"
 	"testing"
@@ -47,6 +48,7 @@ func FuzzParseTrust(f *testing.F) {
 	f.Add(append(one.PEM(), two.PEM()...), append(one.MustCRL(f, testpki.CRL{}), two.MustCRL(f, testpki.CRL{})...))
 	f.Add(one.PEM(), crl)
 	f.Add(one.PEM(), der(crl))
+	f.Add(one.PEM(), der(one.MustCRL(f, testpki.CRL{Revoked: []*big.Int{leaf.Cert.SerialNumber}, Extra: []pkix.Extension{idp(point(uri("http://crl.example")), tlv(0x81, yes))}})))
 	f.Add(one.PEM(), []byte{})
 	f.Add([]byte("# nothing\n-----BEGIN X509 CRL-----\n"), []byte("0"))
 	f.Fuzz(func(t *testing.T, cas, crls []byte) {

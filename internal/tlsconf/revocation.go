@@ -36,6 +36,9 @@ func (t *ClientVerifier) checkChain(chain []*x509.Certificate, now time.Time) *r
 		}
 		above := chain[i+1]
 		known := t.issuer(above)
+		if known == nil {
+			known = t.below.of(above)
+		}
 		if known == nil || len(known.lists) == 0 {
 			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: there is no revocation list of %s.", describe(leaf), subject(above))
 			continue
@@ -43,7 +46,10 @@ func (t *ClientVerifier) checkChain(chain []*x509.Certificate, now time.Time) *r
 		if known.revoked(string(serial), now) {
 			return revoked(leaf, cert)
 		}
-		if end := known.newest().nextUpdate; now.After(end) {
+		switch end := known.known(cert); {
+		case end.IsZero():
+			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: the revocation lists of %s are for other certificates (issuing distribution point).", describe(leaf), subject(above))
+		case now.After(end):
 			unknown = refusal.New(refusal.RevocationUnknown, "%s can't be checked: the revocation list of %s is out of date since %s.", describe(leaf), subject(above), formatTime(end))
 		}
 	}

@@ -32,7 +32,8 @@ type ClientVerifier struct {
 	issuers       []*issuer
 	listsRequired bool
 	revoked       map[string]bool // by the serial's bytes
-	cache         *cache          // of the chains that lead to the CAs
+	below         belowLists
+	cache         *cache // of the chains that lead to the CAs
 }
 
 // issuer is a name with a key, in one or more certificates of the bundle. Revocation lists belong to it.
@@ -51,7 +52,8 @@ func (i *issuer) is(cert *x509.Certificate) bool {
 // A CA of the bundle that another one of the bundle issued is an intermediate, so that its own revocation is seen; all
 // others are trusted as they are, self-signed or not. Duplicates are tolerated. An expired CA and a stale revocation
 // list are no errors here, since time passes after loading too: [ClientVerifier.Verify] refuses by them. If there is any
-// revocation list, every CA needs one, as for PostgreSQL (X509_V_FLAG_CRL_CHECK_ALL in be-secure-openssl.c).
+// revocation list, every CA needs one, as for PostgreSQL (X509_V_FLAG_CRL_CHECK_ALL in be-secure-openssl.c). Lists of CAs that
+// are not in the bundle are for clients that come with such a CA.
 func NewClientVerifier(files TrustFiles) (*ClientVerifier, error) {
 	t := &ClientVerifier{
 		roots:         x509.NewCertPool(),
@@ -88,11 +90,7 @@ func NewClientVerifier(files TrustFiles) (*ClientVerifier, error) {
 		problems = t.checkOlderLists()
 	}
 	if len(problems) == 0 && t.listsRequired {
-		for _, known := range t.issuers {
-			if len(known.lists) == 0 {
-				problems = append(problems, fmt.Errorf("there are revocation lists, but none of the CA %q, whose certificates could then not be checked; add its list to client_crl", known.name))
-			}
-		}
+		problems = t.checkCovered()
 	}
 	for _, serial := range files.Revoked {
 		t.revoked[string(serial.Bytes())] = true
@@ -101,6 +99,28 @@ func NewClientVerifier(files TrustFiles) (*ClientVerifier, error) {
 		return nil, errors.Join(problems...)
 	}
 	return t, nil
+}
+
+// checkCovered wants a list of every CA, and one that covers each CA that another one of the bundle issued.
+func (t *ClientVerifier) checkCovered() []error {
+	var problems []error
+	for _, known := range t.issuers {
+		if len(known.lists) == 0 {
+			problems = append(problems, fmt.Errorf("there are revocation lists, but none of the CA %q, whose certificates could then not be checked; add its list to client_crl", known.name))
+		}
+	}
+	for _, cert := range t.cas {
+		for _, above := range t.cas {
+			if selfSigned(cert) || !bytes.Equal(above.RawSubject, cert.RawIssuer) || cert.CheckSignatureFrom(above) != nil {
+				continue
+			}
+			if known := t.issuer(above); len(known.lists) > 0 && known.known(cert).IsZero() {
+				problems = append(problems, fmt.Errorf("no revocation list of the CA %q covers the CA %s, so no client below that one could come in: their issuing distribution points leave it out; add a list for CAs",
+					known.name, subject(cert)))
+			}
+		}
+	}
+	return problems
 }
 
 func (t *ClientVerifier) addCAs(file File) error {

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"pgmtls-proxy/internal/policy"
+	"pgmtls-proxy/internal/testkit/testpki"
+)
+
+// checked is what check says of the client CAs and their lists.
+func checked(t *testing.T, space *testpki.CA, lists map[string][]byte, now time.Time) string {
+	t.Helper()
+	dir := t.TempDir()
+	pair := space.MustIssue(t, testpki.Server("db.example.com"))
+	names := ""
+	files := map[string][]byte{"ca.pem": space.PEM(), "server.crt": pair.CertPEM, "server.key": pair.KeyPEM}
+	for name, text := range lists {
+		files[name] = text
+		names += name + ", "
+	}
+	files["policy.yaml"] = fmt.Appendf(nil, "client_ca: [ca.pem]\nclient_crl: [%s]\ncertificates: [{cert: server.crt, key: server.key}]\nip_rules: []\n", strings.TrimSuffix(names, ", "))
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	snapshot, err := policy.Check(t.Context(), dir, policy.Builder{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	summarizeTrust(w, snapshot, now)
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
+}
+
+func TestCheckWarnsOfAListThatIsNotInForce(t *testing.T) {
+	now := time.Now()
+	space := testpki.MustCA(t, "Space CA")
+	list := func(from time.Duration) []byte {
+		return space.MustCRL(t, testpki.CRL{ThisUpdate: now.Add(from), NextUpdate: now.Add(48 * time.Hour)})
+	}
+	const warning = "NOT IN FORCE before "
+	if text := checked(t, space, map[string][]byte{"crl.pem": list(-time.Hour)}, now); strings.Contains(text, warning) {
+		t.Errorf("a list in force is warned of:\n%s", text)
+	}
+	text := checked(t, space, map[string][]byte{"crl.pem": list(time.Hour), "old.pem": list(-time.Hour)}, now)
+	if strings.Count(text, warning) != 1 || !strings.Contains(text, warning+now.Add(time.Hour).UTC().Format(time.DateTime)) {
+		t.Errorf("want one warning of the list of the future:\n%s", text)
+	}
+}
+
+func TestCheckShowsListsOfCAsBelow(t *testing.T) {
+	space := testpki.MustCA(t, "Space CA")
+	below := space.MustIntermediate(t, testpki.Authority("Below"))
+	text := checked(t, space, map[string][]byte{"crl.pem": space.MustCRL(t, testpki.CRL{}), "below.pem": below.MustCRL(t, testpki.CRL{})}, time.Now())
+	if !strings.Contains(text, "of CN=Below, 0 revoked, for clients that send this CA") || !strings.Contains(text, "of CN=Space CA, 0 revoked, valid until") {
+		t.Errorf("got\n%s", text)
+	}
+}
