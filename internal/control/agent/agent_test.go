@@ -173,7 +173,7 @@ func TestAQuestionIsAnswered(t *testing.T) {
 
 // The answer has the question's kind, by which the control plane knows an agent that has taken it for a dry run.
 func TestAQuestionIsAnsweredAsOfItsKind(t *testing.T) {
-	for kind, words := range map[string]string{api.AskReport: "query the running proxy", "weather": "does not know the question \"weather\"; upgrade it"} {
+	for kind, words := range map[string]string{api.AskReport: "can't be reached at ", "weather": "does not know the question \"weather\"; upgrade it"} {
 		t.Run(kind, func(t *testing.T) {
 			c := newControl(t)
 			s := newSite(t, c)

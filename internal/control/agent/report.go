@@ -30,7 +30,7 @@ func (a *agent) report(ctx context.Context, r api.Report) error {
 		r.OnDisk = max(r.OnDisk, a.newest.Generation)
 	}
 	if a.rejected != "" {
-		r.Error = strings.TrimSuffix(a.rejected+"; "+r.Error, "; ")
+		r.Error, r.ErrorKind = strings.TrimSuffix(a.rejected+"; "+r.Error, "; "), api.ErrorUndeliverable
 	}
 	a.mu.Unlock()
 	err := client.Report(ctx, bounded(r))

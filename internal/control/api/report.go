@@ -14,7 +14,10 @@ type Report struct {
 	Ended map[string]int `json:"sessions_ended,omitempty"` // by the change to Applied, by the reason of the refusal
 	Kept  int            `json:"sessions_kept,omitempty"`  // that went on behind the change to Applied
 
-	Error  string `json:"error,omitempty"`   // why the proxy refuses what is in its directory, or can't be asked
+	Error string `json:"error,omitempty"` // why the proxy does not follow its policy, or that it can't be asked
+	// ErrorKind is one of the three below; empty without an Error, and from agents that don't tell them apart.
+	ErrorKind string `json:"error_kind,omitempty"`
+
 	OnDisk int64  `json:"on_disk,omitempty"` // generation of the policy.yaml in the directory; read from the directory only
 	Drift  string `json:"drift,omitempty"`   // how the directory differs from what was published; read from the directory only
 
@@ -29,6 +32,13 @@ type Report struct {
 	// moved on by what has passed.
 	ReadAt time.Time `json:"-"`
 }
+
+// The kinds of errors of a proxy. They differ in what there is to do.
+const (
+	ErrorUnreachable   = "unreachable"   // it can't be asked; what it follows is not known
+	ErrorUndeliverable = "undeliverable" // its policy can't be put into its directory; it follows what it had
+	ErrorRefused       = "refused"       // it refuses what is in its directory; it follows what it had
+)
 
 // Usage is who uses a client certificate at a proxy.
 type Usage struct {

@@ -17,7 +17,7 @@ func getAcknowledgements(c *call) error {
 		shows.InForce = shows.InForce && said.InForce >= db.Generation
 		shows.Proxies[i] = api.ProxyAcknowledgement{Proxy: proxy.Name, Applied: said.Applied, InForce: said.InForce,
 			AppliedAt: utc(said.AppliedAt), InForceAt: utc(said.InForceAt), Ended: said.SessionsEnded,
-			Error: said.Error, Drift: said.Drift, Version: said.Version, At: utc(said.At)}
+			Error: said.Error, ErrorKind: said.ErrorKind, Drift: said.Drift, Version: said.Version, At: utc(said.At)}
 		if said.Clock.Known {
 			skew := int64(said.Clock.Skew / time.Second)
 			shows.Proxies[i].ClockSkew = &skew

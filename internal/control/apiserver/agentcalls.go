@@ -77,8 +77,8 @@ func checkReport(r api.Report) error {
 		return invalid("sessions_ended has more than %d reasons", maxReasons)
 	case len(r.Certificates) > maxCertificates:
 		return invalid("certificates has more than %d serials; leave out unused ones", maxCertificates)
-	case len(r.Error) > maxSaid || len(r.Drift) > maxSaid || len(r.ProxyVersion) > 128:
-		return invalid("error and drift have at most %d bytes, proxy_version 128", maxSaid)
+	case len(r.Error) > maxSaid || len(r.Drift) > maxSaid || len(r.ProxyVersion) > 128 || len(r.ErrorKind) > 64:
+		return invalid("error and drift have at most %d bytes, proxy_version 128, error_kind 64", maxSaid)
 	}
 	for reason, n := range r.Ended {
 		if n < 0 || len(reason) > 64 {

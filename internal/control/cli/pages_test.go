@@ -59,7 +59,7 @@ func databasePages() map[string][]canned {
 	fresh := database()
 	fresh.Proxies, fresh.MTLS, fresh.Generation = []api.Proxy{}, "", 0
 	waiting := behindBy(api.Waiting{Kind: api.WaitingRule, ID: ruleID, Name: "203.0.113.7/32", Status: api.Authorizing, Until: api.UntilApplied})
-	waiting.Proxies[1].Error = "client-ca.pem: no certificate\x1b[31m"
+	waiting.Proxies[1].Error, waiting.Proxies[1].ErrorKind = "client-ca.pem: no certificate\x1b[31m", api.ErrorRefused
 	waiting.Proxies[0].Drift = "policy.yaml"
 	return map[string][]canned{
 		"GET /v1/databases":                    {ok([]api.Database{}), ok([]api.Database{database(), fresh})},

@@ -29,14 +29,14 @@ func (a *app) proxies() *cobra.Command {
 const (
 	inForce = "in force"
 	behind  = "behind"
-	failing = "failing"
+	failing = "failing" // an older agent does not say how
 )
 
 // stateOf sums up what a proxy said.
 func stateOf(proxy api.ProxyAcknowledgement, generation int64) string {
 	switch {
 	case proxy.Error != "":
-		return failing
+		return or(proxy.ErrorKind, failing)
 	case proxy.At.IsZero():
 		return "never seen"
 	case proxy.InForce >= generation:
@@ -45,6 +45,19 @@ func stateOf(proxy api.ProxyAcknowledgement, generation int64) string {
 		return "applied"
 	}
 	return behind
+}
+
+// problemOf says what is wrong with a proxy, in words that follow its name.
+func problemOf(proxy api.ProxyAcknowledgement) string {
+	switch proxy.ErrorKind {
+	case api.ErrorUnreachable:
+		return proxy.Error // it says so itself
+	case api.ErrorUndeliverable:
+		return "can't be given its policy: " + proxy.Error
+	case api.ErrorRefused:
+		return "refuses its policy: " + proxy.Error
+	}
+	return "does not follow its policy: " + proxy.Error
 }
 
 func listProxies(s *session) error {
@@ -76,7 +89,7 @@ func listProxies(s *session) error {
 		s.out.table(rows...)
 		for _, proxy := range acknowledgements.Proxies {
 			if proxy.Error != "" {
-				s.out.line("%s refuses its policy: %s", clean(proxy.Proxy), clean(proxy.Error))
+				s.out.line("%s %s", clean(proxy.Proxy), clean(problemOf(proxy)))
 			}
 			if proxy.Drift != "" {
 				s.out.line("%s: its directory was changed by something else: %s", clean(proxy.Proxy), clean(proxy.Drift))

@@ -150,7 +150,7 @@ func (s *session) overdue(t target, last string, timeout time.Duration) error {
 func (s *session) whyBehind(proxy api.ProxyAcknowledgement, waiting api.Waiting) string {
 	switch {
 	case proxy.Error != "":
-		return "refuses the policy: " + clean(proxy.Error)
+		return clean(problemOf(proxy))
 	case proxy.At.IsZero():
 		return "never seen; check that it, or its agent, is running"
 	case waiting.Until == api.UntilInForce && proxy.Applied >= waiting.Generation:

@@ -31,7 +31,12 @@ func TestWaitThatRunsOutSaysWhoIsMissingAndWhy(t *testing.T) {
 		change     func(*api.Acknowledgements)
 	}{
 		{"behind", "proxy edge-1: has generation 7 of 8, last report 3 min ago", nil},
-		{"refusing", "proxy edge-1: refuses the policy: no such CA", func(a *api.Acknowledgements) { a.Proxies[1].Error = "no such CA" }},
+		{"refusing", "proxy edge-1: refuses its policy: no such CA", func(a *api.Acknowledgements) {
+			a.Proxies[1].Error, a.Proxies[1].ErrorKind = "no such CA", api.ErrorRefused
+		}},
+		{"down", "proxy edge-1: can't be reached at 127.0.0.1:9815", func(a *api.Acknowledgements) {
+			a.Proxies[1].Error, a.Proxies[1].ErrorKind = "can't be reached at 127.0.0.1:9815 (connection refused). Is the proxy running?", api.ErrorUnreachable
+		}},
 		{"silent", "proxy edge-1: never seen; check that it, or its agent, is running", func(a *api.Acknowledgements) {
 			a.Proxies[1].At = time.Time{}
 		}},

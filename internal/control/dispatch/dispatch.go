@@ -191,7 +191,7 @@ func (d *Dispatcher) start(ctx context.Context, db registry.Database, p registry
 	}
 	if err != nil {
 		log.Error().Err(err).Msg("can't deliver policies to the proxy")
-		if err := report(ctx, api.Report{Error: fmt.Sprintf("node %s: %s", d.Node, err)}); err != nil {
+		if err := report(ctx, api.Report{Error: fmt.Sprintf("node %s: %s", d.Node, err), ErrorKind: api.ErrorUndeliverable}); err != nil {
 			log.Warn().Err(err).Msg("can't record the proxy's error")
 		}
 		return nil

@@ -25,7 +25,7 @@ func (c *Publisher) Observe(ctx context.Context) (api.Report, error) {
 	onDisk, drift := c.drift()
 	s, err := c.askStatus(ctx)
 	if err != nil {
-		return api.Report{Error: clean(err.Error(), maxErrorText), OnDisk: max(onDisk, c.had()), Drift: drift}, err
+		return api.Report{Error: clean(err.Error(), maxErrorText), ErrorKind: api.ErrorUnreachable, OnDisk: max(onDisk, c.had()), Drift: drift}, err
 	}
 	r := c.understand(s)
 	r.OnDisk, r.Drift = max(onDisk, c.had()), drift

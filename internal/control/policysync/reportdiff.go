@@ -23,7 +23,7 @@ type lastReport struct {
 // say reports what is news.
 func (t *syncLoop) say(r api.Report) {
 	if t.failure != "" {
-		r.Error = t.failure
+		r.Error, r.ErrorKind = t.failure, api.ErrorUndeliverable
 	}
 	now := time.Now()
 	if t.said.any && !t.again && sameButUse(r, t.said.report) && !t.useIsNews(r.Certificates, now) {
@@ -36,10 +36,19 @@ func (t *syncLoop) say(r api.Report) {
 	t.mail.put(r)
 }
 
+// keepRefusal gives a report the refusal that was reported last, if there is one: whether it is of what lies in the directory
+// now is not known yet.
+func (l *lastReport) keepRefusal(r *api.Report) {
+	r.Error, r.ErrorKind = "", ""
+	if l.report.ErrorKind == api.ErrorRefused {
+		r.Error, r.ErrorKind = l.report.Error, api.ErrorRefused
+	}
+}
+
 // sameButUse reports whether two reports differ in nothing but the use of certificates.
 func sameButUse(a, b api.Report) bool {
 	return a.Applied == b.Applied && a.AppliedAt.Equal(b.AppliedAt) && a.InForce == b.InForce && a.InForceAt.Equal(b.InForceAt) &&
-		maps.Equal(a.Ended, b.Ended) && a.Kept == b.Kept && a.Error == b.Error && a.OnDisk == b.OnDisk && a.Drift == b.Drift &&
+		maps.Equal(a.Ended, b.Ended) && a.Kept == b.Kept && a.Error == b.Error && a.ErrorKind == b.ErrorKind && a.OnDisk == b.OnDisk && a.Drift == b.Drift &&
 		a.ProxyVersion == b.ProxyVersion && sameClock(a, b)
 }
 

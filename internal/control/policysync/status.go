@@ -3,8 +3,11 @@ package policysync
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"syscall"
 	"time"
 
 	"pgmtls-proxy/internal/adminapi"
@@ -32,18 +35,51 @@ func (c *Publisher) askStatus(ctx context.Context) (*status, error) {
 	}
 	code, body, err := ask(ctx, c.Admin, adminapi.Request{Method: http.MethodGet, Path: "/status", Timeout: statusTimeout})
 	if err != nil {
-		return nil, err
+		return nil, unreachableError{c.Admin, err}
 	}
 	if code != http.StatusOK {
-		return nil, fmt.Errorf("%s answers /status with status %d: is that a proxy's admin address?", c.Admin.Address, code)
+		return nil, fmt.Errorf("can't be asked: %s answers /status with status %d. Is that a proxy's admin address?", c.Admin.Address, code)
 	}
-	return parseStatus(body)
+	s, err := parseStatus(body)
+	if err != nil {
+		return nil, fmt.Errorf("can't be asked: read the answer to /status of %s: %w. Is that a proxy's admin address?", c.Admin.Address, err)
+	}
+	return s, nil
 }
+
+// unreachableError is of a proxy that did not answer. Its text follows the name of the proxy.
+type unreachableError struct {
+	admin config.Address
+	cause error // of [ask]
+}
+
+func (e unreachableError) Error() string {
+	if checkAdmin(e.admin) != nil {
+		return "can't be asked: " + e.cause.Error()
+	}
+	if errors.Is(e.cause, context.DeadlineExceeded) {
+		return fmt.Sprintf("does not answer at %s. Is the proxy overloaded, or stopped?", e.admin.Address)
+	}
+	why := e.cause
+	if inner := errors.Unwrap(why); inner != nil {
+		why = inner // the outer one names the address, too
+	}
+	remedy := "Is the proxy running?"
+	if errno, ok := errors.AsType[syscall.Errno](e.cause); ok {
+		why = errno
+		if errors.Is(errno, fs.ErrPermission) {
+			remedy = "Let the user of this process connect to the socket."
+		}
+	}
+	return fmt.Sprintf("can't be reached at %s (%v). %s", e.admin.Address, why, remedy)
+}
+
+func (e unreachableError) Unwrap() error { return e.cause }
 
 func parseStatus(body []byte) (*status, error) {
 	var s status
 	if err := json.Unmarshal(body, &s); err != nil {
-		return nil, fmt.Errorf("read the answer to /status: %w", err)
+		return nil, err
 	}
 	return &s, nil
 }
@@ -55,6 +91,9 @@ func parseStatus(body []byte) (*status, error) {
 // finds, so a restarted one is understood as well.
 func (s *status) report(generation func(digest string) int64) api.Report {
 	r := api.Report{ProxyVersion: clean(s.Version, maxShortText), Error: clean(s.Reload.Error, maxErrorText)}
+	if r.Error != "" {
+		r.ErrorKind = api.ErrorRefused
+	}
 	if t := plausible(s.Time); !t.IsZero() {
 		r.Time, r.ReadAt = t, time.Now()
 	}

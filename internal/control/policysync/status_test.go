@@ -69,7 +69,7 @@ func TestAReportHasWhatTheProxySays(t *testing.T) {
 	must.OK(t, err)
 	want := api.Report{
 		Applied: 2, AppliedAt: time.Date(2026, 1, 2, 2, 4, 5, 0, time.UTC), InForce: 2, InForceAt: time.Date(2026, 1, 2, 2, 4, 6, 0, time.UTC),
-		Ended: map[string]int{"certificate_revoked": 3}, Kept: 4, Error: "broken", ProxyVersion: "1.2",
+		Ended: map[string]int{"certificate_revoked": 3}, Kept: 4, Error: "broken", ErrorKind: api.ErrorRefused, ProxyVersion: "1.2",
 		Certificates: map[string]api.Usage{"0a:0b": {Sessions: 3, LastSeen: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}},
 	}
 	if got := s.report(ours); !reflect.DeepEqual(got, want) {

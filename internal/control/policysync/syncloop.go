@@ -150,7 +150,7 @@ func (t *syncLoop) look(ctx context.Context) {
 	t.lookAt = now.Add(awaitPause(now.Sub(t.began)))
 	if err != nil {
 		if now.Sub(t.answered) >= unreachable {
-			t.say(api.Report{Error: clean(err.Error(), maxErrorText), OnDisk: t.said.report.OnDisk})
+			t.say(api.Report{Error: clean(err.Error(), maxErrorText), ErrorKind: api.ErrorUnreachable, OnDisk: t.said.report.OnDisk})
 		}
 		return
 	}
@@ -161,7 +161,7 @@ func (t *syncLoop) look(ctx context.Context) {
 		r.OnDisk = t.policy.Generation
 	}
 	if r.Error != "" && !c.isNews(s) {
-		r.Error = t.said.report.Error // of what has been replaced: not known yet
+		t.said.keepRefusal(&r) // it is of what has been replaced
 	}
 	t.say(r)
 	if t.brought && t.inForce(r) {
@@ -203,7 +203,7 @@ func (t *syncLoop) observe(ctx context.Context) {
 	t.observeAt = now.Add(t.observePause(err != nil))
 	t.noticeDown(err)
 	if err == nil && t.waiting {
-		r.Error = t.said.report.Error // whether it is of what was just published, look knows
+		t.said.keepRefusal(&r) // whether it is of what was just published, look knows
 	}
 	t.say(r)
 	t.again = false

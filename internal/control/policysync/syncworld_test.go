@@ -36,6 +36,8 @@ type follower struct {
 	stale bool  // it refused what was there before the last change
 	edits bool  // somebody edits the directory whenever it answers
 	use   []int // sessions per certificate
+
+	refuses string // why it refuses what lies in its directory
 }
 
 func (f *follower) set(change func(f *follower)) {
@@ -69,11 +71,12 @@ func (f *follower) fetch(ctx context.Context) (*status, error) {
 		s.ClientCertificates = append(s.ClientCertificates, adminapi.ClientCertificate{Serial: fmt.Sprintf("%02x", i+1),
 			Usage: adminapi.Usage{LastSeen: &now, Sessions: sessions}})
 	}
+	s.Reload.Error = f.refuses
 	if f.stale {
 		s.Reload.CheckedAt, s.Reload.Error = time.Time{}, "refused before"
 	}
 	d, err := openDirectory(f.dir)
-	if err != nil || f.blank {
+	if err != nil || f.blank || f.refuses != "" {
 		return s, nil
 	}
 	defer d.close()

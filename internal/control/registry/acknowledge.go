@@ -136,7 +136,7 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 		}
 		said := Acknowledgement{
 			Applied: report.Applied, InForce: report.InForce, AppliedAt: report.AppliedAt, InForceAt: report.InForceAt,
-			SessionsEnded: boundedCounts(report.Ended), Error: bounded(report.Error), Drift: bounded(report.Drift),
+			SessionsEnded: boundedCounts(report.Ended), Error: bounded(report.Error), ErrorKind: errorKind(report), Drift: bounded(report.Drift),
 			Version: bounded(report.ProxyVersion), At: c.now,
 		}
 		said.Clock = clockOf(p.Acknowledged.Clock, report, c.now)
@@ -160,10 +160,8 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 		if !overtaken && p.Acknowledged.same(said) {
 			return errUnchanged
 		}
-		if said.Error != "" && said.Error != p.Acknowledged.Error && c.before > 0 { // without a policy none is refused
-			if err := c.audit("policy.refused", proxy, map[string]string{"error": said.Error}); err != nil {
-				return err
-			}
+		if err := c.auditError(proxy, p.Acknowledged, said); err != nil {
+			return err
 		}
 		if said.Drift != "" && said.Drift != p.Acknowledged.Drift {
 			if err := c.audit("policy.drift", proxy, map[string]string{"drift": said.Drift}); err != nil {
@@ -182,9 +180,36 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 	return r.putUsage(ctx, databaseID+"/"+proxy, report.Certificates)
 }
 
+// auditError records that a proxy does not follow its policy, once for each error.
+func (c *change) auditError(proxy string, before, said Acknowledgement) error {
+	if said.Error == "" || said.Error == before.Error && said.ErrorKind == before.ErrorKind {
+		return nil
+	}
+	action := "policy.refused" // by those, too, that don't say which kind it is
+	switch said.ErrorKind {
+	case api.ErrorUnreachable:
+		action = "policy.unreachable"
+	case api.ErrorUndeliverable:
+		action = "policy.undeliverable"
+	default:
+		if c.before == 0 {
+			return nil // without a policy none is refused
+		}
+	}
+	return c.audit(action, proxy, map[string]string{"error": said.Error})
+}
+
+// errorKind returns the kind of a report's error, empty if it is none that is known.
+func errorKind(r api.Report) string {
+	if r.Error != "" && slices.Contains([]string{api.ErrorUnreachable, api.ErrorUndeliverable, api.ErrorRefused}, r.ErrorKind) {
+		return r.ErrorKind
+	}
+	return ""
+}
+
 // same says whether two acknowledgements differ in nothing but the time of the report.
 func (a Acknowledgement) same(b Acknowledgement) bool {
-	return a.Clock == b.Clock && a.Applied == b.Applied && a.InForce == b.InForce && a.Error == b.Error && a.Drift == b.Drift && a.Version == b.Version &&
+	return a.Clock == b.Clock && a.Applied == b.Applied && a.InForce == b.InForce && a.Error == b.Error && a.ErrorKind == b.ErrorKind && a.Drift == b.Drift && a.Version == b.Version &&
 		a.AppliedAt.Equal(b.AppliedAt) && a.InForceAt.Equal(b.InForceAt) && maps.Equal(a.SessionsEnded, b.SessionsEnded)
 }
 

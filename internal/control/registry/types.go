@@ -50,7 +50,8 @@ type Acknowledgement struct {
 	AppliedAt     time.Time      `json:"applied_at,omitzero"`
 	InForceAt     time.Time      `json:"in_force_at,omitzero"`
 	SessionsEnded map[string]int `json:"sessions_ended,omitempty"` // by the last change, by reason
-	Error         string         `json:"error,omitempty"`          // why it does not apply what it was given
+	Error         string         `json:"error,omitempty"`          // why it does not follow its policy, or that it can't be asked
+	ErrorKind     string         `json:"error_kind,omitempty"`     // one of [api.Report]'s; empty: an older agent does not say
 	Drift         string         `json:"drift,omitempty"`          // what somebody else changed in its directory
 	Version       string         `json:"version,omitempty"`
 	At            time.Time      `json:"at,omitzero"`

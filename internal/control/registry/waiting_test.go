@@ -118,6 +118,32 @@ func TestManyThatSettleTogetherShareARecord(t *testing.T) {
 	}
 }
 
+// A proxy that is merely down has refused nothing.
+func TestRecordSaysWhetherAProxyIsDownOrRefuses(t *testing.T) {
+	w := newWorld(t)
+	db := w.operational("orders")
+	for _, step := range []struct{ kind, action, kept string }{
+		{api.ErrorUnreachable, "policy.unreachable", api.ErrorUnreachable},
+		{api.ErrorUndeliverable, "policy.undeliverable", api.ErrorUndeliverable},
+		{api.ErrorRefused, "policy.refused", api.ErrorRefused},
+		{"", "policy.refused", ""},            // an older agent
+		{"of tomorrow", "policy.refused", ""}, // a newer one
+	} {
+		before := w.count(step.action)
+		for range 2 {
+			w.says(db, "edge", api.Report{Applied: db.Generation, InForce: db.Generation, Error: "TEXT " + step.kind, ErrorKind: step.kind})
+		}
+		said := w.is("orders").Proxies[0].Acknowledged
+		if n := w.count(step.action) - before; n != 1 || said.ErrorKind != step.kept {
+			t.Errorf("%q: %d records %s, and %q is kept", step.kind, n, step.action, said.ErrorKind)
+		}
+	}
+	w.says(db, "edge", api.Report{Applied: db.Generation, InForce: db.Generation, ErrorKind: api.ErrorRefused})
+	if said := w.is("orders").Proxies[0].Acknowledged; said.ErrorKind != "" {
+		t.Errorf("without an error %q is kept", said.ErrorKind)
+	}
+}
+
 // count counts the audit records of an action.
 func (w *world) count(action string) (n int) {
 	w.t.Helper()
