@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what building and testing needs on a Debian or Ubuntu: PostgreSQL (server, psql, pgbench) from the
 # distribution, a C compiler for Go's race detector, openssl, which judges certificates in tests, and BIND, in which tests
-# of public certificates answer DNS challenges. Checks Go, which it does not install.
+# of public certificates answer DNS challenges; and drivers, with which tests see what programs read. Checks Go, which it
+# does not install.
 #
 # Does nothing, quickly, when nothing is missing. Needs root or sudo only when something is.
 set -eu
@@ -67,13 +68,39 @@ command -v gcc >/dev/null 2>&1 || missing="$missing gcc"
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 has_program named || missing="$missing bind9"
-[ -n "$missing" ] || exit 0
+
+# Drivers. Where the distribution has none of them, or nobody may install it, the tests that need it are skipped and say so.
+drivers=
+for module in psycopg2 psycopg asyncpg; do
+	[ -e "/usr/lib/python3/dist-packages/$module" ] || drivers="$drivers python3-$module"
+done
+[ -e /usr/share/java/postgresql.jar ] || drivers="$drivers libpostgresql-jdbc-java"
+command -v javac >/dev/null 2>&1 || drivers="$drivers default-jdk-headless"
+tried=".cache/drivers-tried" # which ones: once is enough
+if [ -n "$drivers" ] && [ "$(cat "$tried" 2>/dev/null)" = "$drivers" ]; then
+	drivers=
+fi
+if [ -z "$missing" ] && [ -n "$drivers" ] && { ! command -v apt-get || { [ "$(id -u)" -ne 0 ] && ! command -v sudo; }; } >/dev/null 2>&1; then
+	echo "setup: without$drivers the tests that need them are skipped; install them by hand to run those, too"
+	drivers=
+fi
+[ -n "$missing$drivers" ] || exit 0
 
 command -v apt-get >/dev/null 2>&1 ||
 	fail "this is no Debian or Ubuntu; install by hand what corresponds to:$missing"
-echo "setup: installing$missing"
+echo "setup: installing$missing$drivers"
 case "$missing" in *postgresql*) prevent_main_cluster ;; esac
 as_root apt-get update -q
+mkdir -p .cache
+echo "$drivers" >"$tried"
+for package in $drivers; do
+	if apt-cache show "$package" >/dev/null 2>&1; then
+		missing="$missing $package"
+	else
+		echo "setup: this distribution has no $package; the tests that need it are skipped"
+	fi
+done
+[ -n "$missing" ] || exit 0
 # dpkg would ask questions, and psql's package would keep the file above by asking about it.
 # shellcheck disable=SC2086 # a list of words
 without_bind_service as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \

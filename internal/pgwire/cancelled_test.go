@@ -74,3 +74,46 @@ func TestHeldErrorIsGivenBackAtTheEnd(t *testing.T) {
 		t.Errorf("%q, %v, %v, at a boundary %v, rest %q", out, stopped, err, s.AtBoundary(), s.Rest())
 	}
 }
+
+// Whatever a server sends, however it is cut into reads: the bytes that pass are those that came, in their order, and none is
+// invented; where the stream stops, whole messages have passed, and the error of a cancelled statement has not.
+func FuzzFollowCancelled(f *testing.F) {
+	cancelled := serverMessage('E', "SERROR\x00VERROR\x00C57014\x00Mcanceling statement due to user request\x00\x00")
+	f.Add([]byte(serverMessage('D', "a row")+cancelled+serverMessage('Z', "I")), byte(3))
+	f.Add([]byte(serverMessage('E', "SERROR\x00C22012\x00\x00")+serverMessage('Z', "I")+cancelled), byte(1))
+	f.Add([]byte("E\x00\x00\x00\x03"), byte(2))
+	f.Add([]byte("E\xff\xff\xff\xff57014"), byte(200))
+	f.Add([]byte(serverMessage('d', cancelled)), byte(7))
+	f.Fuzz(func(t *testing.T, stream []byte, size byte) {
+		s := &ServerStream{}
+		if _, err := s.Follow([]byte(serverMessage('R', "\x00\x00\x00\x00") + serverMessage('Z', "I"))); err != nil {
+			t.Fatal(err)
+		}
+		piece, passed := max(int(size), 1), 0
+		for at := 0; at < len(stream); at += piece {
+			end := min(at+piece, len(stream))
+			out, stopped, err := s.FollowCancelled(bytes.Clone(stream[at:end]))
+			if !bytes.HasPrefix(stream[passed:end], out) {
+				t.Fatalf("behind %d bytes, %q passes of %q", passed, out, stream[passed:end])
+			}
+			passed += len(out)
+			switch {
+			case err != nil:
+				return
+			case stopped:
+				rest := stream[passed:end]
+				if !s.AtBoundary() || len(rest) < 5 || rest[0] != 'E' || !bytes.Contains(rest[:min(len(rest), maxHeld+1)], []byte(queryCanceled)) {
+					t.Fatalf("it stops at %q, at a boundary %v", rest, s.AtBoundary())
+				}
+				return
+			case passed+len(s.held) != end:
+				t.Fatalf("of %d bytes %d have passed, and %d are held", end, passed, len(s.held))
+			case len(s.held) > maxHeld+piece+1:
+				t.Fatalf("%d bytes are held", len(s.held))
+			}
+		}
+		if rest := s.Rest(); !bytes.HasSuffix(stream[passed:], rest) || len(rest) != len(stream)-passed {
+			t.Fatalf("%q has not passed, and %q is left", stream[passed:], rest)
+		}
+	})
+}
