@@ -48,6 +48,7 @@ func (b Builder) Build(files *Files, previous *Snapshot, now time.Time) (*Snapsh
 	} else {
 		s.Trust = build.trust()
 		if previous != nil {
+			build.checkClientCAs(s.Trust, previous.Trust, now)
 			s.Trust.Inherit(previous.Trust)
 		}
 	}
@@ -109,6 +110,20 @@ func (b *building) trust() *tlsconf.ClientVerifier {
 		b.refuseFile(problem, append(p.ClientCA, p.ClientCRL...))
 	}
 	return trust
+}
+
+// checkClientCAs refuses new CAs that have all expired: they would let in nobody. CAs that have expired since they came into force go on,
+// so that a rule or a revocation still does, and so they do at the start.
+func (b *building) checkClientCAs(trust, previous *tlsconf.ClientVerifier, now time.Time) {
+	expired := func(v *tlsconf.ClientVerifier) bool {
+		return !slices.ContainsFunc(v.CAs(), func(ca tlsconf.CAInfo) bool { return !now.After(ca.NotAfter) })
+	}
+	if trust == nil || !expired(trust) || previous != nil && expired(previous) {
+		return
+	}
+	for _, f := range b.files.Policy.ClientCA {
+		b.refuse(f.Position, f.Field, f.Path, errors.New("every CA of client_ca has expired, so it could let in nobody; use the CA that issues the clients' certificates now"))
+	}
 }
 
 // trustInputs is a digest of all that trust is built from.

@@ -257,6 +257,53 @@ func TestExpiredNewCertificateIsLeftOutAndTheRestIsInForce(t *testing.T) {
 	}
 }
 
+// CAs that have all expired would let in nobody. What is in force already goes on, and so does a restart.
+func TestNewCAsThatHaveExpiredAreRefused(t *testing.T) {
+	p := newPKI(t)
+	authority := func(name string, from, to time.Duration) []byte {
+		template := testpki.Authority(name)
+		template.NotBefore, template.NotAfter = time.Now().Add(from), time.Now().Add(to)
+		return testpki.MustNewCA(t, template).PEM()
+	}
+	expired, other := authority("Expired CA", -48*time.Hour, -time.Hour), authority("Other expired CA", -48*time.Hour, -time.Hour)
+	short := authority("Short-lived CA", -time.Hour, time.Hour)
+	builder := Builder{Backend: &backend.Target{}}
+	build := func(ca []byte, lines string, previous *Snapshot, now time.Time) (*Snapshot, error) {
+		changed := &pkiFiles{contents: maps.Clone(p.contents)}
+		changed.contents["ca.pem"] = ca
+		return builder.Build(changed.files(t, lines), previous, now)
+	}
+	good, err := build(short, required, nil, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	atStart, err := build(expired, required, nil, time.Now())
+	if err != nil {
+		t.Fatalf("at the start: %v", err)
+	}
+	withoutClients := p.build(t, off)
+	const refused = `policy.yaml:5: client_ca[0]: "ca.pem" is refused: every CA of client_ca has expired, so it could let in nobody; use the CA that issues the clients' certificates now`
+	for name, row := range map[string]struct {
+		ca       []byte
+		lines    string
+		previous *Snapshot
+		after    time.Duration
+		refused  bool
+	}{
+		"in place of a good one":               {expired, required, good, 0, true},
+		"where clients had no certificates":    {expired, required, withoutClients, 0, true},
+		"beside a good one":                    {append(bytes.Clone(expired), short...), required, good, 0, false},
+		"with client_auth off":                 {expired, off, good, 0, false},
+		"it expired since, and a rule changes": {short, required + threeRules, good, 2 * time.Hour, false},
+		"it expired before, and another did":   {other, required, atStart, 0, false},
+	} {
+		_, err := build(row.ca, row.lines, row.previous, time.Now().Add(row.after))
+		if row.refused && (err == nil || err.Error() != refused) || !row.refused && err != nil {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 // A file that is not whole is never half a policy.
 func TestTruncatedFileIsNeverBuilt(t *testing.T) {
 	p := newPKI(t)

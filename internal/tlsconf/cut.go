@@ -44,7 +44,7 @@ func (t *ClientVerifier) checkBundles(files []File) error {
 			}
 		}
 	}
-	return nil
+	return t.checkChainsOfCAs(places)
 }
 
 // anchoredAt reports whether a CA that issued the certificate is there whenever the certificate is at this place.

@@ -50,7 +50,8 @@ func (i *issuer) is(cert *x509.Certificate) bool {
 // NewClientVerifier builds a ClientVerifier, or gives all problems of the inputs as joined [FileError]s.
 //
 // A CA of the bundle that another one of the bundle issued is an intermediate, so that its own revocation is seen; all
-// others are trusted as they are, self-signed or not. Duplicates are tolerated. An expired CA and a stale revocation
+// others are trusted as they are, self-signed or not. Duplicates are tolerated; a CA below which no client certificate can ever be valid
+// is not. An expired CA and a stale revocation
 // list are no errors here, since time passes after loading too: [ClientVerifier.Verify] refuses by them. If there is any
 // revocation list, every CA needs one, as for PostgreSQL (X509_V_FLAG_CRL_CHECK_ALL in be-secure-openssl.c). Lists of CAs that
 // are not in the bundle are for clients that come with such a CA.
@@ -193,6 +194,9 @@ func checkCA(cert *x509.Certificate) error {
 	}
 	if hasKeyUsage(cert) && cert.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return errors.New("its key usage lacks keyCertSign, so certificates that it issues are not valid; issue it again with keyCertSign")
+	}
+	if err := checkIssuer(cert); err != nil {
+		return err
 	}
 	if err := checkKey(cert.PublicKey); err != nil {
 		return fmt.Errorf("%w; a CA with such a key can't be trusted", err)
