@@ -14,6 +14,7 @@ import (
 const (
 	churners = 8
 	mixers   = 8
+	copiers  = 4
 )
 
 // measureAlone measures the proxies in front of the dummy database.
@@ -33,8 +34,10 @@ func measureAlone(ctx context.Context, b *bench) (err error) {
 			work{report.QueriesPrepared, clients, b.queries(load.Prepared, clients)})
 	}
 	works = append(works,
-		work{report.BulkDown, 1, b.down(dummy.Down)},
-		work{report.BulkUp, 1, b.up},
+		work{report.BulkDown, 1, b.down(dummy.Down, 1)},
+		work{report.BulkUp, 1, b.up(1)},
+		work{report.BulkDown, copiers, b.down(dummy.Down, copiers)},
+		work{report.BulkUp, copiers, b.up(copiers)},
 		work{report.HandshakesECDSA, churners, b.openings},
 		work{report.Mixed, mixers, b.mixed})
 	return b.all(ctx, proxies, works)
@@ -73,10 +76,10 @@ func (b *bench) queries(mode load.Mode, clients int) func(context.Context, *prox
 	}
 }
 
-// down takes the rows of a statement.
-func (b *bench) down(statement string) func(context.Context, *proxy) (report.Values, error) {
+// down takes the rows of a statement, in each of so many sessions.
+func (b *bench) down(statement string, sessions int) func(context.Context, *proxy) (report.Values, error) {
 	return func(ctx context.Context, p *proxy) (report.Values, error) {
-		w, err := b.watch(ctx, p, p.target.Down(statement))
+		w, err := b.watch(ctx, p, slices.Repeat([]load.Worker{p.target.Down(statement)}, sessions)...)
 		if err != nil {
 			return nil, err
 		}
@@ -84,13 +87,15 @@ func (b *bench) down(statement string) func(context.Context, *proxy) (report.Val
 	}
 }
 
-// up sends rows.
-func (b *bench) up(ctx context.Context, p *proxy) (report.Values, error) {
-	w, err := b.watch(ctx, p, p.target.Up(dummy.Up, dummy.Rows))
-	if err != nil {
-		return nil, err
+// up sends rows in each of so many sessions.
+func (b *bench) up(sessions int) func(context.Context, *proxy) (report.Values, error) {
+	return func(ctx context.Context, p *proxy) (report.Values, error) {
+		w, err := b.watch(ctx, p, slices.Repeat([]load.Worker{p.target.Up(dummy.Up, dummy.Rows)}, sessions)...)
+		if err != nil {
+			return nil, err
+		}
+		return w.bulk(p), nil
 	}
-	return w.bulk(p), nil
 }
 
 // openings opens sessions.

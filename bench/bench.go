@@ -32,7 +32,8 @@ type bench struct {
 	ca          *testpki.CA
 	ecdsa, rsa  *testpki.Pair // of the server
 	client      *testpki.Pair
-	kinds       []peers.Kind // that are here and work
+	leaver      *testpki.Pair // a client whose certificate is revoked in the course of a measurement
+	kinds       []peers.Kind  // that are here and work
 	dummy       *proc.Process
 	dummySocket string // its directory
 	sites       int    // how many proxies were started
@@ -100,6 +101,9 @@ func (b *bench) makeCertificates() (err error) {
 		return err
 	}
 	if b.client, err = b.ca.Issue(testpki.Client("bench")); err != nil {
+		return err
+	}
+	if b.leaver, err = b.ca.Issue(testpki.Client("leaver")); err != nil {
 		return err
 	}
 	return errors.Join(

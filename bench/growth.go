@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"pgmtls-proxy/bench/internal/load"
 	"pgmtls-proxy/bench/internal/peers"
@@ -45,6 +46,10 @@ func (b *bench) measureCrowd(ctx context.Context, kind peers.Kind) (err error) {
 	if err := crowd.Grow(ctx, p.target, b.idle); err != nil {
 		return err
 	}
+	// What the openings have left behind is collected right behind them.
+	if err := pause(ctx, time.Second); err != nil {
+		return err
+	}
 	perSession := func() (float64, error) {
 		now, err := p.process.Memory()
 		return float64(now-before) / 1024 / float64(b.idle), err
@@ -74,7 +79,35 @@ func measureGrowth(ctx context.Context, b *bench) error {
 		}
 	}
 	if b.wanted(report.GrowthRules, report.GrowthRulesOpens) {
-		return b.moreRules(ctx, kind)
+		if err := b.moreRules(ctx, kind); err != nil {
+			return err
+		}
+	}
+	if b.wanted(report.GrowthCores) {
+		return b.moreCores(ctx, kind)
+	}
+	return nil
+}
+
+// moreCores measures small queries with one processor for the proxy and with two, in turns. Clients and database have all.
+func (b *bench) moreCores(ctx context.Context, kind peers.Kind) (err error) {
+	var proxies []*proxy
+	defer func() { err = errors.Join(err, stopAll(proxies)) }()
+	counts := []int{1, 2}
+	for _, cores := range counts {
+		p, err := b.start(ctx, kind, scene{cores: cores})
+		if err != nil {
+			return err
+		}
+		proxies = append(proxies, p)
+	}
+	b.say("%s", report.GrowthCores)
+	for round := range b.options.rounds {
+		for i, cores := range counts {
+			if err := b.once(ctx, proxies[i], work{report.GrowthCores, cores, b.queries(load.Simple, busy)}, round); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

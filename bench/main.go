@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 
 // parts are the measurements, in their order.
 var parts = []func(context.Context, *bench) error{
-	measureAlone, measureRSA, measureWithPostgres, measureIdle, measureGrowth,
+	measureAlone, measureRSA, measureWithPostgres, measureIdle, measureGrowth, measureRemoval,
 }
 
 // playDatabase serves the dummy in a process of its own, so that neither its CPU time nor its descriptors are the clients'.

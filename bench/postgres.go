@@ -53,7 +53,7 @@ func measureWithPostgres(ctx context.Context, b *bench) (err error) {
 			work{report.PgbenchPrepared, clients, b.pgbench(load.Prepared, clients)})
 	}
 	// More rows than a window has time for.
-	works = append(works, work{report.CopyOut, 1, b.down(strings.Repeat(dummy.Down+";", 200))}, work{report.CopyIn, 1, b.copyIn(server)})
+	works = append(works, work{report.CopyOut, 1, b.down(strings.Repeat(dummy.Down+";", 200), 1)}, work{report.CopyIn, 1, b.copyIn(server)})
 	return b.all(ctx, proxies, works)
 }
 
@@ -107,7 +107,7 @@ func (b *bench) program(ctx context.Context, client pgtest.Client, args ...strin
 // copyIn sends rows, and empties the table behind them.
 func (b *bench) copyIn(server *pgtest.Server) func(context.Context, *proxy) (report.Values, error) {
 	return func(ctx context.Context, p *proxy) (report.Values, error) {
-		values, err := b.up(ctx, p)
+		values, err := b.up(1)(ctx, p)
 		return values, errors.Join(err, b.statements(ctx, server, "truncate sink"))
 	}
 }

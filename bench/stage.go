@@ -23,6 +23,7 @@ type scene struct {
 	server   *testpki.Pair // nil: ECDSA
 	rules    int           // 0: 1
 	sessions int           // how many at once must be allowed; 0: what a few measurements need
+	cores    int           // how many processors the proxy may use; 0: all
 }
 
 // proxy is one that runs, or PostgreSQL without one.
@@ -30,6 +31,7 @@ type proxy struct {
 	name    string
 	process *proc.Process // nil: there is none whose use could be read
 	target  load.Target
+	site    peers.Site
 	own     bool // see [peers.Kind]
 }
 
@@ -73,7 +75,7 @@ func (b *bench) start(ctx context.Context, kind peers.Kind, s scene) (*proxy, er
 	b.sites++
 	site := peers.Site{
 		Dir: filepath.Join(b.dir, strconv.Itoa(b.sites)), Port: port, Backend: s.backend, Socket: dummy.SocketName,
-		CA: b.ca.PEM(), Server: s.server, Rules: max(s.rules, 1), Sessions: s.sessions, Account: b.account,
+		CA: b.ca.PEM(), Server: s.server, Rules: max(s.rules, 1), Sessions: s.sessions, Cores: s.cores, Account: b.account,
 	}
 	if site.Backend == "" {
 		site.Backend = b.dummySocket
@@ -91,7 +93,7 @@ func (b *bench) start(ctx context.Context, kind peers.Kind, s scene) (*proxy, er
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{name: kind.Name, process: process, target: b.through(port), own: kind.Own}
+	p := &proxy{name: kind.Name, process: process, site: site, target: b.through(port), own: kind.Own}
 	p.target.Direct = kind.Direct
 	agreed, err := ready(ctx, process, p.target)
 	if err != nil {

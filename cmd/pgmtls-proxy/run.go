@@ -36,6 +36,7 @@ func (p *proxy) run(ctx context.Context, sockets *sockets) error {
 	parts.start("policy", func(ctx context.Context) error { return p.keeper.Run(ctx, looks) })
 	parts.start("sweep", p.sessions.Sweep)
 	parts.start("session lifetimes", p.sessions.ExpireSessions)
+	parts.start("memory", p.sessions.Tidy)
 	parts.start("listeners", func(ctx context.Context) error { return p.listener.Serve(ctx, sockets.listeners...) })
 	p.admin.SetPhase(admin.Serving)
 	if sockets.predecessor != nil {

@@ -50,13 +50,14 @@ func (c *connection) record() {
 		c.server.admission.unfinished.leave(c)
 		c.mu.Lock()
 		c.over = true
-		receipt, ending := c.receipt, c.ending
+		receipt, ending, session := c.receipt, c.ending, c.running != nil
 		c.mu.Unlock()
 		if ending != nil {
 			ending()
 		}
 		c.server.inForce(c.server.receipts.gone(receipt))
 		c.server.config.Metrics.ConnectionClosed()
+		c.server.tidiness.gone(session)
 		c.server.serving.done()
 	})
 }

@@ -216,6 +216,8 @@ func (c *connection) relay() error {
 		link.Unanswered, link.FirstByte = c.backendUnavailable, limit
 	}
 	c.running = c.server.config.Relay.Start(link, c.relayed)
+	c.backend = nil // it is the relay's
+	c.server.tidiness.begun()
 	return nil
 }
 

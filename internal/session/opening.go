@@ -13,6 +13,7 @@ import (
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/refusal"
 	"pgmtls-proxy/internal/relay"
+	"pgmtls-proxy/internal/tlsconf"
 )
 
 // alpn is the protocol name that libpq offers since version 17: IANA's "postgresql".
@@ -177,6 +178,7 @@ func (c *connection) handshake(read []byte) error {
 	if err != nil {
 		return handshakeError(err)
 	}
+	tlsconf.Intern(conn.ConnectionState().PeerCertificates)
 	c.tls = conn
 	limited.handshaken()
 	if c.opening.direct && conn.ConnectionState().NegotiatedProtocol != alpn {

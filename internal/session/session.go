@@ -39,6 +39,7 @@ type Server struct {
 	refusals  refusals
 	events    sampler
 	serving   serving
+	tidiness  *tidiness
 	// database is the way to PostgreSQL of a snapshot: its Backend, or what a test puts in its place.
 	database func(*policy.Snapshot) database
 }
@@ -95,6 +96,7 @@ func New(config Config) *Server {
 		table:     newTable(config.MaxSessions, config.MaxSessionsPerAddress),
 		admission: newAdmission(config),
 		sweep:     make(chan struct{}, 1),
+		tidiness:  newTidiness(collections),
 		database:  func(s *policy.Snapshot) database { return s.Backend },
 	}
 	config.Metrics.ObserveSessions(s.table)
@@ -113,6 +115,7 @@ func (s *Server) Wait(ctx context.Context) error { return s.serving.wait(ctx) }
 // relay goes on without the caller's goroutine.
 func (s *Server) Serve(ctx context.Context, conn net.Conn) {
 	s.serving.add()
+	s.tidiness.accepted()
 	s.config.Metrics.ConnectionOpened()
 	c := newConnection(s, conn)
 	defer c.recoverPanic()

@@ -2,6 +2,7 @@ package session
 
 import (
 	"crypto/subtle"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -161,6 +162,20 @@ func (t *Table) Len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.sessions)
+}
+
+// shrink makes the maps as small as what is in them: a map keeps the room that it has once had.
+func (t *Table) shrink() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sessions, t.addresses, t.keys = copied(t.sessions), copied(t.addresses), copied(t.keys)
+}
+
+// copied differs from [maps.Clone], whose result has all the room of the original.
+func copied[K comparable, V any](m map[K]V) map[K]V {
+	small := make(map[K]V, len(m))
+	maps.Copy(small, m)
+	return small
 }
 
 func (t *Table) list() []*connection {

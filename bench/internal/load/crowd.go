@@ -2,8 +2,14 @@ package load
 
 import (
 	"context"
+	"errors"
+	"io"
+	"os"
 	"slices"
 	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Crowd is many sessions that do nothing.
@@ -46,6 +52,23 @@ func (c *Crowd) add(ctx context.Context, t Target, n int) error {
 		c.mu.Unlock()
 	}
 	return nil
+}
+
+// AwaitEnd returns when the proxy has ended every session. What it tells them is read and dropped.
+func (c *Crowd) AwaitEnd(deadline time.Time) error {
+	var ends errgroup.Group
+	for _, conn := range c.conns {
+		ends.Go(func() error {
+			if err := conn.SetReadDeadline(deadline); err != nil {
+				return err
+			}
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				return err
+			}
+			return nil // however it ended
+		})
+	}
+	return ends.Wait()
 }
 
 // Leave ends all sessions.

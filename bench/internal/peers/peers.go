@@ -46,7 +46,9 @@ type Site struct {
 	Rules   int // how many networks are allowed, where the proxy knows such rules; at least 1
 	// Sessions is how many at once it must allow. Each takes two descriptors.
 	Sessions int
-	Account  proc.Account
+	// Cores is how many processors it may use; 0: all.
+	Cores   int
+	Account proc.Account
 }
 
 func (s Site) path(name string) string { return filepath.Join(s.Dir, name) }
@@ -144,7 +146,7 @@ func (k Kind) Start(site Site) (*proc.Process, error) {
 		return nil, err
 	}
 	return proc.Start(proc.Program{
-		Path: program, Args: args, Dir: site.Dir, Log: site.path("log"), Account: site.Account,
+		Path: program, Args: args, Cores: site.Cores, Dir: site.Dir, Log: site.path("log"), Account: site.Account,
 		Env: []string{"OPENSSL_CONF=" + site.path("openssl.cnf")},
 	})
 }

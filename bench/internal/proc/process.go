@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -17,6 +18,7 @@ import (
 type Program struct {
 	Path    string
 	Args    []string
+	Cores   int      // how many processors it may use, the first ones; 0: all
 	Dir     string   // the working directory
 	Log     string   // the file that gets standard output and error
 	Env     []string // beside PATH and the language, which are all that it gets of its own accord
@@ -39,6 +41,10 @@ func Start(program Program) (*Process, error) {
 	}
 	defer log.Close()
 	command := exec.Command(program.Path, program.Args...)
+	if program.Cores > 0 { // taskset becomes the program
+		pinned := []string{"-c", "0-" + strconv.Itoa(program.Cores-1), program.Path}
+		command = exec.Command("taskset", append(pinned, program.Args...)...)
+	}
 	command.Dir = program.Dir
 	command.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}, program.Env...)
 	command.Stdout, command.Stderr = log, log

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"pgmtls-proxy/bench/internal/stats"
 )
 
 // markdown is the whole report.
@@ -33,7 +35,7 @@ func (r *Results) introduce(text *strings.Builder) {
 	}
 	fmt.Fprintf(text, "%s, %d cores, %.0f GiB, Linux %s, %s, PostgreSQL %s, pgbench with libpq %s. "+
 		"Client, proxy and database share the cores. TLS 1.3, client certificate required, ECDSA P-256, a database on a unix socket, every proxy else at its defaults. "+
-		"Rounds: %d, each figure %s long in each; in a round all proxies take turns. Figures are medians; ratios are medians of per-round ratios. "+
+		"Rounds: %d, each figure %s long in each; in a round all proxies take turns. Figures are medians; ratios are medians of per-round ratios, with the least and the greatest of them in parentheses. "+
 		"CPU is user and system time of the proxy's processes. Differences under 10 %% mean nothing.\n\n",
 		m.CPU, m.Cores, m.MemoryGiB, m.Kernel, m.Go, m.PostgreSQL, m.Libpq, r.Settings.Rounds, r.Settings.Window)
 	text.WriteString("| program | version | TLS |\n|---|---|---|\n")
@@ -100,14 +102,30 @@ func (r *Results) row(s section, scenario Scenario, size int, proxy string) []st
 		measured = measured || ok
 		cells = append(cells, cell(value, c.digits, ok))
 		if c.ratio && s.reference != "" {
-			ratio, ok := r.ratio(scenario, size, c.metric, proxy, s.reference)
-			cells = append(cells, cell(ratio, 2, ok))
+			cells = append(cells, spread(r.ratios(scenario, size, c.metric, proxy, s.reference)))
 		}
 	}
 	if !measured {
 		return nil
 	}
 	return cells
+}
+
+// spread is the median of sorted values and, where they differ, the least and the greatest.
+func spread(values []float64) string {
+	if len(values) == 0 {
+		return ""
+	}
+	digits := 2
+	if values[0] >= 100 {
+		digits = 0
+	}
+	median := cell(stats.Median(values), digits, true)
+	least, greatest := cell(values[0], digits, true), cell(values[len(values)-1], digits, true)
+	if least == greatest {
+		return median
+	}
+	return fmt.Sprintf("%s (%s to %s)", median, least, greatest)
 }
 
 func cell(value float64, digits int, ok bool) string {

@@ -7,8 +7,10 @@ package report
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"pgmtls-proxy/bench/internal/stats"
@@ -23,7 +25,7 @@ const (
 	QueriesPrepared  Scenario = "queries/prepared" // the same
 	PgbenchSimple    Scenario = "pgbench/simple"   // against PostgreSQL, size: clients
 	PgbenchPrepared  Scenario = "pgbench/prepared" // the same
-	BulkDown         Scenario = "bulk/down"        // against the dummy
+	BulkDown         Scenario = "bulk/down"        // against the dummy, size: sessions
 	BulkUp           Scenario = "bulk/up"
 	CopyOut          Scenario = "copy/out" // against PostgreSQL
 	CopyIn           Scenario = "copy/in"
@@ -34,6 +36,8 @@ const (
 	GrowthSessions   Scenario = "growth/sessions"    // size: idle sessions beside the busy ones
 	GrowthRules      Scenario = "growth/rules"       // small queries, size: rules
 	GrowthRulesOpens Scenario = "growth/rules/opens" // openings of sessions, size: rules
+	GrowthCores      Scenario = "growth/cores"       // small queries, size: processors that the proxy may use
+	Removal          Scenario = "removal"            // half of the sessions lose their permission, size: sessions
 )
 
 // Metric is something that was measured, with its unit. Its value is the name in the JSON file.
@@ -53,6 +57,10 @@ const (
 	Memory       Metric = "kib"                // of the process with its sessions
 	PerSession   Metric = "kib_per_session"    // what a session added
 	Rested       Metric = "kib_per_session_gc" // the same after the Go runtime has collected
+	Worst        Metric = "worst_us"           // the slowest operation, undisturbed
+	WorstDuring  Metric = "worst_during_us"    // the slowest while sessions of others are ended
+	Stall        Metric = "stall_us"           // the difference, or 0
+	Ended        Metric = "ended_ms"           // from the write of a policy to the end of the last session that it forbids
 )
 
 // Values are the figures of one measurement.
@@ -119,16 +127,18 @@ func (r *Results) series(s Scenario, size int, proxy string, m Metric) stats.ByR
 
 // median of a metric over the rounds; false when it was not measured.
 func (r *Results) median(s Scenario, size int, proxy string, m Metric) (float64, bool) {
-	var values []float64
-	for _, value := range r.series(s, size, proxy, m) {
-		values = append(values, value)
-	}
+	values := r.values(s, size, proxy, m)
 	return stats.Median(values), len(values) > 0
 }
 
-// ratio is the median of the per-round ratios; false when the two have no round in common.
-func (r *Results) ratio(s Scenario, size int, m Metric, of, to string) (float64, bool) {
-	return stats.MedianRatio(r.series(s, size, of, m), r.series(s, size, to, m))
+// ratios are those of the rounds, sorted; none when the two have no round in common.
+func (r *Results) ratios(s Scenario, size int, m Metric, of, to string) []float64 {
+	return stats.Ratios(r.series(s, size, of, m), r.series(s, size, to, m))
+}
+
+// values are a metric's in all rounds, sorted.
+func (r *Results) values(s Scenario, size int, proxy string, m Metric) []float64 {
+	return slices.Sorted(maps.Values(r.series(s, size, proxy, m)))
 }
 
 // sizes lists the sizes of a scenario in the order in which they were measured.

@@ -58,8 +58,8 @@ var sections = []section{
 		columns: append(slices.Clone(perOperation), column{metric: Switches, heading: "switches", digits: 2}),
 	},
 	{
-		title: "Bulk, the proxy alone", text: "One session, rows of 256 bytes, a dummy database that streams or sinks them. Down is to the client, up to the server.",
-		scenarios: []Scenario{BulkDown, BulkUp}, scenario: "direction", reference: peers.Nginx, columns: perByte,
+		title: "Bulk, the proxy alone", text: "Rows of 256 bytes, a dummy database that streams or sinks them. Down is to the clients, up to the server.",
+		scenarios: []Scenario{BulkDown, BulkUp}, scenario: "direction", size: "sessions", reference: peers.Nginx, columns: perByte,
 	},
 	{
 		title: "COPY of PostgreSQL", text: "One session, `COPY TO STDOUT` and `COPY FROM STDIN` of rows of 250 characters, the bench's own client.",
@@ -81,8 +81,14 @@ var sections = []section{
 	},
 	{
 		title: "Memory of idle sessions", text: "The proportional set size (/proc/PID/smaps_rollup) of a fresh process and its children with so many idle sessions, less that of the process before, by session. " +
-			"It is read as soon as all are open; for the Go programs once more when their runtime has collected by itself, 150 s later. The kernel's memory for sockets is not in it.",
+			"It is read a second after all are open; for the Go programs once more when their runtime has collected by itself, 150 s later. The kernel's memory for sockets is not in it.",
 		scenarios: []Scenario{Idle}, size: "sessions", reference: peers.Nginx,
 		columns: []column{{metric: PerSession, heading: "KiB", digits: 1, ratio: true}, {metric: Rested, heading: "KiB after GC", digits: 1}},
+	},
+	{
+		title: "Half of the sessions lose their permission", text: "A policy is written that revokes the certificate of half of the idle sessions, while others ask small queries one by one. Ended is the time from the write to the " +
+			"last client's end of stream. The queries' slowest are those of a second and a half without and with the removal; clients and proxy share the cores.",
+		scenarios: []Scenario{Removal}, size: "sessions",
+		columns: []column{{metric: Ended, heading: "ended ms"}, {metric: Worst, heading: "slowest query µs"}, {metric: WorstDuring, heading: "meanwhile µs"}, {metric: Stall, heading: "added µs"}},
 	},
 }

@@ -18,16 +18,17 @@ func Median(values []float64) float64 {
 // ByRound is one figure in each round in which it was measured.
 type ByRound map[int]float64
 
-// MedianRatio divides round by round and gives the median of the quotients, which a machine that is slower in one
-// round than in another does not bend. It is false when the two have no round in common.
-func MedianRatio(of, to ByRound) (float64, bool) {
+// Ratios divides round by round and returns the quotients, sorted. A machine that is slower in one round than in another
+// does not bend them. There are none when the two have no round in common.
+func Ratios(of, to ByRound) []float64 {
 	var ratios []float64
 	for round, value := range of {
 		if reference, ok := to[round]; ok && reference > 0 {
 			ratios = append(ratios, value/reference)
 		}
 	}
-	return Median(ratios), len(ratios) > 0
+	slices.Sort(ratios)
+	return ratios
 }
 
 // Line is y = Base + Slope·x.

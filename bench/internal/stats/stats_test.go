@@ -72,15 +72,14 @@ func TestMedian(t *testing.T) {
 	}
 }
 
-func TestRatioIsTakenRoundByRound(t *testing.T) {
+func TestRatiosAreTakenRoundByRound(t *testing.T) {
 	of := ByRound{0: 10, 1: 40, 2: 30, 3: 5}
 	to := ByRound{0: 20, 1: 80, 2: 30, 7: 1}
-	got, ok := MedianRatio(of, to)
-	if !ok || got != 0.5 {
-		t.Errorf("it is %v, %v; the quotients are 0.5, 0.5 and 1", got, ok)
+	if got := Ratios(of, to); !slices.Equal(got, []float64{0.5, 0.5, 1}) {
+		t.Errorf("they are %v", got)
 	}
-	if _, ok := MedianRatio(of, ByRound{9: 1}); ok {
-		t.Error("rounds that have nothing in common have a ratio")
+	if got := Ratios(of, ByRound{9: 1}); len(got) > 0 {
+		t.Errorf("rounds that have nothing in common have the ratios %v", got)
 	}
 }
 
