@@ -42,6 +42,7 @@ func (set *Epoll) Start(link Link, done func(Result)) Relay {
 	}
 	leave(link.Transport.Conn)
 	leave(link.Server)
+	link.Server = nil
 	s := &epollSession{link: link, done: done, forward: true}
 	s.client.fd, s.server.fd = client, server
 	l.take(s)

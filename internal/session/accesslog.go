@@ -22,8 +22,11 @@ const (
 // finish takes a connection that had no relay out of the books. Its socket is closed.
 func (c *connection) finish(err error) {
 	defer c.record()
-	if c.backend != nil {
-		c.backend.Close()
+	c.mu.Lock()
+	backend := c.backend
+	c.mu.Unlock()
+	if backend != nil {
+		backend.Close()
 	}
 	c.server.table.leave(c)
 	m := c.server.config.Metrics
