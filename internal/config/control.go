@@ -33,6 +33,7 @@ type Control struct {
 	AuditKeep          time.Duration
 	Limits             ControlLimits
 	Notify             Notify
+	ACME               ACME
 	Log                Log
 }
 
@@ -138,6 +139,7 @@ func ParseControl(file string, text []byte) (*Control, error) {
 	c.checkLifetimes(v)
 	c.checkLimits(v)
 	c.Notify.check(v)
+	c.ACME.check(v)
 	if err := d.problems.err(); err != nil {
 		return nil, err
 	}
@@ -155,8 +157,13 @@ func (c *Control) resolve(dir string) {
 		}
 	}
 	for _, path := range []*string{&c.DataDir, &c.TLS.Cert.Path, &c.TLS.Key.Path, &c.Store.CA.Path, &c.Store.Cert.Path, &c.Store.Key.Path,
-		&c.Store.PasswordFile, &c.MasterKeyFile, &c.Notify.Webhook.SecretFile, &c.Notify.Mail.PasswordFile} {
+		&c.Store.PasswordFile, &c.MasterKeyFile, &c.Notify.Webhook.SecretFile, &c.Notify.Mail.PasswordFile,
+		&c.ACME.DNS.RFC2136.KeyFile, &c.ACME.DNS.Webhook.PasswordFile} {
 		under(path)
+	}
+	for i := range c.ACME.CAs {
+		under(&c.ACME.CAs[i].TrustFile.Path)
+		under(&c.ACME.CAs[i].EAB.KeyFile)
 	}
 	for i := range c.PolicyRoots {
 		under(&c.PolicyRoots[i])

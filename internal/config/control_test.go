@@ -148,7 +148,8 @@ log: {level: debug, format: console}
 			NotifyWebhook{"http://127.0.0.1:8080/hook", "/etc/pgmtls/webhook.secret"},
 			NotifyMail{"127.0.0.1:25", "pgmtls <a@b>", []string{"c@d"}, "u", "/etc/pgmtls/mail.password", MailTLSOff},
 		},
-		Log: Log{LogDebug, LogConsole},
+		ACME: ACME{Hosts: ACMEHosts{Names: ACMENamesOpaque}},
+		Log:  Log{LogDebug, LogConsole},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("\n got %+v\nwant %+v", c, want)
@@ -165,7 +166,7 @@ func TestControlNeedsOnlyADirectory(t *testing.T) {
 		Store: Store{Prefix: "/pgmtls/"}, MasterKeyFile: "etc/data/master.key", PolicyRoots: []string{"etc/data/policies"},
 		ClientCertificates: ClientCertificates{13, 75 * day}, ServerCertificates: ServerCertificates{90 * day, 30 * day},
 		CRLValidity: 30 * day, AuditKeep: 400 * day, Limits: ControlLimits{50, 200},
-		Notify: Notify{Mail: NotifyMail{TLS: MailStartTLS}}, Log: Log{LogInfo, LogJSON},
+		Notify: Notify{Mail: NotifyMail{TLS: MailStartTLS}}, ACME: ACME{Hosts: ACMEHosts{Names: ACMENamesOpaque}}, Log: Log{LogInfo, LogJSON},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("\n got %+v\nwant %+v", c, want)
@@ -206,7 +207,7 @@ func TestLoadControlFillsInTheHostAndSaysWhatToDoAboutAFileThatCannotBeRead(t *t
 // FuzzParseControl holds every text to one rule: it is refused with problems that can be printed, or it is a
 // configuration that fulfils what Control promises.
 func FuzzParseControl(f *testing.F) {
-	for _, s := range []string{"", "data_dir: d\n", "{\"data_dir\":\"/d\",\"listen\":\"[::1]:0\",\"plain_http\":true}", "data_dir: d\npolicy_roots: [.., a]\nnames: a\ntls: {cert: a, key: b}\n",
+	for _, s := range []string{goodACME, "", "data_dir: d\n", "{\"data_dir\":\"/d\",\"listen\":\"[::1]:0\",\"plain_http\":true}", "data_dir: d\npolicy_roots: [.., a]\nnames: a\ntls: {cert: a, key: b}\n",
 		"data_dir: d\nstore: {endpoints: [\"https://[::1%25lo]:1\"], ca: a}\nserver_certificates: {validity: 1h, renew_before: 59m59s}\n", "data_dir: d\nnotify: {mail: {address: \"m:1\", from: a@b, to: [c@d]}, webhook: {url: \"https://h\", secret_file: s}}\ncrl_validity: 99d\n"} {
 		f.Add(s)
 	}
@@ -243,5 +244,6 @@ func FuzzParseControl(f *testing.F) {
 		case (c.Notify.Webhook.URL == "") != (c.Notify.Webhook.SecretFile == ""), (m.Address == "") != (m.From == ""), (m.Address == "") != (len(m.To) == 0), (m.Username == "") != (m.PasswordFile == ""):
 			t.Fatalf("%+v", c.Notify)
 		}
+		checkACME(t, c.ACME)
 	})
 }
