@@ -97,19 +97,29 @@ func (m *Manager) putAccount(ctx context.Context, a *authority, tx *store.Tx, ke
 func (m *Manager) register(ctx context.Context, a *authority, kept *account, key crypto.Signer) error {
 	url, err := a.client.register(ctx, key)
 	p, isProblem := errors.AsType[*Problem](err)
+	tx, event := new(store.Tx), Event{At: m.now(), CA: a.Name}
 	switch {
 	case err == nil:
 		kept.URL, kept.Problem, kept.Retry, kept.Failures = url, "", time.Time{}, 0
+		event.Kind, event.Account = EventAccount, url
 		m.log.Info().Str("ca", a.Name).Str("account", url).Msg("account at the certificate authority")
 	case isProblem && p.Reason == AccountProblem:
 		kept.Failures++
 		kept.Problem, kept.Retry = p.Detail, m.now().Add(backoff(kept.Failures))
 		p.NotBefore = kept.Retry
+		if kept.Failures == 1 {
+			event.Kind, event.Problem = EventRefused, p
+		}
 		m.log.Error().Err(err).Str("ca", a.Name).Msg("the certificate authority refuses an account")
 	default:
 		return err
 	}
-	return errors.Join(m.putAccount(ctx, a, new(store.Tx), kept), err)
+	if event.Kind != "" {
+		if err := m.record(tx, event); err != nil {
+			return err
+		}
+	}
+	return errors.Join(m.putAccount(ctx, a, tx, kept), err)
 }
 
 // forgetAccount notes that the authority does not know the account any more, so that the next order makes it anew.
@@ -124,7 +134,12 @@ func (m *Manager) forgetAccount(ctx context.Context, a *authority, url string) e
 	}
 	m.log.Error().Str("ca", a.Name).Str("account", url).Msg("the certificate authority does not know our account any more; making a new one: CAA and dns-persist-01 records that name the old one must be changed")
 	kept.URL = ""
-	return m.putAccount(ctx, a, new(store.Tx), kept)
+	tx := new(store.Tx)
+	p := newProblem(AccountProblem, "the authority %s does not know our account %s any more, and a new one is made; change the CAA and dns-persist-01 records that name the old one", a.Name, url)
+	if err := m.record(tx, Event{Kind: EventRefused, At: m.now(), CA: a.Name, Account: url, Problem: p}); err != nil {
+		return err
+	}
+	return m.putAccount(ctx, a, tx, kept)
 }
 
 // Rollover gives the account at an authority a new key. Its URL stays as it is, and so do the CAA and dns-persist-01
@@ -184,6 +199,9 @@ func (m *Manager) finishRollover(ctx context.Context, a *authority, kept *accoun
 	}
 	tx := new(store.Tx).Delete(accountKey(a.Name, kept.Key))
 	kept.Key, kept.NextKey = kept.NextKey, 0
+	if err := m.record(tx, Event{Kind: EventRollover, At: m.now(), CA: a.Name, Account: kept.URL}); err != nil {
+		return nil, err
+	}
 	m.log.Info().Str("ca", a.Name).Str("account", kept.URL).Msg("the account has a new key")
 	return next, m.putAccount(ctx, a, tx, kept)
 }

@@ -33,6 +33,7 @@ type budget struct {
 	OpenSince time.Time `json:"open_since,omitzero"`
 	Reason    Reason    `json:"reason,omitempty"`
 	Detail    string    `json:"detail,omitempty"`
+	Told      bool      `json:"told,omitempty"` // people were told that it limits us for long
 
 	revision int64
 }
@@ -69,6 +70,9 @@ func (b bucket) take(l Limit, now time.Time) bucket {
 
 // reserved is the part of the orders that is kept for renewals.
 const reserved = 5
+
+// limitedLong is how long an authority may limit us without people being told.
+const limitedLong = time.Hour
 
 // The breaker's waits: doubled with each failure, from the first to the last.
 const (
@@ -157,7 +161,7 @@ func (b *budgetOf) leave(ctx context.Context, err error) error {
 		return nil
 	}
 	next := b.state
-	next.Failures, next.OpenUntil, next.OpenSince, next.Reason, next.Detail = 0, time.Time{}, time.Time{}, "", ""
+	next.Failures, next.OpenUntil, next.OpenSince, next.Reason, next.Detail, next.Told = 0, time.Time{}, time.Time{}, "", "", false
 	return b.commit(ctx, new(store.Tx), next)
 }
 
@@ -181,7 +185,14 @@ func (b *budgetOf) open(ctx context.Context, p *Problem) error {
 		wait = asked
 	}
 	next.OpenUntil = now.Add(wait + rand.N(wait/10+1))
-	return b.commit(ctx, new(store.Tx), next)
+	tx := new(store.Tx)
+	if p.Reason == RateLimited && !next.Told && p.NotBefore.Sub(now) > limitedLong {
+		next.Told = true
+		if err := b.m.record(tx, Event{Kind: EventLimited, At: now, CA: b.ca.Name, Problem: p}); err != nil {
+			return err
+		}
+	}
+	return b.commit(ctx, tx, next)
 }
 
 // tokens gives how long it takes until the account may make a new order, and until there may be another certificate for

@@ -20,7 +20,7 @@ func TestACertificateIsIssuedAndNothingIsLeftOfItsOrder(t *testing.T) {
 	id := w.want("db." + zone)
 	next := w.settle()
 	cert := w.issued(id)
-	if got := w.kinds(); !slices.Equal(got, []EventKind{EventOrdered, EventIssued}) {
+	if got := w.kinds(); !slices.Equal(got, []EventKind{EventAccount, EventOrdered, EventIssued}) {
 		t.Errorf("events: %q", got)
 	}
 	if n := w.faults.Requests(acmetest.NewOrderPath); n != 1 {
@@ -205,12 +205,12 @@ func TestKeysAreSealedAnewUnderANewMasterKey(t *testing.T) {
 	_, before, err := w.LeafFiles(w.ctx, leaf)
 	w.done(err)
 	w.docs.Ring = docstoretest.Ring(t, append(seal.Generate(), w.master...))
-	n, err := w.Reseal(w.ctx)
+	n, err := Reseal(w.ctx, w.docs)
 	w.done(err)
 	if n != 2 { // of the account and of the leaf
 		t.Errorf("%d keys were sealed anew", n)
 	}
-	if n, err = w.Reseal(w.ctx); n != 0 || err != nil {
+	if n, err = Reseal(w.ctx, w.docs); n != 0 || err != nil {
 		t.Errorf("a second time: %d, %v", n, err)
 	}
 	if _, after, err := w.LeafFiles(w.ctx, leaf); err != nil || !bytes.Equal(before, after) {

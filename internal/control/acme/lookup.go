@@ -25,6 +25,25 @@ type Resolver struct {
 	Servers []string
 }
 
+// systemFile has the name servers that programs of this machine ask.
+const systemFile = "/etc/resolv.conf"
+
+// SystemResolver asks the name servers of this machine.
+func SystemResolver() (Resolver, error) {
+	system, err := dns.ClientConfigFromFile(systemFile)
+	if err != nil {
+		return Resolver{}, err
+	}
+	if len(system.Servers) == 0 {
+		return Resolver{}, fmt.Errorf("%s names no name server", systemFile)
+	}
+	var r Resolver
+	for _, server := range system.Servers {
+		r.Servers = append(r.Servers, net.JoinHostPort(server, system.Port))
+	}
+	return r, nil
+}
+
 // query asks one question, and gives the records of that type with the name that they stand at, which is another than
 // the one asked for where aliases lead elsewhere. No records and no error: there are none. err is a *[Problem], or
 // that of ctx.

@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -30,6 +31,8 @@ type CA struct {
 
 	NewOrders    Limit // of the account
 	Certificates Limit // of one registered domain; renewals are not counted
+
+	Transport http.RoundTripper // for requests to it; nil: that of the options
 }
 
 // EAB binds an account to one that was made in another way (RFC 8555, section 7.3.4).
@@ -71,13 +74,14 @@ type Options struct {
 	Log zerolog.Logger
 }
 
-// Event is something that happened to a certificate.
+// Event is something that happened to a certificate, or at an authority.
 type Event struct {
 	Kind        EventKind
 	At          time.Time
-	Certificate Certificate
+	Certificate Certificate // empty: it is the authority's
 	CA          string
-	Problem     *Problem // of a failure, or of a revocation that the authority refused
+	Account     string   // URL; of events of the account
+	Problem     *Problem // of a failure, of a limit, or of what the authority refused
 }
 
 // EventKind says what happened.
@@ -95,6 +99,11 @@ const (
 	EventChain   EventKind = "chain_changed"   // the new leaf has another issuer than the one before
 	EventFailing EventKind = "renewal_failing" // a renewal is overdue, and the end is near: see Certificate.Warned
 	EventExpired EventKind = "expire"          // the leaf has ended
+
+	EventAccount  EventKind = "account"         // the account was made
+	EventRefused  EventKind = "account_problem" // the account was refused, or is not known any more; told once in a row
+	EventRollover EventKind = "rollover"        // the account has another key
+	EventLimited  EventKind = "rate_limited"    // the authority asks for nothing in more than an hour; told once in a row
 )
 
 // Manager gets, keeps and renews public certificates. Its methods may be called from any goroutine, and on any daemon;
@@ -137,7 +146,7 @@ func New(options Options) (*Manager, error) {
 		if ca.AfterFailures == 0 {
 			ca.AfterFailures = 3
 		}
-		a := &authority{CA: ca, client: newClient(ca, options.Transport, m.now), accounts: make(accountLock, 1)}
+		a := &authority{CA: ca, client: newClient(ca, cmp.Or(ca.Transport, options.Transport), m.now), accounts: make(accountLock, 1)}
 		a.budget = &budgetOf{m: m, ca: &a.CA}
 		m.authorities = append(m.authorities, a)
 	}
