@@ -26,6 +26,13 @@ const (
 	CAExpiring           Kind = "ca.expiring"           // a space's authority ends
 	PolicyOvertaken      Kind = "policy.overtaken"      // the store was restored, and a proxy has had a newer policy
 	ProxyClock           Kind = "proxy.clock"           // a proxy's clock and the control plane's differ
+
+	ConnectionChanged Kind = "connection.changed"                   // clients are to connect by another URL
+	EnhancedFailing   Kind = "enhanced_certificate.renewal_failing" // a public certificate is not renewed, and ends
+	EnhancedExpired   Kind = "enhanced_certificate.expired"         // it has ended
+	EnhancedChain     Kind = "enhanced_certificate.chain_changed"   // its successor has another issuer
+	ACMEAccount       Kind = "acme.account_problem"                 // a public authority refuses our account
+	ACMELimited       Kind = "acme.rate_limited"                    // it issues nothing for more than an hour
 )
 
 // Notice is one thing that people are to know. Its texts may be anybody's choice: they are cleaned and cut where they
@@ -36,10 +43,24 @@ type Notice struct {
 	At          time.Time     // when it became due
 	Database    string        // name; empty with CAExpiring
 	Space       string        // name
-	Certificate *Certificate  // nil with the kinds that name a proxy, and only then; with CAExpiring the authority's own
+	Certificate *Certificate  // of a client, with the kinds that are about one, and only then; with CAExpiring the authority's own
 	Proxy       string        // name; with ProxyClock and PolicyOvertaken
 	Skew        time.Duration // how far the proxy's clock is ahead of the control plane's
+	Public      *Public       // with the kinds that are about a public certificate or its authority
+	Ends        time.Time     // of the public certificate; zero: not known
 	Text        string        // what to do, in place of the kind's own words; usually empty
+}
+
+// Public is what a notice says of a public certificate or its authority.
+type Public struct {
+	Host        string    `json:"host,omitempty"`
+	URL         string    `json:"url,omitempty"`          // by which clients are to connect
+	PreviousURL string    `json:"previous_url,omitempty"` // by which they did
+	CA          string    `json:"ca,omitempty"`
+	Issuer      string    `json:"issuer,omitempty"`
+	Reason      string    `json:"reason,omitempty"`
+	Detail      string    `json:"detail,omitempty"`
+	Until       time.Time `json:"until,omitzero"` // when the authority may be asked again
 }
 
 // Certificate is a certificate as a notice names it. It holds no key.
@@ -68,6 +89,15 @@ var ErrPermanent = errors.New("permanent failure")
 // namesProxy reports whether notices of the kind are about a proxy, and not about a certificate.
 func (k Kind) namesProxy() bool { return k == ProxyClock || k == PolicyOvertaken }
 
+// isPublic reports whether notices of the kind are about a public certificate or its authority.
+func (k Kind) isPublic() bool {
+	switch k {
+	case ConnectionChanged, EnhancedFailing, EnhancedExpired, EnhancedChain, ACMEAccount, ACMELimited:
+		return true
+	}
+	return false
+}
+
 // check holds the notice against what its receivers rely on.
 func (n Notice) check() error {
 	switch _, known := wordings[n.Kind]; {
@@ -77,7 +107,9 @@ func (n Notice) check() error {
 		return fmt.Errorf("the notice's kind %q does not exist: %w", clean(string(n.Kind)), ErrPermanent)
 	case n.Kind.namesProxy() && n.Proxy == "":
 		return fmt.Errorf("the notice names no proxy: %w", ErrPermanent)
-	case !n.Kind.namesProxy() && n.Certificate == nil:
+	case n.Kind.isPublic() && n.Public == nil:
+		return fmt.Errorf("the notice names no public certificate and no authority: %w", ErrPermanent)
+	case !n.Kind.namesProxy() && !n.Kind.isPublic() && n.Certificate == nil:
 		return fmt.Errorf("the notice names no certificate: %w", ErrPermanent)
 	}
 	return nil

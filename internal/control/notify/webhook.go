@@ -41,12 +41,14 @@ type event struct {
 type eventData struct {
 	Database    string       `json:"database,omitempty"`
 	Space       string       `json:"space"`
-	Certificate *Certificate `json:"certificate,omitempty"` // in all but proxy.clock and policy.overtaken
+	Certificate *Certificate `json:"certificate,omitempty"` // of a client, or of a space's authority
 	Proxy       string       `json:"proxy,omitempty"`
 	ClockSkew   int64        `json:"clock_skew_seconds,omitempty"`
-	Summary     string       `json:"summary"` // one line for people
-	Text        string       `json:"text"`    // what happened, and what to do
-	Command     string       `json:"command"` // that does it
+	Public      *Public      `json:"public,omitempty"` // a public certificate, or its authority
+	Ends        time.Time    `json:"ends,omitzero"`    // of the public certificate
+	Summary     string       `json:"summary"`          // one line for people
+	Text        string       `json:"text"`             // what happened, and what to do
+	Command     string       `json:"command"`          // that does it
 }
 
 // Check says what is wrong with the settings, nil when they can work. It sends nothing.
@@ -114,7 +116,9 @@ func (w Webhook) request(ctx context.Context, n Notice) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(event{n.Kind, n.At.UTC(), eventData{n.Database, n.Space, n.Certificate, n.Proxy, int64(n.Skew / time.Second), m.subject, m.happened + "\n" + m.advice, m.command}})
+	text, err := json.Marshal(event{n.Kind, n.At.UTC(), eventData{
+		Database: n.Database, Space: n.Space, Certificate: n.Certificate, Proxy: n.Proxy, ClockSkew: int64(n.Skew / time.Second),
+		Public: n.Public, Ends: n.Ends.UTC(), Summary: m.subject, Text: m.happened + "\n" + m.advice, Command: m.command}})
 	if err != nil {
 		return nil, fmt.Errorf("encode the notice: %w: %w", err, ErrPermanent)
 	}

@@ -48,6 +48,42 @@ var wordings = map[Kind]wording{
 		advice:   line(`Set the clock that is wrong, the proxy's or the control plane's, and have it synchronised. Nothing else is needed.`),
 		command:  line(`pgmtls proxies list {{quoted .Database}}`),
 	},
+	ConnectionChanged: {
+		subject:  line(`{{.Database}}: clients connect by another URL`),
+		happened: line(`The database {{.Database}} is reached by {{.Public.URL}} from now on.`),
+		advice:   line(`Give this URL to its clients and restart them. {{if .Public.Ends}}The previous one, {{.Public.PreviousURL}}, ends: its certificate is withdrawn.{{else}}The previous one, {{.Public.PreviousURL}}, stays valid.{{end}}`),
+		command:  line(`pgmtls url {{quoted .Database}}`),
+	},
+	EnhancedFailing: {
+		subject:  line(`{{.Database}}: the public certificate of {{.Public.Host}} is not renewed, and expires on {{.Day}}`),
+		happened: line(`The public certificate of {{.Public.Host}}, of the database {{.Database}}, should have been renewed and was not. It expires on {{.Time}}.{{with .Public.Detail}} The last problem: {{.}}{{end}}`),
+		advice:   line(`Remove what the status shows. Clients that verify the public name can't connect after that time; the private name is not affected.`),
+		command:  line(`pgmtls enhanced-certificates status {{quoted .Database}}`),
+	},
+	EnhancedExpired: {
+		subject:  line(`{{.Database}}: the public certificate of {{.Public.Host}} expired`),
+		happened: line(`The public certificate of {{.Public.Host}}, of the database {{.Database}}, expired on {{.Time}}, and the proxies serve it no more.{{with .Public.Detail}} The last problem: {{.}}{{end}}`),
+		advice:   line(`Remove what the status shows. Until then clients can use the private name.`),
+		command:  line(`pgmtls enhanced-certificates status {{quoted .Database}}`),
+	},
+	EnhancedChain: {
+		subject:  line(`{{.Database}}: the public certificate of {{.Public.Host}} has another issuer`),
+		happened: line(`The public certificate of {{.Public.Host}}, of the database {{.Database}}, was renewed, and {{.Public.Issuer}} has issued it, another authority than the one before.`),
+		advice:   line(`If clients of this database trust single certificates instead of a bundle of roots, check that they still can verify it. Otherwise there is nothing to do.`),
+		command:  line(`pgmtls enhanced-certificates status {{quoted .Database}}`),
+	},
+	ACMEAccount: {
+		subject:  line(`the public certificate authority {{.Public.CA}} refuses the account`),
+		happened: line(`The public certificate authority {{.Public.CA}} refuses the control plane's account: {{.Public.Detail}}.`),
+		advice:   line(`No certificate is issued or renewed by it until that is mended. Check the acme block of pgmtls.yaml.`),
+		command:  line(`pgmtls acme status`),
+	},
+	ACMELimited: {
+		subject:  line(`the public certificate authority {{.Public.CA}} limits the control plane`),
+		happened: line(`The public certificate authority {{.Public.CA}} wants no order of the control plane before {{.Public.Until}}: {{.Public.Detail}}.`),
+		advice:   line(`Orders wait until then. If that happens again, ask the authority for a higher limit, and set the limits in the acme block of pgmtls.yaml.`),
+		command:  line(`pgmtls acme status`),
+	},
 }
 
 // skewed says how far a proxy's clock is from the control plane's.
@@ -70,8 +106,11 @@ What to do: {{.Advice}}
     {{.Command}}
 
 {{with .Database}}database     {{.}}
-{{end}}space        {{.Space}}
-{{with .Proxy}}proxy        {{.}}
+{{end}}{{with .Space}}space        {{.}}
+{{end}}{{if .Public}}{{with .Public.Host}}host         {{.}}
+{{end}}{{with .Public.CA}}authority    {{.}}
+{{end}}{{with .Time}}ends         {{.}}
+{{end}}{{else if .Proxy}}proxy        {{.Proxy}}
 {{else}}certificate  {{.Certificate.Name}}
 id           {{.Certificate.ID}}
 serial       {{.Certificate.Serial}}
@@ -90,12 +129,19 @@ type facts struct {
 	Day, Time                 string // of the certificate's end, UTC
 	Certificate               named
 	Successor                 *named
+	Public                    *public
 	Happened, Advice, Command string // set for body
 }
 
 type named struct {
 	ID, Name, Serial, Ends string
 	OwnKey                 bool
+}
+
+// public is what templates may say of a public certificate or its authority.
+type public struct {
+	Host, URL, PreviousURL, CA, Issuer, Detail, Until string
+	Ends                                              bool // the previous URL
 }
 
 // message is a notice in words.
@@ -110,6 +156,13 @@ func (n Notice) words() (message, error) {
 		if c.Successor != nil {
 			successor := name(*c.Successor)
 			f.Successor = &successor
+		}
+	}
+	if p := n.Public; p != nil {
+		f.Public = &public{clean(p.Host), clean(p.URL), clean(p.PreviousURL), clean(p.CA), clean(p.Issuer), strings.TrimSuffix(clean(p.Detail), "."), minute(p.Until), false}
+		f.Public.Ends = p.Host != "" && strings.Contains(p.PreviousURL, "//"+p.Host+":")
+		if !n.Ends.IsZero() {
+			f.Day, f.Time = n.Ends.UTC().Format(time.DateOnly), minute(n.Ends)
 		}
 	}
 	w, m := wordings[n.Kind], message{}
@@ -136,8 +189,10 @@ func (n Notice) words() (message, error) {
 }
 
 func name(c Certificate) named {
-	return named{clean(c.ID), clean(c.Name), clean(c.Serial), c.ExpiresAt.UTC().Format("2006-01-02 15:04 UTC"), c.OwnKey}
+	return named{clean(c.ID), clean(c.Name), clean(c.Serial), minute(c.ExpiresAt), c.OwnKey}
 }
+
+func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
 // maxLines bounds Notice.Text.
 const maxLines = 20

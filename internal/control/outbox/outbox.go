@@ -30,6 +30,13 @@ const (
 	CAExpiring           Kind = "ca.expiring"           // an authority ends; rotate it
 	PolicyOvertaken      Kind = "policy.overtaken"      // a proxy has had a newer policy than the store: it was restored
 	ProxyClock           Kind = "proxy.clock"           // a proxy's clock is wrong, or the control plane's
+
+	ConnectionChanged Kind = "connection.changed"                   // clients are to connect by another URL
+	EnhancedFailing   Kind = "enhanced_certificate.renewal_failing" // a public certificate is not renewed, and ends
+	EnhancedExpired   Kind = "enhanced_certificate.expired"         // it has ended
+	EnhancedChain     Kind = "enhanced_certificate.chain_changed"   // its successor has another issuer
+	ACMEAccount       Kind = "acme.account_problem"                 // a public authority refuses our account
+	ACMELimited       Kind = "acme.rate_limited"                    // it issues nothing for more than an hour
 )
 
 // Notice is something that people are to be told. What it tells of may be gone when it is sent, so it carries what is
@@ -49,6 +56,8 @@ type Notice struct {
 	Proxy string        `json:"proxy,omitempty"` // name; with ProxyClock and PolicyOvertaken
 	Skew  time.Duration `json:"skew,omitempty"`  // how far the proxy's clock is ahead of the control plane's
 
+	Public *Public `json:"public,omitempty"` // of the kinds of public certificates and their authorities, and only of them
+
 	Attempts int       `json:"attempts"`
 	NextAt   time.Time `json:"next_at"` // of the next attempt
 }
@@ -60,6 +69,18 @@ type Certificate struct {
 	Serial    string    `json:"serial"`
 	ExpiresAt time.Time `json:"expires_at"`
 	OwnKey    bool      `json:"own_key,omitempty"` // the client keeps its key
+}
+
+// Public is what a notice says of a public certificate or its authority.
+type Public struct {
+	Host        string    `json:"host,omitempty"`
+	URL         string    `json:"url,omitempty"`          // by which clients are to connect
+	PreviousURL string    `json:"previous_url,omitempty"` // by which they did
+	CA          string    `json:"ca,omitempty"`
+	Issuer      string    `json:"issuer,omitempty"`
+	Reason      string    `json:"reason,omitempty"`
+	Detail      string    `json:"detail,omitempty"`
+	Until       time.Time `json:"until,omitzero"` // when the authority may be asked again
 }
 
 const keyNotices = "notices/" // <id>: Notice
