@@ -38,7 +38,7 @@ func sources(t *testing.T, packages ...string) []*ast.File {
 }
 
 // An action is a text with one of these beginnings, wherever it stands but in a constant: those are kinds of notices.
-var actionPattern = regexp.MustCompile(`^(agent|ca|certificate|crl|database|ip_rule|mtls|notice|policy|proxy|server_certificate|snapshot|store|token)\.[a-z_]+$`)
+var actionPattern = regexp.MustCompile(`^(acme|agent|ca|certificate|crl|database|enhanced_certificate|ip_rule|mtls|notice|policy|proxy|server_certificate|snapshot|store|token)\.[a-z_]+$`)
 
 func TestEveryActionOfTheAuditTrailIsExplained(t *testing.T) {
 	var real []string

@@ -18,6 +18,7 @@ import (
 	"pgmtls-proxy/internal/atomicfile"
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/access"
+	"pgmtls-proxy/internal/control/acme"
 	"pgmtls-proxy/internal/control/apiserver"
 	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/authority"
@@ -45,6 +46,7 @@ type daemon struct {
 	dispatcher *dispatch.Dispatcher
 	sender     notify.Sender // nil: nobody is told
 	own        *tls.Certificate
+	public     *acme.Manager // nil: no public authority is configured
 
 	leading atomic.Bool
 }
@@ -90,9 +92,15 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 	docs := &docstore.Docs{Store: d.store, Ring: ring}
 	d.trail = audit.New(docs, nil)
 	d.outbox = outbox.New(outbox.Options{Docs: docs, Audit: d.trail, Log: log.With().Str("part", "outbox").Logger()})
+	public, err := newPublic(&cfg.ACME, docs, func(tx *store.Tx, e acme.Event) error { return d.registry.RecordPublic(tx, e) }, log.With().Str("part", "acme").Logger())
+	if err != nil {
+		return nil, err
+	}
+	d.public = public.Manager
 	queries := proxyquery.New(proxyquery.Options{Docs: docs, Log: log.With().Str("part", "proxyquery").Logger()})
 	d.registry = registry.New(registry.Options{
 		Docs: docs, Audit: d.trail, Outbox: d.outbox, Log: log.With().Str("part", "registry").Logger(), AuditKeep: cfg.AuditKeep, Ask: queries.Reports,
+		Public: public,
 		Lifetimes: registry.Lifetimes{
 			ClientMonths: cfg.ClientCertificates.ValidityMonths, ClientRenewBefore: cfg.ClientCertificates.RenewBefore,
 			Server: cfg.ServerCertificates.Validity, ServerRenewBefore: cfg.ServerCertificates.RenewBefore, CRL: cfg.CRLValidity,

@@ -53,6 +53,11 @@ func (d *daemon) notify(ctx context.Context, n outbox.Notice) (pointless bool, e
 		d.log.Warn().Str("database", n.Database).Str("proxy", n.Proxy).Msg("the store was restored and was older than a proxy; what was changed after the snapshot is undone")
 	case outbox.ProxyClock:
 		d.log.Warn().Str("database", n.Database).Str("proxy", n.Proxy).Dur("ahead", n.Skew).Msg("the clock of a proxy differs from this one's; one of them is wrong")
+	case outbox.ConnectionChanged:
+		d.log.Info().Str("database", n.Database).Str("url", n.Public.URL).Str("previous_url", n.Public.PreviousURL).Msg("clients are to connect by another URL")
+	case outbox.EnhancedFailing, outbox.EnhancedExpired, outbox.EnhancedChain, outbox.ACMEAccount, outbox.ACMELimited:
+		d.log.Warn().Str("kind", string(n.Kind)).Str("database", n.Database).Str("host", n.Public.Host).Str("ca", n.Public.CA).
+			Str("reason", n.Public.Reason).Str("detail", n.Public.Detail).Time("expires_at", n.ExpiresAt).Msg("a public certificate, or its authority, needs attention")
 	default:
 		d.log.Info().Str("kind", string(n.Kind)).Str("space", n.Space).Str("database", n.Database).Time("expires_at", n.ExpiresAt).
 			Msg("a certificate or an authority expires soon")
@@ -73,6 +78,9 @@ func message(n outbox.Notice) notify.Notice {
 		if n.Successor != nil {
 			m.Certificate.Successor = told(n.Successor)
 		}
+	case n.Public != nil:
+		p := notify.Public(*n.Public)
+		m.Public, m.Ends = &p, n.ExpiresAt
 	case n.Proxy != "":
 		m.Proxy, m.Skew = n.Proxy, n.Skew
 	default:

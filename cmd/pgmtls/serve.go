@@ -161,6 +161,8 @@ func (d *daemon) lead(ctx context.Context) error {
 	})
 	group.Go(func() error { return d.outbox.Run(ctx, d.notify) })
 	group.Go(func() error { return d.sweep(ctx) })
+	group.Go(func() error { return d.runPublic(ctx) })
+	group.Go(func() error { return d.registry.FollowPublic(ctx) })
 	return ended(group.Wait())
 }
 

@@ -126,7 +126,7 @@ func (d *ACMEDNS) check(v value) {
 	case len(written) == 0 && !v.faulty("acme.dns"):
 		v.at("acme.dns").refuseHidden("has no way to prove a name", "add one of rfc2136, webhook, exec and persist")
 	case len(written) > 1:
-		v.at("acme.dns." + written[1]).refuseHidden("is beside "+written[0], "keep one of "+strings.Join(written, ", "))
+		v.at("acme.dns."+written[1]).refuseHidden("is beside "+written[0], "keep one of "+strings.Join(written, ", "))
 	}
 	if v.has("acme.dns.persist") && !d.Persist && !v.faulty("acme.dns.persist") {
 		v.at("acme.dns.persist").refuseHidden("is false", "write true, or one of rfc2136, webhook and exec in its place")

@@ -28,7 +28,15 @@ type Place struct {
 	User    string // of PostgreSQL; may be empty
 	DBName  string // of PostgreSQL; may be empty
 	SSLMode string // empty: verify-full
+	Roots   string // file with the roots of the server's certificate; empty: the URL names none
 }
+
+// RootsBundle is the file with the roots that most Linux systems trust. [RootsSystem] has libpq 16 and later, and pgx, ask
+// the system; other drivers refuse it.
+const (
+	RootsBundle = "/etc/ssl/certs/ca-certificates.crt"
+	RootsSystem = "system"
+)
 
 // Connect writes the URLs of a place. They name no files: where the certificate lies is the client's to know.
 func Connect(p Place) Connection {
@@ -37,13 +45,19 @@ func Connect(p Place) Connection {
 	}
 	host := net.JoinHostPort(p.Host, strconv.Itoa(p.Port))
 	query := url.Values{"sslmode": {p.SSLMode}}
-	libpq := url.URL{Scheme: "postgres", Host: host, Path: "/" + p.DBName, RawQuery: query.Encode()}
+	if p.Roots != "" {
+		query.Set("sslrootcert", p.Roots)
+	}
+	// A slash needs no escape in a query, and people read the path of the roots.
+	path := url.QueryEscape(p.Roots)
+	readable := strings.NewReplacer("sslrootcert="+path, "sslrootcert="+strings.ReplaceAll(path, "%2F", "/"))
+	libpq := url.URL{Scheme: "postgres", Host: host, Path: "/" + p.DBName, RawQuery: readable.Replace(query.Encode())}
 	if p.User != "" {
 		libpq.User = url.User(p.User)
 		query.Set("user", p.User) // pgjdbc ignores the user part of the authority
 	}
 	// The scheme of a JDBC URL has a colon in it, which net/url knows no way to write. %20 is a space to everybody, a
 	// plus to some.
-	jdbc := url.URL{Host: host, Path: "/" + p.DBName, RawQuery: strings.ReplaceAll(query.Encode(), "+", "%20")}
+	jdbc := url.URL{Host: host, Path: "/" + p.DBName, RawQuery: strings.ReplaceAll(readable.Replace(query.Encode()), "+", "%20")}
 	return Connection{Host: p.Host, Port: p.Port, URL: libpq.String(), JDBC: "jdbc:postgresql:" + jdbc.String()}
 }

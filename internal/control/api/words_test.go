@@ -20,6 +20,12 @@ func TestURLsSayWhereAndHow(t *testing.T) {
 		{api.Place{Host: "2001:db8::7", Port: 5432, User: "a@b/c d+e", DBName: "x?y z"},
 			"postgres://a%40b%2Fc%20d+e@[2001:db8::7]:5432/x%3Fy%20z?sslmode=verify-full",
 			"jdbc:postgresql://[2001:db8::7]:5432/x%3Fy%20z?sslmode=verify-full&user=a%40b%2Fc%20d%2Be"},
+		{api.Place{Host: "db-1.pg.example.com", Port: 5432, User: "a/b", Roots: api.RootsBundle},
+			"postgres://a%2Fb@db-1.pg.example.com:5432/?sslmode=verify-full&sslrootcert=/etc/ssl/certs/ca-certificates.crt",
+			"jdbc:postgresql://db-1.pg.example.com:5432/?sslmode=verify-full&sslrootcert=/etc/ssl/certs/ca-certificates.crt&user=a%2Fb"},
+		{api.Place{Host: "db-1.pg.example.com", Port: 5432, Roots: "/my roots/a&b.pem"},
+			"postgres://db-1.pg.example.com:5432/?sslmode=verify-full&sslrootcert=/my+roots/a%26b.pem",
+			"jdbc:postgresql://db-1.pg.example.com:5432/?sslmode=verify-full&sslrootcert=/my%20roots/a%26b.pem"},
 	}
 	for _, c := range cases {
 		got := api.Connect(c.place)

@@ -215,13 +215,16 @@ func (r *Registry) DeleteDatabase(ctx context.Context, by audit.Actor, nameOrID 
 	if err != nil {
 		return err
 	}
-	return r.attempt(ctx, func() error {
+	err = r.attempt(ctx, func() error {
 		db, err := r.load(ctx, id)
 		if err != nil {
 			return err
 		}
 		if db.MTLS != nil {
 			return problem.New(problem.Conflict, "database %s still has mutual TLS (%s); destroy it first, so that its proxies refuse all clients", db.Name, db.MTLS.Status)
+		}
+		if db.rulesAlone() && len(db.Rules) > 0 {
+			return problem.New(problem.Conflict, "database %s still has %d IP rules, and lets clients in by them alone; delete them first, so that its proxies refuse all clients", db.Name, len(db.Rules))
 		}
 		tx := new(store.Tx)
 		tx.If(KeyDatabases+id, db.revision)
@@ -237,12 +240,19 @@ func (r *Registry) DeleteDatabase(ctx context.Context, by audit.Actor, nameOrID 
 		if db.Server != nil {
 			tx.Delete(keyLeaves + db.Server.ID)
 		}
+		if e := db.Enhanced; e != nil && e.Leaf != nil {
+			tx.Delete(keyLeaves + e.Leaf.ID)
+		}
 		if err := r.trail.Add(tx, by, r.now(), audit.Record{Action: "database.delete", Database: id, Space: db.Space, Object: id, Detail: map[string]string{"name": db.Name}}); err != nil {
 			return err
 		}
 		_, err = r.docs.Commit(ctx, tx)
 		return err
 	})
+	if err == nil {
+		r.forgetPublic(ctx, id)
+	}
+	return err
 }
 
 // AddProxy adds a proxy. Until it has acknowledged, new changes are not in force.

@@ -29,6 +29,7 @@ func (r *Registry) EnableMTLS(ctx context.Context, by audit.Actor, db string) (D
 				return err
 			}
 		}
+		c.db.ClientAuthOff = false
 		c.db.MTLS = &MTLS{Status: Provisioning, EnabledBy: c.by.Name, Generation: c.newPolicy(), CreatedAt: c.now, UpdatedAt: c.now}
 		c.adds = true
 		if err := c.countIssue(); err != nil {

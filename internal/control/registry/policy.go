@@ -47,7 +47,13 @@ func (r *Registry) render(ctx context.Context, db Database) (api.Policy, error) 
 		return api.Policy{}, fmt.Errorf("server certificate of %s: %w", db.Name, err)
 	}
 	names := policyFiles{cert: add("server", "crt", []byte(chain)), key: add("server", "key", key)}
-	for _, t := range db.Trust {
+	if e := db.Enhanced; e != nil && e.Leaf != nil {
+		if chain, key, err = r.leaf(ctx, e.Leaf.ID); err != nil {
+			return api.Policy{}, fmt.Errorf("public certificate of %s: %w", db.Name, err)
+		}
+		names.publicCert, names.publicKey = add("public", "crt", []byte(chain)), add("public", "key", key)
+	}
+	for _, t := range db.trusted() {
 		a, _, err := docstore.Get[Authority](ctx, r.docs.Store, authorityKey(db.Space, t.CA))
 		if err != nil {
 			return api.Policy{}, fmt.Errorf("authority %s: %w", t.CA, err)
@@ -69,8 +75,17 @@ func (r *Registry) render(ctx context.Context, db Database) (api.Policy, error) 
 
 // policyFiles are the names of the files beside policy.yaml.
 type policyFiles struct {
-	cert, key string
-	ca, crl   []config.File
+	cert, key             string
+	publicCert, publicKey string // empty: there is no public certificate
+	ca, crl               []config.File
+}
+
+// trusted are the authorities whose client certificates the policy lets in. One that asks for none has none.
+func (db *Database) trusted() []Trust {
+	if db.rulesAlone() {
+		return nil
+	}
+	return db.Trust
 }
 
 // policyOf is what the policy.yaml of a document says. It is a function of the document and the names alone.
@@ -84,6 +99,12 @@ func policyOf(db Database, names policyFiles) (*config.Policy, error) {
 		Identities:   []config.Identity{{URI: identity(db.ID), AnyUser: true}},
 		OnRemoval:    config.OnRemovalEnd,
 		EndGrace:     5 * time.Second, // the proxy's own default
+	}
+	if names.publicCert != "" {
+		p.Certificates = append(p.Certificates, config.Certificate{Cert: config.File{Path: names.publicCert}, Key: config.File{Path: names.publicKey}})
+	}
+	if db.rulesAlone() {
+		p.ClientAuth, p.Identities = config.ClientAuthOff, nil
 	}
 	for _, rule := range db.Rules {
 		if rule.Status == Deauthorizing {
@@ -115,7 +136,10 @@ func (c *change) checkPolicy() error {
 		return policyformat.Name(stem, extension, strconv.AppendInt(nil, int64(number), 10))
 	}
 	names := policyFiles{cert: pem("server", "crt", 0), key: pem("server", "key", 0)}
-	for i := range c.db.Trust {
+	if e := c.db.Enhanced; e != nil && e.Leaf != nil {
+		names.publicCert, names.publicKey = pem("public", "crt", 0), pem("public", "key", 0)
+	}
+	for i := range c.db.trusted() {
 		names.ca = append(names.ca, config.File{Path: pem("client-ca", "pem", i)})
 		names.crl = append(names.crl, config.File{Path: pem("client-crl", "pem", i)})
 	}

@@ -51,6 +51,9 @@ func (r *Registry) Reconcile(ctx context.Context) (next time.Time, err error) {
 			next = at
 		}
 	}
+	if err := r.reconcilePublic(ctx, databases); err != nil {
+		problems = append(problems, fmt.Errorf("public certificates: %w", err))
+	}
 	if err := r.claimDirs(ctx, databases); err != nil {
 		problems = append(problems, fmt.Errorf("claim policy directories: %w", err))
 	}
@@ -131,13 +134,16 @@ func (r *Registry) NextDue(db *Database) time.Time { return r.dueAt(db, nil, r.n
 
 // dueAt gives when a database next needs [change.catchUp]; zero: never, as things are.
 func (r *Registry) dueAt(db *Database, authorities []Authority, now time.Time) (at time.Time) {
-	if db.MTLS == nil || db.MTLS.Status == Deprovisioning {
-		return time.Time{}
-	}
 	sooner := func(t time.Time) {
 		if at.IsZero() || t.Before(at) {
 			at = t
 		}
+	}
+	if e := db.Enhanced; e != nil && e.Leaf != nil {
+		sooner(e.Leaf.usableUntil())
+	}
+	if !db.governed() {
+		return at
 	}
 	state := make(map[string]AuthorityState)
 	for _, a := range authorities {
@@ -194,8 +200,14 @@ const manyDue = 12
 
 // catchUp does for one database what is due, and says whether there is more of it than fits into one transaction.
 func (c *change) catchUp() (more bool, err error) {
-	if c.db.MTLS == nil || c.db.MTLS.Status == Deprovisioning {
-		return false, errUnchanged
+	if err := c.expireEnhanced(); err != nil {
+		return false, err
+	}
+	if !c.db.governed() {
+		if c.records == 0 {
+			return false, errUnchanged
+		}
+		return false, nil
 	}
 	list, err := c.ofSpace()
 	if err != nil {

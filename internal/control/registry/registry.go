@@ -48,6 +48,8 @@ type Options struct {
 
 	// Ask asks proxies for their present reports, such as [proxyquery.Queries.Reports]. Nil: no proxy can be asked.
 	Ask func(context.Context, []proxyquery.Proxy) map[proxyquery.Proxy]proxyquery.Reported
+
+	Public Public // the zero value: databases get no certificates of public authorities
 }
 
 // Lifetimes say how long certificates are good for. Zero values are those of [DefaultLifetimes].
@@ -102,6 +104,8 @@ type Registry struct {
 	lifetimes Lifetimes
 	auditKeep time.Duration
 	ask       func(context.Context, []proxyquery.Proxy) map[proxyquery.Proxy]proxyquery.Reported
+	public    Public
+	positions positions
 
 	// turns let changes of one database wait for each other here instead of losing to each other in the store.
 	turns [64]chan struct{}
@@ -117,7 +121,7 @@ type Registry struct {
 func New(o Options) *Registry {
 	r := &Registry{
 		docs: o.Docs, trail: o.Audit, outbox: o.Outbox, clock: o.Now, log: o.Log,
-		lifetimes: o.Lifetimes.orDefaults(), auditKeep: o.AuditKeep, ask: o.Ask,
+		lifetimes: o.Lifetimes.orDefaults(), auditKeep: o.AuditKeep, ask: o.Ask, public: o.Public,
 		seed: maphash.MakeSeed(), reading: make(chan struct{}, 1),
 	}
 	if r.clock == nil {
@@ -189,6 +193,9 @@ func (r *Registry) change(ctx context.Context, by audit.Actor, nameOrID string, 
 			return err
 		}
 		c.advance()
+		if err := c.advanceEnhanced(); err != nil {
+			return err
+		}
 		if err := c.checkPolicy(); err != nil {
 			return err
 		}

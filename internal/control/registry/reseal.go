@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"pgmtls-proxy/internal/control/acme"
 	"pgmtls-proxy/internal/control/docstore"
 	"pgmtls-proxy/internal/control/store"
 )
@@ -26,7 +27,8 @@ func (r *Registry) Reseal(ctx context.Context) (sealed int, err error) {
 			return sealed, fmt.Errorf("seal anew: %w", err)
 		}
 	}
-	return sealed, nil
+	n, err := acme.Reseal(ctx, r.docs)
+	return sealed + n, err
 }
 
 func (r *Registry) resealAll(ctx context.Context, prefix string, again func(store.Item) ([]byte, bool, error)) (sealed int, err error) {

@@ -113,7 +113,7 @@ func (r *Registry) followSpace(ctx context.Context, space string) error {
 		return err
 	}
 	for _, db := range list {
-		if db.Space != space || db.MTLS == nil {
+		if db.Space != space || db.MTLS == nil && !db.rulesAlone() {
 			continue
 		}
 		if _, _, err := r.catchUp(ctx, db.ID); err != nil && !gone(err) {

@@ -33,7 +33,7 @@ func (r *Registry) CreateRule(ctx context.Context, by audit.Actor, db string, n 
 	var id string
 	changed, err := r.change(ctx, by, db, func(c *change) error {
 		c.adds = true
-		if err := c.enabled(); err != nil {
+		if err := c.admits(); err != nil {
 			return err
 		}
 		if !n.ExpiresAt.IsZero() && !n.ExpiresAt.After(c.now) {

@@ -23,6 +23,11 @@ type Database struct {
 	Server       *ServerLeaf   `json:"server,omitempty"`
 	Trust        []Trust       `json:"trust,omitempty"`  // the authorities in the policy, the signing one first
 	Issues       *Issues       `json:"issues,omitempty"` // of client certificates; nil: none yet
+	Enhanced     *Enhanced     `json:"enhanced,omitempty"`
+
+	// ClientAuthOff lets clients in by the IP rules alone, as long as there is no mutual TLS. Only what was asked for on a
+	// database without mutual TLS sets it; mutual TLS takes it back for good.
+	ClientAuthOff bool `json:"client_auth_off,omitempty"`
 
 	revision int64 // of the document in the store
 }

@@ -108,7 +108,7 @@ func (r *Registry) CAUsers(ctx context.Context, space, id string, seen Observati
 			}
 			users = append(users, user)
 		}
-		if db.Server != nil && db.Server.CA == id && db.MTLS != nil {
+		if db.Server != nil && db.Server.CA == id && (db.MTLS != nil || db.rulesAlone()) {
 			users = append(users, CAUser{Database: db.Name, DatabaseID: db.ID, Server: true})
 		}
 	}

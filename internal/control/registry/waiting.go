@@ -30,9 +30,11 @@ func (a Acknowledgement) says(word Word) int64 {
 // confirms the same as one whose only proxy has never been there: nothing is in force nowhere.
 func (db *Database) confirmed(status Status, generation int64) bool {
 	word, waits := awaited[status]
-	if !waits {
-		return false
-	}
+	return waits && db.allSay(word, generation)
+}
+
+// allSay reports whether every proxy has said the word for a generation.
+func (db *Database) allSay(word Word, generation int64) bool {
 	if len(db.Proxies) == 0 {
 		return generation <= 0
 	}
@@ -52,6 +54,7 @@ const (
 	KindMTLS        Kind = "tls_endpoint"
 	KindRule        Kind = "ip_rule"
 	KindCertificate Kind = "certificate"
+	KindEnhanced    Kind = "enhanced_certificate"
 )
 
 // Waiting is a change that not every proxy has confirmed.
@@ -69,11 +72,7 @@ type Waiting struct {
 // Waiting returns the changes of the database that wait for its proxies, in the order in which they stand in the document.
 func (db *Database) Waiting() []Waiting {
 	var list []Waiting
-	add := func(w Waiting) {
-		word, waits := awaited[w.Status]
-		if !waits {
-			return
-		}
+	wait := func(word Word, w Waiting) {
 		w.Until = word
 		for _, p := range db.Proxies {
 			if p.Acknowledged.says(word) < w.Generation {
@@ -81,6 +80,11 @@ func (db *Database) Waiting() []Waiting {
 			}
 		}
 		list = append(list, w)
+	}
+	add := func(w Waiting) {
+		if word, waits := awaited[w.Status]; waits {
+			wait(word, w)
+		}
 	}
 	if m := db.MTLS; m != nil {
 		add(Waiting{Kind: KindMTLS, Name: db.Name, Status: m.Status, Generation: m.Generation, Since: m.UpdatedAt})
@@ -90,6 +94,9 @@ func (db *Database) Waiting() []Waiting {
 	}
 	for _, c := range db.Certificates {
 		add(Waiting{Kind: KindCertificate, ID: c.ID, Name: c.Name, Status: c.Status, Generation: c.Generation, Since: c.UpdatedAt})
+	}
+	if e := db.Enhanced; e != nil && (e.Status == Deprovisioning || e.Status == Provisioning && e.Leaf != nil) {
+		wait(AppliedWord, Waiting{Kind: KindEnhanced, Name: e.Host, Status: e.Status, Generation: e.Generation, Since: e.UpdatedAt})
 	}
 	return list
 }
