@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -27,6 +28,8 @@ import (
 	"pgmtls-proxy/internal/drain"
 	"pgmtls-proxy/internal/policy"
 	"pgmtls-proxy/internal/refusal"
+	"pgmtls-proxy/internal/testkit/testpki"
+	"pgmtls-proxy/internal/tlsconf"
 )
 
 func read(t *testing.T, name string) string {
@@ -349,13 +352,18 @@ func TestExamplesAreAccepted(t *testing.T) {
 
 func TestSampleRefusalsAreReal(t *testing.T) {
 	stranger := policy.RefuseAddress(policy.Request{Addr: netip.MustParseAddr("198.51.100.9"), User: "app", Database: "app"})
+	trust, err := tlsconf.NewClientVerifier(tlsconf.TrustFiles{CAs: []tlsconf.File{{Name: "ca.pem", Text: testpki.MustCA(t, "Space CA").PEM()}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, without := trust.Verify(nil, time.Now())
 	for _, sample := range []struct {
 		document string
 		refused  *refusal.Refusal
 		id       string
 	}{
 		{"../README.md", stranger, "8aq0as81xzf56"},
-		{"../README.md", refusal.New(refusal.NoClientCertificate, "The client sent no certificate."), "2v37rs204jz70"},
+		{"../README.md", without, "2v37rs204jz70"},
 		{"clients.md", refusal.New(refusal.CertificateExpired, `Client certificate "CN=app" `+
 			"(serial 1d:e8:64:93:5f:31:04:e0:28:ab:8e:b0:28:48:55:ff, valid until 2026-11-21 01:58:56 UTC) has expired."), "7nd7b0002kr7p"},
 	} {

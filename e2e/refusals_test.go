@@ -33,6 +33,8 @@ func (r told) shown() string {
 const (
 	invalidCertificate = "connection requires a valid client certificate"
 	renewHint          = "Download the current client certificate of this database."
+	noCertificateHint  = "Set sslcert and sslkey to a client certificate of this database and its key. If they are set, the file does not exist, or the client " +
+		`held the certificate back: it has to be issued by "CN=Space CA", and its key can't be RSA-PSS or secp256k1.`
 )
 
 // tlsRequired is what plaintext is told, unless something else stands in the way already.
@@ -70,7 +72,7 @@ func refusedClients(t *testing.T) []refusedClient {
 		{name: "no rules", client: "app", policy: func(p *policy) { p.IPRules = []ipRule{} }, plain: &address, want: address},
 		{name: "rule expired", client: "app", policy: func(p *policy) { p.IPRules[0].ExpiresAt = "2020-01-01T00:00:00Z" }, plain: &address, want: address},
 		{name: "no certificate", every: true, want: told{"no_client_certificate", "28000", invalidCertificate,
-			"The client sent no certificate.", "Set sslcert and sslkey to a client certificate of this database and its key."}},
+			"The client sent no certificate.", noCertificateHint}},
 		{name: "expired", client: "expired", want: told{"certificate_expired", "28000", invalidCertificate, detailOf("expired") + " has expired.", renewHint}},
 		{name: "not yet valid", client: "early", want: told{"certificate_not_yet_valid", "28000", invalidCertificate,
 			detailOf("early") + " is not valid before " + utc(pki.clients["early"].Cert.NotBefore) + ".",

@@ -40,8 +40,7 @@ func TestDirectTLSOfLibpq(t *testing.T) {
 			}
 			// The refusals are as readable as ever.
 			result := p.run(t, client, "sslnegotiation=direct "+clientCertificate(""), "-c", querySQL)
-			if text, _ := spoken(result.Stderr); text != (told{"", "", invalidCertificate, "The client sent no certificate.",
-				"Set sslcert and sslkey to a client certificate of this database and its key."}).shown() {
+			if text, _ := spoken(result.Stderr); text != (told{"", "", invalidCertificate, "The client sent no certificate.", noCertificateHint}).shown() {
 				t.Errorf("psql shows %s", text)
 			}
 			interrupt(t, p, server(t), client, "sslnegotiation=direct")

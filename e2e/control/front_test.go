@@ -19,8 +19,9 @@ type front struct {
 	Admin     string // as proxies are registered with it: a unix socket
 	Port      string // of 127.0.0.1 where clients connect; another one after each start
 
-	config string
-	newest int // the newest generation that it ever followed
+	database string // empty where no test asks
+	config   string
+	newest   int // the newest generation that it ever followed
 }
 
 // newFront starts a proxy. It serves nobody before somebody delivers a policy.

@@ -36,8 +36,8 @@ type Server struct {
 	Certificates []*Certificate // at least one
 	Default      int            // index of the one for clients whose name is absent or unknown; out of range is 0
 	ClientAuth   ClientAuth
-	// ClientCAs tells clients whose certificates are welcome: drivers that hold several pick by it (JDBC). It
-	// decides nothing. Nil names nobody.
+	// ClientCAs tells clients whose certificates are welcome: those of its CAs, and of the CAs that issued these. Drivers
+	// that hold several pick by it (JDBC). It decides nothing. Nil names nobody.
 	ClientCAs  *ClientVerifier
 	MinVersion uint16 // 0 is TLS 1.2, and so is anything below
 }

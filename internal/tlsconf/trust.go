@@ -27,7 +27,8 @@ type TrustFiles struct {
 type ClientVerifier struct {
 	roots         *x509.CertPool
 	intermediates *x509.CertPool // the CAs that other CAs of the bundle issued
-	acceptable    *x509.CertPool // all of them, to be named in handshakes
+	acceptable    *x509.CertPool // whose names handshakes tell; nil: nobody's
+	withoutHint   string         // for a client that sends no certificate
 	cas           []*x509.Certificate
 	issuers       []*issuer
 	listsRequired bool
@@ -59,7 +60,6 @@ func NewClientVerifier(files TrustFiles) (*ClientVerifier, error) {
 	t := &ClientVerifier{
 		roots:         x509.NewCertPool(),
 		intermediates: x509.NewCertPool(),
-		acceptable:    x509.NewCertPool(),
 		listsRequired: len(files.CRLs) > 0,
 		revoked:       make(map[string]bool, len(files.Revoked)),
 		cache:         new(cache),
@@ -96,6 +96,7 @@ func NewClientVerifier(files TrustFiles) (*ClientVerifier, error) {
 	for _, serial := range files.Revoked {
 		t.revoked[string(serial.Bytes())] = true
 	}
+	t.acceptable, t.withoutHint = caNames(t.cas), noCertificateHint(t.issuers)
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
@@ -145,7 +146,6 @@ func (t *ClientVerifier) addCA(cert *x509.Certificate) {
 		}
 	}
 	t.cas = append(t.cas, cert)
-	t.acceptable.AddCert(cert)
 	if t.issuer(cert) == nil {
 		t.issuers = append(t.issuers, &issuer{subject: cert.RawSubject, key: cert.RawSubjectPublicKeyInfo, name: display(cert.Subject.String())})
 	}

@@ -28,7 +28,11 @@ const (
 func (t *ClientVerifier) Verify(chain []*x509.Certificate, now time.Time) (*Identity, *refusal.Refusal) {
 	switch {
 	case len(chain) == 0:
-		return nil, refusal.New(refusal.NoClientCertificate, "The client sent no certificate.")
+		no := refusal.New(refusal.NoClientCertificate, "The client sent no certificate.")
+		if t != nil {
+			no.Hint = t.withoutHint
+		}
+		return nil, no
 	case len(chain) > maxChain:
 		return nil, refusal.New(refusal.CertificateInvalid, "The client sent %d certificates. At most %d are accepted.", len(chain), maxChain)
 	}

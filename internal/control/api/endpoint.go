@@ -91,7 +91,7 @@ type NewCertificate struct {
 
 // CertificateFiles is what a client needs, as it was at one moment.
 type CertificateFiles struct {
-	CertificateWithChain string `json:"certificate_with_chain"`
-	PrivateKey           string `json:"private_key,omitempty"` // left out when the client keeps its own key
-	Root                 string `json:"root"`                  // what the client trusts
+	CertificateWithChain string `json:"certificate_with_chain"` // and the intermediate that issued it, if there is one
+	PrivateKey           string `json:"private_key,omitempty"`  // left out when the client keeps its own key
+	Root                 string `json:"root"`                   // what the client trusts
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -217,6 +218,9 @@ func TestPKCS12IsReadByOpenSSL(t *testing.T) {
 	if !bytes.Contains([]byte(output), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})) {
 		t.Error("the leaf is not in the file")
 	}
+	if !strings.Contains(output, "friendlyName: user") {
+		t.Errorf("the key has no name, or another one: %s", output)
+	}
 	if output, ok := run(t, dir, "openssl", "pkcs12", "-in", "client.p12", "-passin", "file:wrong", "-nodes"); ok {
 		t.Errorf("a wrong password opens the file: %s", output)
 	}
@@ -225,8 +229,55 @@ func TestPKCS12IsReadByOpenSSL(t *testing.T) {
 func TestPKCS12IsReadByJava(t *testing.T) {
 	file, leaf := p12(t)
 	dir := files(t, map[string][]byte{"client.p12": file})
-	mustRun(t, dir, []string{"PrivateKeyEntry", "Certificate chain length: 3", "URIName: urn:pgmtls:database:7f1d", leaf.SerialNumber.Text(16)},
+	mustRun(t, dir, []string{"Alias name: user\n", "PrivateKeyEntry", "Certificate chain length: 3", "URIName: urn:pgmtls:database:7f1d", leaf.SerialNumber.Text(16)},
 		"keytool", "-J-Duser.language=en", "-list", "-v", "-storetype", "PKCS12", "-keystore", "client.p12", "-storepass", "pass \"word\"")
+}
+
+// Java, and so pgjdbc, follows issuers as far as the file has them, and sends nothing if the last one is not named by the
+// proxy, which names the CA and the one above it.
+func TestNothingAboveTheIssuerOfTheCAIsInAChain(t *testing.T) {
+	root := testpki.MustCA(t, "Root")
+	upper := root.MustIntermediate(t, testpki.Authority("Upper"))
+	lower := upper.MustIntermediate(t, testpki.Authority("Lower"))
+	pair, err := lower.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := ParseCA(slices.Concat(lower.PEM(), upper.PEM(), root.PEM()), pair.KeyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, keyPEM := clientRequest(t)
+	issued, err := ca.IssueClient(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	presented, err := ClientChain(issued.CertificatePEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if certs := parse(t, presented); len(certs) != 2 || !certs[1].Equal(lower.Cert) {
+		t.Errorf("the chain has %d certificates, and not the CA alone above the client's", len(certs))
+	}
+	file, err := EncodeP12(P12{CertificatePEM: presented, KeyPEM: keyPEM, CAPEM: ca.ChainPEM(), Password: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := files(t, map[string][]byte{"client.p12": file})
+	output, ok := run(t, dir, "openssl", "pkcs12", "-in", "client.p12", "-passin", "pass:p", "-nokeys")
+	if !ok || strings.Count(output, "BEGIN CERTIFICATE") != 3 || strings.Contains(output, "subject=CN = Upper") || !strings.Contains(output, "subject=CN = Root") {
+		t.Errorf("the file has %s", output)
+	}
+	// One of the control plane's own CA has nothing above it.
+	own, err := newCA(t).IssueClient(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if presented, err := ClientChain(own.CertificatePEM); err != nil || string(presented) != string(own.CertificatePEM) {
+		t.Errorf("got %s, %v", presented, err)
+	}
+	_, err = ClientChain(keyPEM)
+	wantError(t, err, "private key")
 }
 
 func TestBadPKCS12IsRefused(t *testing.T) {

@@ -18,14 +18,14 @@ const p12Iterations = 100_000
 
 // P12 is what a PKCS #12 file is to hold.
 type P12 struct {
-	CertificatePEM []byte // the certificate, then its intermediates
+	CertificatePEM []byte // the certificate, then its intermediates, as from [ClientChain]
 	KeyPEM         []byte
-	CAPEM          []byte // the CAs to put beside them; empty: none
+	CAPEM          []byte // CAs, of which the roots are put beside them; empty: none
 	Password       string // printable ASCII, not empty: Java opens no file with another one
 }
 
-// EncodeP12 writes a PKCS #12 file with modern algorithms: PBES2 with AES-256-CBC, and HMAC-SHA-256. OpenSSL 1.1.1 and
-// Java 12 and later read it.
+// EncodeP12 writes a PKCS #12 file with modern algorithms: PBES2 with AES-256-CBC, and HMAC-SHA-256. The key has the name
+// "user", for which pgjdbc looks.
 func EncodeP12(p P12) ([]byte, error) {
 	if p.Password == "" {
 		return nil, errors.New("a PKCS #12 file needs a password")
@@ -51,6 +51,9 @@ func EncodeP12(p P12) ([]byte, error) {
 			return nil, fmt.Errorf("the CAs: %w", err)
 		}
 		for _, ca := range cas {
+			if !selfSigned(ca) {
+				continue // Java would extend the certificate's chain by it: see ClientChain
+			}
 			if !slices.ContainsFunc(above, func(known *x509.Certificate) bool { return known.Equal(ca) }) {
 				above = append(above, ca)
 			}
@@ -59,6 +62,9 @@ func EncodeP12(p P12) ([]byte, error) {
 	file, err := pkcs12.Modern2023.WithIterations(p12Iterations).Encode(key, certs[0], above, p.Password)
 	if err != nil {
 		return nil, fmt.Errorf("encode the PKCS #12 file: %w", err)
+	}
+	if file, err = nameKey(file, p12Name, p.Password); err != nil {
+		return nil, fmt.Errorf("name the key in the PKCS #12 file: %w", err)
 	}
 	return file, nil
 }

@@ -71,6 +71,17 @@ func parseCertificates(text []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
+// ClientChain gives what a client presents of its certificate and the intermediates above it: the certificate and the CA that
+// issued it, if that is an intermediate. The proxies have that CA, and name in their handshakes the one that issued it.
+// pgjdbc sends nothing unless the issuer of the last certificate in its file is named, which what is further up is not.
+func ClientChain(certificatePEM []byte) ([]byte, error) {
+	certs, err := parseCertificates(certificatePEM)
+	if err != nil {
+		return nil, err
+	}
+	return encodeCertificates(certs[:min(len(certs), 2)]), nil
+}
+
 // clean makes foreign text fit to be shown: one line, bounded, nothing that a terminal would act on.
 func clean(text string) string {
 	return safetext.Truncate(safetext.Replace(text, '?', ""), maxShown)

@@ -33,7 +33,7 @@ type NewCertificate struct {
 
 // CertificateFiles are what a client needs, in PEM.
 type CertificateFiles struct {
-	CertificatePEM string // with its chain, without the root
+	CertificatePEM string // with the intermediate that issued it
 	KeyPEM         string // PKCS #8; empty when the client made its own
 	RootsPEM       string // what it may trust the server by
 }
@@ -238,6 +238,10 @@ func (r *Registry) CertificateFiles(ctx context.Context, nameOrID, id string) (C
 	if err != nil {
 		return CertificateFiles{}, err
 	}
+	presented, err := authority.ClientChain([]byte(text))
+	if err != nil {
+		return CertificateFiles{}, fmt.Errorf("read the certificate %s in the store: %w", id, err)
+	}
 	roots, err := r.Chain(ctx, db.Space)
-	return CertificateFiles{CertificatePEM: text, KeyPEM: string(keyPEM), RootsPEM: roots}, err
+	return CertificateFiles{CertificatePEM: string(presented), KeyPEM: string(keyPEM), RootsPEM: roots}, err
 }
