@@ -53,6 +53,8 @@ func (d *daemon) notify(ctx context.Context, n outbox.Notice) (pointless bool, e
 		d.log.Warn().Str("database", n.Database).Str("proxy", n.Proxy).Msg("the store was restored and was older than a proxy; what was changed after the snapshot is undone")
 	case outbox.ProxyClock:
 		d.log.Warn().Str("database", n.Database).Str("proxy", n.Proxy).Dur("ahead", n.Skew).Msg("the clock of a proxy differs from this one's; one of them is wrong")
+	case outbox.StoreSpace:
+		d.log.Warn().Str("shortage", n.Shortage).Msg("the store runs out of space")
 	case outbox.ConnectionChanged:
 		d.log.Info().Str("database", n.Database).Str("url", n.Public.URL).Str("previous_url", n.Public.PreviousURL).Msg("clients are to connect by another URL")
 	case outbox.EnhancedFailing, outbox.EnhancedExpired, outbox.EnhancedChain, outbox.ACMEAccount, outbox.ACMELimited:
@@ -83,6 +85,8 @@ func message(n outbox.Notice) notify.Notice {
 		m.Public, m.Ends = &p, n.ExpiresAt
 	case n.Proxy != "":
 		m.Proxy, m.Skew = n.Proxy, n.Skew
+	case n.Kind == outbox.StoreSpace:
+		m.Shortage = n.Shortage
 	default:
 		m.Certificate = &notify.Certificate{Name: n.Authority, ExpiresAt: n.ExpiresAt}
 	}

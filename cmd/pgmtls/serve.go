@@ -160,6 +160,7 @@ func (d *daemon) lead(ctx context.Context) error {
 		return leader.Loop{Registry: d.registry, Hub: d.hub, Log: d.log.With().Str("part", "leader").Logger()}.Run(ctx)
 	})
 	group.Go(func() error { return d.outbox.Run(ctx, d.notify) })
+	group.Go(func() error { return d.outbox.WatchSpace(ctx) })
 	group.Go(func() error { return d.sweep(ctx) })
 	group.Go(func() error { return d.runPublic(ctx) })
 	group.Go(func() error { return d.registry.FollowPublic(ctx) })

@@ -26,6 +26,7 @@ const (
 	CAExpiring           Kind = "ca.expiring"           // a space's authority ends
 	PolicyOvertaken      Kind = "policy.overtaken"      // the store was restored, and a proxy has had a newer policy
 	ProxyClock           Kind = "proxy.clock"           // a proxy's clock and the control plane's differ
+	StoreSpace           Kind = "store.space"           // the space of the control plane's store gets short
 
 	ConnectionChanged Kind = "connection.changed"                   // clients are to connect by another URL
 	EnhancedFailing   Kind = "enhanced_certificate.renewal_failing" // a public certificate is not renewed, and ends
@@ -41,13 +42,14 @@ type Notice struct {
 	ID          string // 1 to 128 of A-Z a-z 0-9 . _ -; the same at each attempt, and no other notice's
 	Kind        Kind
 	At          time.Time     // when it became due
-	Database    string        // name; empty with CAExpiring
-	Space       string        // name
+	Database    string        // name; empty with CAExpiring and StoreSpace
+	Space       string        // name; empty with StoreSpace
 	Certificate *Certificate  // of a client, with the kinds that are about one, and only then; with CAExpiring the authority's own
 	Proxy       string        // name; with ProxyClock and PolicyOvertaken
 	Skew        time.Duration // how far the proxy's clock is ahead of the control plane's
 	Public      *Public       // with the kinds that are about a public certificate or its authority
 	Ends        time.Time     // of the public certificate; zero: not known
+	Shortage    string        // with StoreSpace: what is short, as the rest of a sentence about the store
 	Text        string        // what to do, in place of the kind's own words; usually empty
 }
 
@@ -86,8 +88,11 @@ type Sender interface {
 // good, or it is malformed.
 var ErrPermanent = errors.New("permanent failure")
 
-// namesProxy reports whether notices of the kind are about a proxy, and not about a certificate.
+// namesProxy reports whether notices of the kind are about a proxy.
 func (k Kind) namesProxy() bool { return k == ProxyClock || k == PolicyOvertaken }
+
+// namesCertificate reports whether notices of the kind are about a client's certificate, or a space's authority.
+func (k Kind) namesCertificate() bool { return !k.namesProxy() && !k.isPublic() && k != StoreSpace }
 
 // isPublic reports whether notices of the kind are about a public certificate or its authority.
 func (k Kind) isPublic() bool {
@@ -109,7 +114,9 @@ func (n Notice) check() error {
 		return fmt.Errorf("the notice names no proxy: %w", ErrPermanent)
 	case n.Kind.isPublic() && n.Public == nil:
 		return fmt.Errorf("the notice names no public certificate and no authority: %w", ErrPermanent)
-	case !n.Kind.namesProxy() && !n.Kind.isPublic() && n.Certificate == nil:
+	case n.Kind == StoreSpace && n.Shortage == "":
+		return fmt.Errorf("the notice does not say what is short: %w", ErrPermanent)
+	case n.Kind.namesCertificate() && n.Certificate == nil:
 		return fmt.Errorf("the notice names no certificate: %w", ErrPermanent)
 	}
 	return nil

@@ -70,6 +70,25 @@ func TestNoticeOfARestoreSaysThatChangesAreUndone(t *testing.T) {
 	}
 }
 
+func TestNoticeOfTheStoreNamesNeitherProxyNorCertificate(t *testing.T) {
+	n := Notice{ID: "n-3", Kind: StoreSpace, At: time.Date(2026, 10, 22, 14, 0, 0, 0, time.UTC), Shortage: "its disk has 500 MiB left"}
+	if err := n.check(); err != nil {
+		t.Error(err)
+	}
+	m, err := n.words()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(m.body, "out of space: its disk has 500 MiB left. ") || !strings.Contains(m.body, "    pgmtls store compact\n") {
+		t.Errorf("%q\n%s", m.subject, m.body)
+	}
+	for _, other := range []string{"proxy  ", "certificate  ", "space  ", "database  ", "0001", "\n\n\n"} {
+		if strings.Contains(m.body, other) {
+			t.Errorf("the mail has %q:\n%s", other, m.body)
+		}
+	}
+}
+
 // The first kind of notice that names no certificate has its own words and says nothing of one.
 func TestNoticeOfAClockNamesTheProxyAndNoCertificate(t *testing.T) {
 	for skew, want := range map[time.Duration]string{
@@ -107,6 +126,7 @@ func TestMalformedNoticesAreSentToNobody(t *testing.T) {
 		"no kind":          func(n *Notice) { n.Kind = "" },
 		"unknown kind":     func(n *Notice) { n.Kind = "certificate.sold" },
 		"no certificate":   func(n *Notice) { n.Certificate = nil },
+		"nothing short":    func(n *Notice) { n.Kind, n.Certificate = StoreSpace, nil },
 		"no proxy":         func(n *Notice) { n.Kind = ProxyClock },
 	} {
 		n := successorNotice()

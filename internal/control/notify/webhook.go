@@ -40,7 +40,7 @@ type event struct {
 
 type eventData struct {
 	Database    string       `json:"database,omitempty"`
-	Space       string       `json:"space"`
+	Space       string       `json:"space,omitempty"`       // in all but store.space
 	Certificate *Certificate `json:"certificate,omitempty"` // of a client, or of a space's authority
 	Proxy       string       `json:"proxy,omitempty"`
 	ClockSkew   int64        `json:"clock_skew_seconds,omitempty"`

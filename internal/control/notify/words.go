@@ -48,6 +48,12 @@ var wordings = map[Kind]wording{
 		advice:   line(`Set the clock that is wrong, the proxy's or the control plane's, and have it synchronised. Nothing else is needed.`),
 		command:  line(`pgmtls proxies list {{quoted .Database}}`),
 	},
+	StoreSpace: {
+		subject:  line(`the store of the control plane runs out of space`),
+		happened: line(`The store of the control plane runs out of space: {{.Shortage}}. Deleting and revoking go on then; creating and issuing are refused with 503.`),
+		advice:   line(`Delete what is not needed and compact the store, or give its disk more space. Compact and defragment an external etcd cluster with etcdctl.`),
+		command:  line(`pgmtls store compact`),
+	},
 	ConnectionChanged: {
 		subject:  line(`{{.Database}}: clients connect by another URL`),
 		happened: line(`The database {{.Database}} is reached by {{.Public.URL}} from now on.`),
@@ -111,7 +117,7 @@ What to do: {{.Advice}}
 {{end}}{{with .Public.CA}}authority    {{.}}
 {{end}}{{with .Time}}ends         {{.}}
 {{end}}{{else if .Proxy}}proxy        {{.Proxy}}
-{{else}}certificate  {{.Certificate.Name}}
+{{else if .Certificate.Name}}certificate  {{.Certificate.Name}}
 id           {{.Certificate.ID}}
 serial       {{.Certificate.Serial}}
 ends         {{.Time}}
@@ -126,6 +132,7 @@ func line(text string) *template.Template {
 type facts struct {
 	Database, Space           string
 	Proxy, Skew               string // of a proxy whose clock is wrong
+	Shortage                  string // of the store's space
 	Day, Time                 string // of the certificate's end, UTC
 	Certificate               named
 	Successor                 *named
@@ -149,7 +156,7 @@ type message struct{ subject, happened, advice, command, body string }
 
 // words writes a checked notice out.
 func (n Notice) words() (message, error) {
-	f := facts{Database: clean(n.Database), Space: clean(n.Space), Proxy: clean(n.Proxy), Skew: skewed(n.Skew)}
+	f := facts{Database: clean(n.Database), Space: clean(n.Space), Proxy: clean(n.Proxy), Skew: skewed(n.Skew), Shortage: clean(n.Shortage)}
 	if c := n.Certificate; c != nil {
 		f.Certificate = name(*c)
 		f.Day, f.Time = c.ExpiresAt.UTC().Format(time.DateOnly), f.Certificate.Ends

@@ -30,6 +30,7 @@ const (
 	CAExpiring           Kind = "ca.expiring"           // an authority ends; rotate it
 	PolicyOvertaken      Kind = "policy.overtaken"      // a proxy has had a newer policy than the store: it was restored
 	ProxyClock           Kind = "proxy.clock"           // a proxy's clock is wrong, or the control plane's
+	StoreSpace           Kind = "store.space"           // the store's space gets short
 
 	ConnectionChanged Kind = "connection.changed"                   // clients are to connect by another URL
 	EnhancedFailing   Kind = "enhanced_certificate.renewal_failing" // a public certificate is not renewed, and ends
@@ -55,6 +56,8 @@ type Notice struct {
 
 	Proxy string        `json:"proxy,omitempty"` // name; with ProxyClock and PolicyOvertaken
 	Skew  time.Duration `json:"skew,omitempty"`  // how far the proxy's clock is ahead of the control plane's
+
+	Shortage string `json:"shortage,omitempty"` // with StoreSpace: what is short, as [store.Stats.Shortage] says it
 
 	Public *Public `json:"public,omitempty"` // of the kinds of public certificates and their authorities, and only of them
 

@@ -51,9 +51,17 @@ func (s Stats) room() error {
 	return nil
 }
 
-// Short reports whether people should be told that space gets short, some time before Room refuses.
-func (s Stats) Short() bool {
-	return s.Free >= 0 && s.Free < diskWarning || s.Quota > 0 && s.InUse > s.Quota/100*(quotaPercent-20)
+// Shortage says what gets short of the store's space, some time before Room refuses: the rest of a sentence about the store.
+// It is empty while there is enough. Refuses reports whether Room refuses already.
+func (s Stats) Shortage() (text string, refuses bool) {
+	var short []string
+	if s.Free >= 0 && s.Free < diskWarning {
+		short = append(short, fmt.Sprintf("its disk has %d MiB left; below %d MiB it takes in nothing new", s.Free>>20, diskReserve>>20))
+	}
+	if s.Quota > 0 && s.InUse > s.Quota/100*(quotaPercent-20) {
+		short = append(short, fmt.Sprintf("it uses %d of %d MiB; beyond %d %% it takes in nothing new", s.InUse>>20, s.Quota>>20, quotaPercent))
+	}
+	return strings.Join(short, ", and "), s.room() != nil
 }
 
 // free is how many bytes the daemon may still write on the disk of a directory, or -1.

@@ -56,7 +56,11 @@ func TestRoomIsKeptForWhatTakesAway(t *testing.T) {
 			if test.full == "" && err != nil || test.full != "" && (!errors.Is(err, ErrFull) || !strings.Contains(err.Error(), test.full)) {
 				t.Errorf("room: %v, want %q", err, test.full)
 			}
-			if got := test.stats.Short(); got != test.short {
+			text, refuses := test.stats.Shortage()
+			if refuses != (test.full != "") {
+				t.Errorf("it refuses: %v; want what Room says, %q", refuses, test.full)
+			}
+			if got := text != ""; got != test.short {
 				t.Errorf("short is %v", got)
 			}
 		})
