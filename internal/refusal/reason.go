@@ -22,7 +22,8 @@ const (
 	UnsupportedProtocol
 	TLSRequired
 	HandshakeFailed
-	ALPNMissing // direct TLS without ALPN "postgresql"
+	CertificateUnreadable // the client's, in the handshake: there is no TLS to answer in
+	ALPNMissing           // direct TLS without ALPN "postgresql"
 	StartupTimeout
 	NoPolicy
 
@@ -77,9 +78,10 @@ var table = [reasons]row{
 	UnsupportedProtocol: {"unsupported_protocol", "0A000", "unsupported frontend protocol", "Connect with protocol version 3.0 or later."},
 	TLSRequired: {"tls_required", "28000", "connection requires TLS",
 		"Connect with sslmode=require or stricter, and with sslcert and sslkey if a client certificate is needed."},
-	HandshakeFailed: {name: "tls_handshake_failed"},
-	ALPNMissing:     {name: "alpn_missing"},
-	StartupTimeout:  {"startup_timeout", "57014", "canceling authentication due to timeout", ""},
+	HandshakeFailed:       {name: "tls_handshake_failed"},
+	CertificateUnreadable: {name: "certificate_unreadable"},
+	ALPNMissing:           {name: "alpn_missing"},
+	StartupTimeout:        {"startup_timeout", "57014", "canceling authentication due to timeout", ""},
 	NoPolicy: {"no_policy", "57P03", "the database system is not accepting connections",
 		"The gate in front of this database has no access policy in force yet. Try again later."},
 

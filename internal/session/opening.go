@@ -188,11 +188,14 @@ func (c *connection) handshake(read []byte) error {
 	return nil
 }
 
-// handshakeError sorts a failed handshake. Time that ran out keeps its own name.
+// handshakeError sorts a failed handshake. Time that ran out keeps its own name, and the client's certificate has one.
 func handshakeError(err error) error {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return err
+	}
+	if tlsconf.UnreadableCertificate(err) {
+		return refusal.Because(refusal.CertificateUnreadable, err)
 	}
 	return refusal.Because(refusal.HandshakeFailed, err)
 }

@@ -108,6 +108,13 @@ func TestRefusedClientsReadWhyAndNobodyIsDialled(t *testing.T) {
 			config.NextProtos = nil
 			c.direct(config)
 		}, "alpn_missing", "", ""},
+		{"a certificate that is none", home, "", func(c *client) {
+			config := clientTLS(pki().app)
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				return &tls.Certificate{Certificate: [][]byte{[]byte("hello")}, PrivateKey: pki().app.Key}, nil
+			}
+			c.direct(config)
+		}, "certificate_unreadable", "", ""},
 		{"no TLS behind S", home, "", func(c *client) {
 			c.send(ssl)
 			c.want("S")
