@@ -38,7 +38,7 @@ const (
 	rulesPath    = endpointPath + "/ip-rules"
 	certsPath    = endpointPath + "/certificates"
 
-	endpointFields    = "app addon status enabled_by certificate_authority_chain"
+	endpointFields    = "app addon status enabled_by active_ip_rules certificate_authority_chain"
 	ruleFields        = "id cidr description status created_at updated_at"
 	certificateFields = "id name status created_at updated_at expires_at"
 )

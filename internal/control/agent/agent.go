@@ -96,7 +96,7 @@ func (o Options) complete() (Options, error) {
 	switch {
 	case o.Database == "" || strings.ContainsAny(o.Database, "/\x00") || o.Database == "." || o.Database == "..":
 		return o, fmt.Errorf("database must be a name or an id, not %.80q", o.Database)
-	case !strings.HasPrefix(o.Control, "https://"):
+	case o.Control == "" || strings.Contains(o.Control, "://") && !strings.HasPrefix(o.Control, "https://"):
 		return o, fmt.Errorf("the control plane's URL must be of the form https://control.example.com:9816, not %.200q: an agent authenticates with a certificate", o.Control)
 	case o.PolicyDir == "":
 		return o, errors.New("no policy directory is given: set it to the proxy's policy_dir")

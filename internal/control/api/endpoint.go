@@ -27,6 +27,9 @@ type TLSEndpoint struct {
 	Status    string `json:"status"`
 	EnabledBy string `json:"enabled_by"` // name of the token
 
+	// ActiveIPRules are the networks of the rules that every proxy follows, in the order of the list. It is never null.
+	ActiveIPRules []string `json:"active_ip_rules"`
+
 	// CertificateAuthorityChain is what clients trust: every CA of the space that is not retired, in PEM.
 	CertificateAuthorityChain string `json:"certificate_authority_chain"`
 }

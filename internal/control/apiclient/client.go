@@ -101,8 +101,13 @@ func (c *Client) URL() string { return c.base }
 // CloseIdle closes the connections that carry nothing now. The next call makes a new one, with the certificate of then.
 func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
 
+// parseURL reads an address as people type it: without a scheme it is https, never anything that shows the token.
 func parseURL(text string) (string, error) {
-	at, err := url.Parse(text)
+	full := strings.TrimSpace(text)
+	if full != "" && !strings.Contains(full, "://") {
+		full = "https://" + full
+	}
+	at, err := url.Parse(full)
 	if err != nil {
 		var parse *url.Error
 		if errors.As(err, &parse) {
@@ -111,7 +116,7 @@ func parseURL(text string) (string, error) {
 		return "", fmt.Errorf("the control plane's URL: %w", err)
 	}
 	switch {
-	case at.Host == "" || at.Scheme != "https" && at.Scheme != "http":
+	case at.Hostname() == "" || at.Scheme != "https" && at.Scheme != "http" || strings.HasSuffix(at.Host, ":"):
 		return "", fmt.Errorf("the control plane's URL is like https://127.0.0.1:9816, not %q", at.Redacted())
 	case at.User != nil:
 		return "", errors.New("the control plane's URL has no user and no password: give the token by itself")
@@ -120,7 +125,7 @@ func parseURL(text string) (string, error) {
 	case at.Scheme == "http" && !loopback(at.Hostname()):
 		return "", fmt.Errorf("http:// would show the token to everybody on the way to %s: use https://", at.Host)
 	}
-	return strings.TrimSuffix(at.String(), "/"), nil
+	return strings.TrimRight(at.String(), "/"), nil
 }
 
 func loopback(host string) bool {

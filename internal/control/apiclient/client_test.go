@@ -40,9 +40,25 @@ func TestURLsThatWouldShowTheTokenAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
+	for typed, want := range map[string]string{
+		"127.0.0.1:9816":                       "https://127.0.0.1:9816",
+		"pgmtls.example.com":                   "https://pgmtls.example.com",
+		"localhost:9816/":                      "https://localhost:9816",
+		"[2001:db8::1]:9816":                   "https://[2001:db8::1]:9816",
+		" https://pgmtls.example.com:9816//\n": "https://pgmtls.example.com:9816",
+		"https://example.com/pgmtls/":          "https://example.com/pgmtls",
+	} {
+		client, err := apiclient.New(apiclient.Options{URL: typed})
+		if err != nil || client.URL() != want {
+			t.Errorf("%q: %v, want %s", typed, err, want)
+		}
+	}
 	for bad, word := range map[string]string{
 		"":                             "https://127.0.0.1:9816",
-		"127.0.0.1:9816":               "control plane's URL",
+		"u:hunter2@host":               "no user",
+		"https:/host":                  "https://127.0.0.1:9816",
+		"http:host":                    "control plane's URL",
+		"https://:9816":                "https://127.0.0.1:9816",
 		"ftp://127.0.0.1":              "https://",
 		"http://db.example.com":        "show the token",
 		"http://127.0.0.1.example.com": "show the token",

@@ -8,7 +8,7 @@ import (
 	"pgmtls-proxy/internal/control/api"
 )
 
-// authenticate finds out who asks: whoever shows a token, as Bearer or as the password of Basic with an empty user, is
+// authenticate finds out who asks: whoever shows a token, as Bearer or as the password of Basic, is
 // its holder, also where there is a client certificate; else the agent whose certificate it is.
 func (c *call) authenticate() (access.Caller, error) {
 	shows := c.r.Header.Values("Authorization")
@@ -24,15 +24,15 @@ func (c *call) authenticate() (access.Caller, error) {
 	case c.r.TLS != nil && len(c.r.TLS.VerifiedChains) > 0:
 		return c.server.access.Agents.Check(c.ctx(), c.r.TLS.VerifiedChains[0][0])
 	}
-	return access.Caller{}, unauthorized("a token is required: send it as Authorization: Bearer, or as the password of HTTP Basic with an empty user")
+	return access.Caller{}, unauthorized("a token is required: send it as Authorization: Bearer, or as the password of HTTP Basic")
 }
 
 // credential reads the one Authorization header.
 func credential(r *http.Request) (token string, err error) {
 	if user, password, ok := r.BasicAuth(); ok {
-		// Nobody's name is asked for, so one that is sent is meant for something else.
-		if user != "" {
-			return "", unauthorized("HTTP Basic requires an empty user here, with the token as the password")
+		// The token says who asks. A user comes with it where a program insists on one, as .netrc does.
+		if password == "" && user != "" {
+			return "", unauthorized("HTTP Basic has no password; send the token as the password, with any user")
 		}
 		return password, nil
 	}

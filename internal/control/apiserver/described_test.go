@@ -57,7 +57,7 @@ var seen = struct {
 // checkDescribed holds an answer against the file. Answers about what the file does not have are errors.
 func checkDescribed(t *testing.T, r *http.Request, got *http.Response, body []byte) {
 	t.Helper()
-	path := template(r.URL.Path)
+	path := template(strings.TrimSuffix(r.URL.Path, "/"))
 	var operation *openapi3.Operation
 	if path != "" {
 		operation = described().Paths.Value(path).GetOperation(r.Method)

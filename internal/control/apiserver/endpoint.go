@@ -41,6 +41,12 @@ func (c *call) answerEndpoint(status int, db registry.Database) error {
 	if err != nil {
 		return err
 	}
+	active := []string{}
+	for _, rule := range db.Rules {
+		if rule.Status == registry.Authorized {
+			active = append(active, rule.CIDR)
+		}
+	}
 	return c.answer(status, api.TLSEndpoint{App: db.Space, Addon: db.Name, Status: string(db.MTLS.Status),
-		EnabledBy: db.MTLS.EnabledBy, CertificateAuthorityChain: chain})
+		EnabledBy: db.MTLS.EnabledBy, ActiveIPRules: active, CertificateAuthorityChain: chain})
 }

@@ -16,7 +16,7 @@ import (
 	"pgmtls-proxy/internal/control/api"
 )
 
-func TestTokenComesAsBearerOrAsPasswordOfNobody(t *testing.T) {
+func TestTokenComesAsBearerOrAsPasswordOfAnybody(t *testing.T) {
 	p := newPlane(t, nil)
 	basic := func(user, password string) map[string]string {
 		r, _ := http.NewRequest("GET", "/", nil)
@@ -30,7 +30,9 @@ func TestTokenComesAsBearerOrAsPasswordOfNobody(t *testing.T) {
 		"bearer":              {map[string]string{"Authorization": "Bearer " + p.reader}, 200},
 		"bearer in lower":     {map[string]string{"Authorization": "bearer " + p.reader}, 200},
 		"basic":               {basic("", p.reader), 200},
-		"basic with a user":   {basic("admin", p.reader), 401},
+		"basic with a user":   {basic("admin", p.reader), 200},
+		"basic, token twice":  {basic(p.admin, p.reader), 200},
+		"basic of no token":   {basic(p.reader, "hunter2"), 401},
 		"basic the other way": {basic(p.reader, ""), 401},
 		"another scheme":      {map[string]string{"Authorization": "Token " + p.reader}, 401},
 		"no scheme":           {map[string]string{"Authorization": p.reader}, 401},
@@ -77,6 +79,21 @@ func TestClientsOfHerokuAreUnderstood(t *testing.T) {
 	}
 }
 
+// Clients that join paths put a slash at the end. It means what the path without it means.
+func TestFinalSlashOfAPathCountsForNothing(t *testing.T) {
+	p := newPlane(t, nil)
+	p.operational("orders")
+	for _, path := range []string{"/v1/databases", "/v1/version", "/v1/databases/orders", endpoint("orders"), endpoint("orders") + "/ip-rules"} {
+		without, with := p.ask(ask{method: "GET", path: path, token: p.admin}), p.ask(ask{method: "GET", path: path + "/", token: p.admin})
+		if without.status != 200 || with.status != 200 || string(with.body) != string(without.body) {
+			t.Errorf("%s: %d %s, with a slash %d %s", path, without.status, without.body, with.status, with.body)
+		}
+	}
+	p.refused(401, api.Unauthorized, ask{method: "GET", path: "/v1/databases/"})
+	p.refused(403, api.Forbidden, ask{method: "DELETE", path: "/v1/databases/orders/", token: p.reader})
+	p.must(201, ask{method: "POST", path: endpoint("orders") + "/ip-rules/", token: p.admin, body: `{"cidr": "203.0.113.7/32"}`}, nil)
+}
+
 func TestErrorsOfHTTPAreJSON(t *testing.T) {
 	p := newPlane(t, nil)
 	for _, test := range []struct {
@@ -86,7 +103,12 @@ func TestErrorsOfHTTPAreJSON(t *testing.T) {
 	}{
 		{"GET", "/", 404, ""},
 		{"GET", "/nothing", 404, ""},
-		{"GET", "/v1/databases/", 404, ""},
+		{"GET", "/v1/nothing/", 404, ""},
+		{"GET", endpoint("orders") + "/ip-rules/", 404, ""}, // the database's, which there is not
+		{"DELETE", "/v1/databases/", 405, "GET, HEAD, POST"},
+		{"GET", "/v1/databases//", 404, ""},
+		{"GET", "/v1/databases/%2F", 404, ""},
+		{"GET", "/v1/databases/./", 404, ""},
 		{"GET", "//v1/databases", 404, ""},
 		{"GET", "/v1/../v1/databases", 404, ""},
 		{"GET", "/v1/databases/a%2Fb", 404, ""},

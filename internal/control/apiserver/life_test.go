@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,6 +120,15 @@ func (p *plane) lifeOfRules(t *testing.T) {
 	if rule.Status != api.Authorized {
 		t.Errorf("got %+v", rule)
 	}
+	active := func(want ...string) {
+		t.Helper()
+		var got api.TLSEndpoint
+		p.must(200, ask{method: "GET", path: endpoint("orders"), token: p.reader}, &got)
+		if !slices.Equal(got.ActiveIPRules, want) {
+			t.Errorf("active rules are %q, want %q", got.ActiveIPRules, want)
+		}
+	}
+	active("198.51.100.7/32")
 	var second api.Rule
 	p.must(201, ask{method: "POST", path: path, token: p.admin, body: api.NewRule{CIDR: "2001:db8::/32", ExpiresAt: time.Now().Add(time.Hour)}}, &second)
 	var list []api.Rule
@@ -134,7 +144,9 @@ func (p *plane) lifeOfRules(t *testing.T) {
 		t.Errorf("got %+v", rule)
 	}
 	p.must(201, ask{method: "POST", path: path, token: p.admin, body: `{"cidr": "198.51.100.7/32"}`}, nil) // again at once
+	active()                                                                                               // nothing is on every proxy, or not for long
 	p.acknowledge("orders")
+	active("2001:db8::/32", "198.51.100.7/32")
 	p.refused(404, api.NotFound, ask{method: "GET", path: path + "/" + rule.ID, token: p.reader})
 }
 

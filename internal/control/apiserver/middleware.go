@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"path"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -235,6 +237,20 @@ func method(name string) string {
 // cleanPath says whether a path is written in the one way that the routes are. The mux would redirect to it, with an
 // answer that is no JSON, and to a place that the client did not ask for.
 func cleanPath(p string) bool { return p == path.Clean(p) }
+
+// withoutFinalSlash gives the request for the path without the slash that many clients put at its end.
+func withoutFinalSlash(r *http.Request) *http.Request {
+	if len(r.URL.Path) < 2 || !strings.HasSuffix(r.URL.Path, "/") {
+		return r
+	}
+	short := new(http.Request)
+	*short = *r
+	short.URL = new(url.URL)
+	*short.URL = *r.URL
+	short.URL.Path = strings.TrimSuffix(r.URL.Path, "/")
+	short.URL.RawPath = strings.TrimSuffix(r.URL.RawPath, "/")
+	return short
+}
 
 // responseRecorder remembers what was answered.
 type responseRecorder struct {

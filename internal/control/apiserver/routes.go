@@ -143,6 +143,7 @@ func (s *Server) build(metrics *prometheus.Registry) http.Handler {
 	crossing.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(refused, w, r) }))
 	inner := crossing.Handler(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = withoutFinalSlash(r)
 		if !cleanPath(r.URL.Path) || r.Method == http.MethodConnect {
 			s.serve(nowhere, w, r)
 			return

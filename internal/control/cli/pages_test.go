@@ -10,7 +10,7 @@ import (
 
 // pages are the answers behind each transcript.
 var pages = map[string]func() map[string][]canned{
-	"databases": databasePages, "mtls": mtlsPages, "ip-rules": rulePages, "certificates": certificatePages,
+	"databases": databasePages, "mtls": mtlsPages, "ip-rules": rulePages, "wide-rules": wideRulePages, "certificates": certificatePages,
 	"ca": authorityPages, "access": accessPages, "trail": trailPages, "errors": errorPages,
 }
 
@@ -76,7 +76,7 @@ func databasePages() map[string][]canned {
 }
 
 func tls(status string) api.TLSEndpoint {
-	return api.TLSEndpoint{App: "default", Addon: "shop", Status: status, EnabledBy: "admin", CertificateAuthorityChain: "PEM"}
+	return api.TLSEndpoint{App: "default", Addon: "shop", Status: status, EnabledBy: "admin", ActiveIPRules: []string{}, CertificateAuthorityChain: "PEM"}
 }
 
 func mtlsPages() map[string][]canned {
@@ -123,6 +123,16 @@ func rulePages() map[string][]canned {
 		"GET " + shop + "/acknowledgements":                {ok(waiting), ok(waiting), ok(waiting), ok(leaving)},
 		"DELETE " + rules + "/" + ruleID:                   {{202, rule(api.Deauthorizing)}},
 		"DELETE " + rules + "/" + ruleID + "?dry_run=true": {ok(dryRun)},
+	}
+}
+
+func wideRulePages() map[string][]canned {
+	everybody, half := rule(api.Authorized), rule(api.Authorizing)
+	everybody.CIDR, half.CIDR = "::/0", "0.0.0.0/1"
+	rules := endpoint + "/ip-rules"
+	return map[string][]canned{
+		"GET " + rules:  {ok([]api.Rule{everybody, rule(api.Authorized), half})},
+		"POST " + rules: {{201, everybody}, {201, half}, {201, half}},
 	}
 }
 

@@ -135,6 +135,14 @@ func (p *printer) paint(text string) string {
 	return text
 }
 
+// warning is a line that should not be overlooked.
+func (p *printer) warning(text string) string {
+	if p.colour {
+		return yellow + text + plain
+	}
+	return text
+}
+
 // clean makes text that somebody else wrote fit for a terminal: what does not print would command it.
 func clean(text string) string {
 	return safetext.Replace(text, '\ufffd', "")

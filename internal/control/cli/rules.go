@@ -41,12 +41,18 @@ func (p *printer) rules(database string, rules []api.Rule) {
 		rows = append(rows, []string{r.ID, r.CIDR, r.Status, moment(r.CreatedAt), or(moment(r.ExpiresAt), "never"), r.Description})
 	}
 	p.table(rows...)
+	for _, r := range rules {
+		if remark := wide(r.CIDR); remark != "" {
+			p.line("%s", p.warning("Note: "+clean(remark)+"."))
+		}
+	}
 }
 
 func (p *printer) rule(r api.Rule) {
 	p.block(
 		row{"id", r.ID}, row{"cidr", r.CIDR}, row{"description", r.Description}, row{"status", r.Status},
 		row{"created", moment(r.CreatedAt)}, row{"updated", moment(r.UpdatedAt)}, row{"expires", moment(r.ExpiresAt)},
+		row{"note", wide(r.CIDR)},
 	)
 }
 
@@ -55,6 +61,7 @@ func (a *app) createRule() *cobra.Command {
 		rule    api.NewRule
 		expires string
 		wait    waiting
+		confirm confirmation
 	)
 	cmd := &cobra.Command{
 		Use:   "create DB --cidr CIDR",
@@ -71,6 +78,12 @@ func (a *app) createRule() *cobra.Command {
 					return err
 				}
 			}
+			if remark := wide(rule.CIDR); remark != "" {
+				consequence := remark + ". Only client certificates and passwords keep strangers out of " + s.args[0] + " then."
+				if err := s.confirm(confirm, s.args[0], consequence); err != nil {
+					return err
+				}
+			}
 			created, err := s.CreateRule(s, s.args[0], rule)
 			if err != nil {
 				return err
@@ -84,6 +97,7 @@ func (a *app) createRule() *cobra.Command {
 	flags.StringVar(&rule.Description, "description", "", "name of its holder")
 	flags.StringVar(&expires, "expires", "", "`when` it expires: 8h, 30d, 2027-01-31 or a time in RFC 3339")
 	wait.flags(cmd, api.Authorized)
+	confirm.flag(cmd, "database, for a network that lets in nearly everybody")
 	_ = cmd.MarkFlagRequired("cidr") // it is there
 	return cmd
 }
