@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -77,12 +78,20 @@ func parse(name string, text []byte) (*source, error) {
 	return &source{path: name, syntax: syntax, set: set, text: text, test: strings.HasSuffix(name, "_test.go")}, nil
 }
 
-// tree reads every Go file of the module, whatever its build tags. Directories that start with a dot, testdata,
-// and modules of their own (tools) are not part of it.
+// tree returns every Go file of the module, which all tests share and none changes.
 func tree(t *testing.T) []*source {
 	t.Helper()
-	var sources []*source
-	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+	sources, err := readTree()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sources
+}
+
+// readTree reads every Go file of the module once, whatever its build tags. Directories that start with a dot, testdata,
+// and modules of their own (tools) are not part of it.
+var readTree = sync.OnceValues(func() (sources []*source, err error) {
+	err = filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -111,11 +120,8 @@ func tree(t *testing.T) []*source {
 		sources = append(sources, file)
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sources
-}
+	return sources, err
+})
 
 // report fails the test with every complaint.
 func report(t *testing.T, complaints []string) {
