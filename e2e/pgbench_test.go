@@ -1,11 +1,16 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"pgmtls-proxy/internal/testkit/must"
@@ -14,9 +19,10 @@ import (
 
 // errand is a program that runs beside the test.
 type errand struct {
-	over   chan struct{} // closed when it has ended; then the rest is set
-	result pgtest.Result
-	err    error
+	command *exec.Cmd
+	over    chan struct{} // closed when it has ended; then the rest is set
+	result  pgtest.Result
+	err     error
 }
 
 func isOver(e *errand) bool {
@@ -42,6 +48,12 @@ func (e *errand) processed(t *testing.T) int {
 
 var processedTransactions = regexp.MustCompile(`number of transactions actually processed: ([0-9]+)`)
 
+// stop has pgbench end its run as at the end of its time: it sends what the alarm clock of -T would.
+func (e *errand) stop(t *testing.T) {
+	t.Helper()
+	must.OK(t, e.command.Process.Signal(syscall.SIGALRM))
+}
+
 // mustSucceed waits for the program. Pgbench counts a transaction that failed and goes on; a client whose connection fails is
 // given up, which shows in the exit code.
 func (e *errand) mustSucceed(t *testing.T) {
@@ -58,13 +70,23 @@ func (e *errand) mustSucceed(t *testing.T) {
 // pgbench begins a run.
 func pgbench(t *testing.T, args ...string) *errand {
 	t.Helper()
-	e := &errand{over: make(chan struct{})}
-	client := pgtest.Client{Program: "pgbench", Env: psqlEnv}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
+	command, err := pgtest.Client{Program: "pgbench", Env: psqlEnv}.Command(ctx, args...)
+	must.OK(t, err)
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	must.OK(t, command.Start())
+	e := &errand{command: command, over: make(chan struct{})}
 	go func() {
 		defer cancel()
 		defer close(e.over)
-		e.result, e.err = client.Run(ctx, args...)
+		err := command.Wait()
+		e.result = pgtest.Result{Stdout: stdout.String(), Stderr: stderr.String(), ExitCode: command.ProcessState.ExitCode()}
+		if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+			e.err = err
+		} else if ctx.Err() != nil {
+			e.err = fmt.Errorf("pgbench: %w; it had printed %s%s", context.Cause(ctx), e.result.Stdout, e.result.Stderr)
+		}
 	}()
 	return e
 }

@@ -155,7 +155,7 @@ func TestRevocationEndsItsSessionsAndNoOtherNotices(t *testing.T) {
 		return pgbench(t, append(append([]string{"-n", "-f", script, "-c", fmt.Sprint(clients), "-j", "2", "-R", rate}, more...),
 			p.defaultConninfo()+" "+clientCertificate(client))...)
 	}
-	stays := run("app", "-T", "6", "-l", "--log-prefix", prefix)
+	stays := run("app", "-T", "300", "-l", "--log-prefix", prefix) // until it is stopped
 	ends := run("other", "-T", "60")
 	eventually.OK(t, patience, func() error {
 		if n := len(p.sessions(t)); n != 2*clients {
@@ -181,6 +181,13 @@ func TestRevocationEndsItsSessionsAndNoOtherNotices(t *testing.T) {
 	if n := strings.Count(ends.result.Stderr, "certificate is revoked") + strings.Count(ends.result.Stderr, "has been revoked"); ends.result.ExitCode == 0 || n < clients {
 		t.Errorf("pgbench ended with %d, and %d of its clients could read why:\n%s", ends.result.ExitCode, n, ends.result.Stderr)
 	}
+	eventually.OK(t, patience, func() error { // what happens to a query of the same moment is known only when it is over
+		if time.Since(written) < 2*time.Second {
+			return eventually.ErrNotYet
+		}
+		return nil
+	})
+	stays.stop(t)
 	stays.mustSucceed(t)
 	if n := p.refusals(t, "session_forbidden"); n != clients {
 		t.Errorf("%v sessions were ended", n)
@@ -252,7 +259,7 @@ func TestPermissionsEndWithinASecond(t *testing.T) {
 		t.Errorf("the receipt is %+v", r)
 	}
 	// A second is what is promised of a machine that has time for it.
-	if took > patience/4 {
+	if took > 10*promised {
 		t.Errorf("it took %v", took)
 	}
 	p.waitSessions(t, len(sessions)/2)

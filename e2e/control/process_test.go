@@ -18,7 +18,7 @@ import (
 
 // patience is how long a test waits for what should happen at once. It is long because the machine may be busy; nothing
 // waits it out when all is well.
-const patience = 40 * time.Second
+const patience = 2 * time.Minute
 
 // raceOptions let a program with the race detector end at once; a race makes its exit code 66.
 const raceOptions = "GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=0"

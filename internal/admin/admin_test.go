@@ -328,7 +328,7 @@ func TestBodiesThatAreReadAtOnceAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually.True(t, 20*time.Second, "every place for a body is taken", func() bool { return len(p.admin.bodies) == maxBodies })
+	eventually.True(t, time.Minute, "every place for a body is taken", func() bool { return len(p.admin.bodies) == maxBodies })
 	if code := p.code("/dry-run", strings.NewReader(good)); code != http.StatusTooManyRequests {
 		t.Errorf("one more is answered with %d", code)
 	}

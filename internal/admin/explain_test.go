@@ -115,7 +115,7 @@ func TestExplainFindsConnections(t *testing.T) {
 		t.Fatalf("the client reads %q", read)
 	}
 	id = string(found[1])
-	eventually.True(t, 20*time.Second, "the refusal is remembered", func() bool { _, remembered := p.sessions.Asked(id); return remembered })
+	eventually.True(t, time.Minute, "the refusal is remembered", func() bool { _, remembered := p.sessions.Asked(id); return remembered })
 	e = p.ask(adminapi.Question{Connection: id})
 	if summary(e) != "refused as user_not_allowed, user refused" || e.Connection.Live || e.Connection.Refusal.Name != "user_not_allowed" ||
 		!strings.Contains(e.Connection.Refusal.Text, "(connection "+id+")") {

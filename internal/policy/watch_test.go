@@ -63,7 +63,7 @@ func (w *watched) next() seen {
 	select {
 	case s := <-w.looks:
 		return s
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		w.t.Fatal("no look in 20 s")
 		return seen{}
 	}

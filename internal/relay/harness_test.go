@@ -27,7 +27,7 @@ type link struct {
 }
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // start relays between a TLS client over TCP and a server on a unix socket.
 func start(t testing.TB, engine Engine, version uint16) *link {

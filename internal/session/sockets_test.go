@@ -32,7 +32,7 @@ type gate struct {
 }
 
 // patience is how long a test waits for what should happen at once. Nothing waits it out when all is well.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // loopback is where the tests' clients come from; the second address is in no rule.
 var loopback, elsewhere = netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2")

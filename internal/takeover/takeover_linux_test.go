@@ -15,7 +15,7 @@ import (
 	"pgmtls-proxy/internal/testkit/must"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // doorPath is a path for a socket, which may have 107 bytes.
 func doorPath(t testing.TB) string {

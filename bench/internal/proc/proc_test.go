@@ -21,7 +21,7 @@ func start(t *testing.T, script string) *Process {
 // until polls, since nothing tells when another process has come so far.
 func until(t *testing.T, what string, so func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for !so() {
 		select {
 		case <-deadline:

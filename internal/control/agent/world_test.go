@@ -26,7 +26,7 @@ import (
 const database = policytest.Database
 
 // patience is how long a test waits for what should happen at once. Nothing waits it out when all is well.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // site is where an agent runs.
 type site struct {

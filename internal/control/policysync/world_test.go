@@ -29,7 +29,7 @@ const database = policytest.Database
 type edition = policytest.Edition
 
 // patience is how long a test waits for what should happen at once. Nothing waits it out when all is well.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // soon is a context that ends when a test has been too patient.
 func soon(t testing.TB) context.Context {

@@ -16,7 +16,7 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // open opens a store, and closes it after the test.
 func open(t testing.TB, options Options) *Store {

@@ -95,7 +95,7 @@ func untilInForce(ctx context.Context, publisher *policysync.Publisher, generati
 // untilThere waits for a socket, the last of those that are made.
 func untilThere(t *testing.T, socket string) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		if _, err := os.Stat(socket); err == nil {
 			return
