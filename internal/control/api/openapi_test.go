@@ -172,7 +172,7 @@ func TestHerokusFieldsAreThere(t *testing.T) {
 		value  any
 		fields string
 	}{
-		{api.TLSEndpoint{}, "addon app certificate_authority_chain enabled_by status"},
+		{api.TLSEndpoint{}, "active_ip_rules addon app certificate_authority_chain enabled_by status"},
 		{api.Rule{CreatedAt: now, UpdatedAt: now}, "cidr created_at description id status updated_at"},
 		{api.Certificate{CreatedAt: now}, "created_at expires_at id name serial status updated_at"},
 		{api.Certificate{PrivateKey: "k", CertificateWithChain: "c"},
