@@ -13,9 +13,16 @@ type Connection struct {
 	Port int    `json:"port"`
 	URL  string `json:"url"`      // for libpq and its kin
 	JDBC string `json:"jdbc_url"` // for pgjdbc
+
+	// Public: the host is the public one, whose certificate the roots of the system verify. PreviousURL is that of the
+	// private name then, which stays valid.
+	Public      bool   `json:"public"`
+	PreviousURL string `json:"previous_url,omitempty"`
+	// ClientCertificate: clients need one.
+	ClientCertificate bool `json:"client_certificate"`
 }
 
-// The values of sslmode that make sense here. Both need a client certificate.
+// The values of sslmode that make sense here.
 const (
 	SSLRequire    = "require"     // the server is not verified
 	SSLVerifyFull = "verify-full" // it is, with its name, against the root certificate
@@ -38,7 +45,8 @@ const (
 	RootsSystem = "system"
 )
 
-// Connect writes the URLs of a place. They name no files: where the certificate lies is the client's to know.
+// Connect writes the URLs of a place. They name no file but that of the roots: where the client's certificate lies is the
+// client's to know.
 func Connect(p Place) Connection {
 	if p.SSLMode == "" {
 		p.SSLMode = SSLVerifyFull

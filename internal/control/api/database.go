@@ -4,17 +4,20 @@ import "time"
 
 // Database is a database behind one or more proxies.
 type Database struct {
-	ID          string    `json:"id"` // UUID
-	Name        string    `json:"name"`
-	Space       string    `json:"space"`
-	Hosts       []string  `json:"hosts"` // names and IP addresses of its server certificate; the first stands in URLs
-	Port        int       `json:"port"`  // for URLs
-	BackendNote string    `json:"backend_note,omitempty"`
-	MTLS        string    `json:"mtls,omitempty"` // status of mutual TLS; left out when there is none
-	Generation  int64     `json:"generation"`     // of the policy; 0: there was none yet
-	Proxies     []Proxy   `json:"proxies"`
-	CreatedAt   time.Time `json:"created_at"`
-	UpdatedAt   time.Time `json:"updated_at"`
+	ID          string   `json:"id"` // UUID
+	Name        string   `json:"name"`
+	Space       string   `json:"space"`
+	Hosts       []string `json:"hosts"` // names and IP addresses of its server certificate; the first stands in URLs
+	Port        int      `json:"port"`  // for URLs
+	BackendNote string   `json:"backend_note,omitempty"`
+	MTLS        string   `json:"mtls,omitempty"` // status of mutual TLS; left out when there is none
+	// ClientAuth says whether clients need a certificate: "required", or "off" where IP rules alone decide.
+	ClientAuth string    `json:"client_auth"`
+	Enhanced   string    `json:"enhanced_certificate,omitempty"` // status of the public certificate; left out when there is none
+	Generation int64     `json:"generation"`                     // of the policy; 0: there was none yet
+	Proxies    []Proxy   `json:"proxies"`
+	CreatedAt  time.Time `json:"created_at"`
+	UpdatedAt  time.Time `json:"updated_at"`
 }
 
 // Proxy is one proxy in front of a database.
@@ -76,6 +79,7 @@ const (
 	WaitingTLSEndpoint = "tls_endpoint"
 	WaitingRule        = "ip_rule"
 	WaitingCertificate = "certificate"
+	WaitingEnhanced    = "enhanced_certificate"
 )
 
 // What is waited for.

@@ -51,6 +51,7 @@ func (c *Client) Acknowledgements(ctx context.Context, db string) (api.Acknowled
 type Login struct {
 	User, DBName string // of PostgreSQL
 	SSLMode      string // empty: [api.SSLVerifyFull]
+	Roots        string // bundle, system, none or a path; empty: bundle for a public name, none for a private one
 }
 
 // Connection says where a database is reached.
@@ -59,6 +60,7 @@ func (c *Client) Connection(ctx context.Context, db string, login Login) (api.Co
 	set(query, "user", login.User)
 	set(query, "dbname", login.DBName)
 	set(query, "sslmode", login.SSLMode)
+	set(query, "roots", login.Roots)
 	return ask[api.Connection](ctx, c, call{method: http.MethodGet, path: databasePath(db, "url"), query: query})
 }
 

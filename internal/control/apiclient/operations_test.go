@@ -50,7 +50,24 @@ var calls = map[string]func(context.Context, *apiclient.Client) error{
 	"removeProxy":         func(ctx context.Context, c *apiclient.Client) error { return second(c.RemoveProxy(ctx, "db", "p")) },
 	"getAcknowledgements": func(ctx context.Context, c *apiclient.Client) error { return second(c.Acknowledgements(ctx, "db")) },
 	"getConnection": func(ctx context.Context, c *apiclient.Client) error {
-		return second(c.Connection(ctx, "db", apiclient.Login{User: "u", DBName: "d", SSLMode: "require"}))
+		return second(c.Connection(ctx, "db", apiclient.Login{User: "u", DBName: "d", SSLMode: "require", Roots: "bundle"}))
+	},
+	"getEnhancedCertificate": func(ctx context.Context, c *apiclient.Client) error {
+		return second(c.EnhancedCertificate(ctx, "db"))
+	},
+	"enableEnhancedCertificate": func(ctx context.Context, c *apiclient.Client) error {
+		return second(c.EnableEnhancedCertificate(ctx, "db"))
+	},
+	"disableEnhancedCertificate": func(ctx context.Context, c *apiclient.Client) error {
+		return second(c.DisableEnhancedCertificate(ctx, "db"))
+	},
+	"renewEnhancedCertificate": func(ctx context.Context, c *apiclient.Client) error {
+		return second(c.RenewEnhancedCertificate(ctx, "db", api.Renewal{Reason: api.KeyCompromise}))
+	},
+	"listDNSRecords": func(ctx context.Context, c *apiclient.Client) error { return second(c.DNSRecords(ctx, "db")) },
+	"getACME":        func(ctx context.Context, c *apiclient.Client) error { return second(c.ACME(ctx)) },
+	"rollOverACME": func(ctx context.Context, c *apiclient.Client) error {
+		return second(c.RollOverACME(ctx, "letsencrypt"))
 	},
 	"listSpaces": func(ctx context.Context, c *apiclient.Client) error { return second(c.Spaces(ctx)) },
 	"listAuthorities": func(ctx context.Context, c *apiclient.Client) error {
@@ -108,7 +125,7 @@ var calls = map[string]func(context.Context, *apiclient.Client) error{
 }
 
 // notAsked are operations for other clients.
-var notAsked = []string{"getHealth", "getMetrics", "getOpenAPI"}
+var notAsked = []string{"herokuEnable", "herokuDisable", "herokuStatus", "getHealth", "getMetrics", "getOpenAPI"}
 
 var moment = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 

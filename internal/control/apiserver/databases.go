@@ -3,12 +3,10 @@ package apiserver
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	"pgmtls-proxy/internal/control/access"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/audit"
-	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/registry"
 )
 
@@ -108,25 +106,13 @@ func (c *call) endAgents(left []string) {
 	}
 }
 
-func getConnection(c *call) error {
-	query := c.r.URL.Query()
-	place := api.Place{Host: c.db.Hosts[0], Port: c.db.Port, User: query.Get("user"), DBName: query.Get("dbname"), SSLMode: query.Get("sslmode")}
-	for name, value := range map[string]string{"user": place.User, "dbname": place.DBName} {
-		// NAMEDATALEN - 1 of PostgreSQL.
-		if len(value) > 63 || strings.ContainsRune(value, 0) {
-			return invalid("%s is not a valid PostgreSQL name: it has more than 63 bytes, or a zero byte", name)
-		}
-	}
-	if place.SSLMode != "" && place.SSLMode != api.SSLRequire && place.SSLMode != api.SSLVerifyFull {
-		return invalid("sslmode must be %s or %s, not %s", api.SSLRequire, api.SSLVerifyFull, problem.Quote(place.SSLMode))
-	}
-	return c.answer(http.StatusOK, api.Connect(place))
-}
-
 func showDatabase(db registry.Database) api.Database {
 	shows := api.Database{ID: db.ID, Name: db.Name, Space: db.Space, Hosts: append([]string{}, db.Hosts...), Port: db.Port,
 		BackendNote: db.BackendNote, Generation: db.Generation, Proxies: make([]api.Proxy, len(db.Proxies)),
-		CreatedAt: utc(db.CreatedAt), UpdatedAt: utc(db.UpdatedAt)}
+		ClientAuth: clientAuth(db), CreatedAt: utc(db.CreatedAt), UpdatedAt: utc(db.UpdatedAt)}
+	if db.Enhanced != nil {
+		shows.Enhanced = string(db.Enhanced.Status)
+	}
 	if db.MTLS != nil {
 		shows.MTLS = string(db.MTLS.Status)
 	}

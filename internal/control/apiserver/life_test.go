@@ -27,6 +27,7 @@ func TestEveryAnswerOfEveryRouteIsAsDescribed(t *testing.T) {
 	t.Run("agents", p.lifeOfAgents)
 	t.Run("trail", p.lifeOfTrail)
 	t.Run("daemon", p.lifeOfDaemon)
+	t.Run("enhanced certificates", lifeOfEnhanced)
 	if !t.Failed() {
 		wantSeen(t)
 	}

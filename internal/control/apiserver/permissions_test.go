@@ -43,6 +43,16 @@ POST   /v1/databases/{database}/proxies              yyn  fff  fff      fff     
 DELETE /v1/databases/{database}/proxies/{proxy}      yyn  fff  fff      fff       fff   uuu
 GET    /v1/databases/{database}/acknowledgements     yyn  yyn  ynn      fff       fff   uuu
 GET    /v1/databases/{database}/url                  yyn  yyn  ynn      fff       fff   uuu
+GET    /v1/databases/{database}/enhanced-certificate         yyn  yyn  ynn  fff  fff  uuu
+PUT    /v1/databases/{database}/enhanced-certificate         yyn  fff  ynn  fff  fff  uuu
+DELETE /v1/databases/{database}/enhanced-certificate         yyn  fff  ynn  fff  fff  uuu
+POST   /v1/databases/{database}/enhanced-certificate/renew   yyn  fff  ynn  fff  fff  uuu
+GET    /v1/databases/{database}/enhanced-certificate/records yyn  yyn  ynn  fff  fff  uuu
+PUT    /client/v11/enhanced_certificates/{database}/enable   yyn  fff  ynn  fff  fff  uuu
+PUT    /client/v11/enhanced_certificates/{database}/disable  yyn  fff  ynn  fff  fff  uuu
+GET    /client/v11/enhanced_certificates/{database}/status   yyn  yyn  ynn  fff  fff  uuu
+GET    /v1/acme                                      y    y    f        f         f     u
+POST   /v1/acme/{authority}/rollover                 y    f    f        f         f     u
 GET    /v1/spaces                                    y    y    f        f         f     u
 GET    /v1/spaces/{space}/ca                         y    y    f        f         f     u
 POST   /v1/spaces/{space}/ca/rotate                  y    f    f        f         f     u

@@ -58,6 +58,12 @@ type plane struct {
 
 func newPlane(t *testing.T, change func(*Options)) *plane {
 	t.Helper()
+	return newPlaneOf(t, change)
+}
+
+// newPlaneOf is newPlane on a registry with more options.
+func newPlaneOf(t *testing.T, change func(*Options), registered ...func(*registry.Options)) *plane {
+	t.Helper()
 	p := &plane{t: t, log: &syncbuf.Buffer{}}
 	logger := zerolog.New(p.log)
 	var err error
@@ -66,7 +72,7 @@ func newPlane(t *testing.T, change func(*Options)) *plane {
 	}
 	t.Cleanup(func() { p.store.Close() })
 	docs := &docstore.Docs{Store: p.store, Ring: docstoretest.Ring(t, seal.Generate())}
-	w := registrytest.On(docs, logger)
+	w := registrytest.On(docs, logger, registered...)
 	p.registry, p.trail, p.queries = w.Registry, w.Trail, w.Queries
 	if p.access, err = access.Open(t.Context(), access.Options{Docs: docs}); err != nil {
 		t.Fatal(err)

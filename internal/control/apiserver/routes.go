@@ -32,12 +32,13 @@ type route struct {
 const (
 	endpointPath = "/postgres/v0/databases/{database}/tls-endpoint"
 	databasePath = "/v1/databases/{database}"
+	enhancedPath = "/client/v11/enhanced_certificates/{database}"
 )
 
-// table has every route. Heroku's paths ignore unknown fields, since its clients send some that mean nothing here;
+// table has every route. Heroku's paths below /postgres ignore unknown fields, since its clients send some that mean nothing here;
 // agents' paths do, since agents and daemons are not upgraded in the same minute.
 func (s *Server) table(metrics *prometheus.Registry) []route {
-	const get, post, del = http.MethodGet, http.MethodPost, http.MethodDelete
+	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	return []route{
 		{method: get, path: endpointPath, action: access.ReadDatabase, about: aboutPath, do: getEndpoint},
 		{method: post, path: endpointPath, action: access.ChangeDatabase, about: aboutPath, do: createEndpoint, gives: true},
@@ -53,6 +54,10 @@ func (s *Server) table(metrics *prometheus.Registry) []route {
 		{method: post, path: endpointPath + "/certificates/{certificate}/keep", action: access.ChangeDatabase, about: aboutPath, do: keepCertificate},
 		{method: get, path: endpointPath + "/certificates/{certificate}/files", action: access.ReadKeys, about: aboutPath, do: getCertificateFiles},
 
+		{method: put, path: enhancedPath + "/enable", action: access.ChangeDatabase, about: aboutPath, do: enableEnhanced, gives: true},
+		{method: put, path: enhancedPath + "/disable", action: access.ChangeDatabase, about: aboutPath, do: disableEnhanced},
+		{method: get, path: enhancedPath + "/status", action: access.ReadDatabase, about: aboutPath, do: getEnhanced},
+
 		{method: get, path: "/v1/databases", action: access.ListDatabases, do: listDatabases},
 		{method: post, path: "/v1/databases", action: access.ManageDatabases, do: createDatabase, gives: true, body: api.MaxBody},
 		{method: get, path: databasePath, action: access.ReadDatabase, about: aboutPath, do: getDatabase},
@@ -61,6 +66,11 @@ func (s *Server) table(metrics *prometheus.Registry) []route {
 		{method: del, path: databasePath + "/proxies/{proxy}", action: access.ManageDatabases, about: aboutPath, do: removeProxy},
 		{method: get, path: databasePath + "/acknowledgements", action: access.ReadDatabase, about: aboutPath, do: getAcknowledgements},
 		{method: get, path: databasePath + "/url", action: access.ReadDatabase, about: aboutPath, do: getConnection},
+		{method: get, path: databasePath + "/enhanced-certificate", action: access.ReadDatabase, about: aboutPath, do: getEnhanced},
+		{method: put, path: databasePath + "/enhanced-certificate", action: access.ChangeDatabase, about: aboutPath, do: putEnhanced, gives: true},
+		{method: del, path: databasePath + "/enhanced-certificate", action: access.ChangeDatabase, about: aboutPath, do: deleteEnhanced},
+		{method: post, path: databasePath + "/enhanced-certificate/renew", action: access.ChangeDatabase, about: aboutPath, do: renewEnhanced, gives: true, body: api.MaxBody, mayBeEmpty: true},
+		{method: get, path: databasePath + "/enhanced-certificate/records", action: access.ReadDatabase, about: aboutPath, do: listDNSRecords},
 
 		{method: get, path: "/v1/spaces", action: access.ReadSpaces, do: listSpaces},
 		{method: get, path: "/v1/spaces/{space}/ca", action: access.ReadSpaces, do: listAuthorities},
@@ -68,6 +78,9 @@ func (s *Server) table(metrics *prometheus.Registry) []route {
 		{method: post, path: "/v1/spaces/{space}/ca/import", action: access.ManageSpaces, do: importCA, gives: true, body: api.MaxImport},
 		{method: get, path: "/v1/spaces/{space}/ca/{authority}/crl", action: access.ReadSpaces, do: getCRL},
 		{method: post, path: "/v1/spaces/{space}/ca/{authority}/retire", action: access.ManageSpaces, do: retireCA},
+
+		{method: get, path: "/v1/acme", action: access.ReadSpaces, do: getACME},
+		{method: post, path: "/v1/acme/{authority}/rollover", action: access.ManageSpaces, do: rollOverACME},
 
 		{method: get, path: "/v1/tokens", action: access.ReadAccess, do: listTokens},
 		{method: post, path: "/v1/tokens", action: access.ManageAccess, do: createToken, gives: true, body: api.MaxBody},

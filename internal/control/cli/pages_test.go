@@ -27,7 +27,7 @@ const (
 func database() api.Database {
 	return api.Database{
 		ID: databaseID, Name: "shop", Space: "default", Hosts: []string{"shop.db.example.com", "10.0.0.7"}, Port: 5432,
-		MTLS: api.Operational, Generation: 7, CreatedAt: start.Add(-48 * time.Hour), UpdatedAt: start,
+		MTLS: api.Operational, ClientAuth: "required", Generation: 7, CreatedAt: start.Add(-48 * time.Hour), UpdatedAt: start,
 		Proxies: []api.Proxy{
 			{Name: "local", Node: "db1", PolicyDir: "/var/lib/pgmtls/policies/shop", Admin: "127.0.0.1:9815", CreatedAt: start},
 			{Name: "edge-1", CreatedAt: start},

@@ -31,7 +31,7 @@ func (c *change) tellConnection(url, previous string) error {
 var audited = map[acme.EventKind]string{
 	acme.EventOrdered: "enhanced_certificate.order", acme.EventIssued: "enhanced_certificate.issue", acme.EventRenewed: "enhanced_certificate.renewed",
 	acme.EventFailed: "enhanced_certificate.fail", acme.EventRemoved: "enhanced_certificate.remove", acme.EventRevoked: "enhanced_certificate.revoke",
-	acme.EventAccount: "acme.account", acme.EventRefused: "acme.account_problem", acme.EventRollover: "acme.rollover", acme.EventLimited: "acme.rate_limited",
+	acme.EventAccount: "acme.account", acme.EventRefused: "acme.account_problem", acme.EventRollover: "acme.rolled_over", acme.EventLimited: "acme.rate_limited",
 }
 
 // told has the notices of what happens to public certificates.

@@ -32,12 +32,16 @@ func New(t testing.TB) World {
 	return On(docstoretest.Open(t), docstoretest.Log(t))
 }
 
-// On returns a world on a store that is open, as of one more daemon.
-func On(docs *docstore.Docs, log zerolog.Logger) World {
+// On returns a world on a store that is open, as of one more daemon. Change may set more options.
+func On(docs *docstore.Docs, log zerolog.Logger, change ...func(*registry.Options)) World {
 	w := World{Docs: docs, Log: log, Trail: audit.New(docs, nil), Queries: proxyquery.New(proxyquery.Options{Docs: docs, Log: log})}
-	w.Registry = registry.New(registry.Options{
+	options := registry.Options{
 		Docs: docs, Audit: w.Trail, Log: log, Ask: w.Queries.Reports,
 		Outbox: outbox.New(outbox.Options{Docs: docs, Audit: w.Trail, Log: log}),
-	})
+	}
+	for _, f := range change {
+		f(&options)
+	}
+	w.Registry = registry.New(options)
 	return w
 }
