@@ -89,7 +89,7 @@ func lifeOfEnhanced(t *testing.T) {
 		t.Errorf("enable with a body: %d %s", got.status, got.body)
 	}
 	eventually.OK(t, time.Minute, func() error {
-		if is := status(); is.Reason != "delivering" {
+		if is := status(); is.Reason != "delivering" || is.Ends.IsZero() { // in the policy, and not only issued
 			return fmt.Errorf("%+v", is)
 		}
 		return nil
