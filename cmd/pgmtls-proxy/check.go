@@ -50,7 +50,7 @@ func joinLines(errs ...error) string {
 	return strings.Join(lines, "\n")
 }
 
-// summarize says what a run would do.
+// summarize returns a description of what a run would do.
 func summarize(proxy *config.Proxy, s *policy.Snapshot, now time.Time) []byte {
 	var text bytes.Buffer
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)

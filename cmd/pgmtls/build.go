@@ -125,7 +125,7 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 // storeDir is where the store inside the daemon is.
 func storeDir(cfg *config.Control) string { return filepath.Join(cfg.DataDir, "etcd") }
 
-// storeOptions says which etcd it is.
+// storeOptions returns the options of the etcd that is configured.
 func storeOptions(cfg *config.Control, log zerolog.Logger) (store.Options, error) {
 	options := store.Options{
 		Endpoints: cfg.Store.Endpoints, Username: cfg.Store.Username, Prefix: cfg.Store.Prefix,

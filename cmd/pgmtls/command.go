@@ -91,7 +91,7 @@ machine, and the other commands call the control plane.`,
 	return root
 }
 
-// terminal says whether a person sits at the other end.
+// terminal reports whether a person sits at the other end.
 func terminal(stream any) bool {
 	file, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))

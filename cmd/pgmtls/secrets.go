@@ -25,7 +25,7 @@ const masterKeyVariable = "PGMTLS_MASTER_KEY"
 // maxSecret bounds a file with a password, a webhook's secrets or a private key, in bytes.
 const maxSecret = 64 << 10
 
-// masterKeys gives the keys that seal the store's secrets: from the environment, or from their file. A store that is
+// masterKeys returns the keys that seal the store's secrets: from the environment, or from their file. A store that is
 // still empty gets a new file; one that is not can't be read without the old keys, so none are made for it.
 func masterKeys(ctx context.Context, cfg *config.Control, env environment, kept *store.Store, log zerolog.Logger) (*seal.Ring, error) {
 	if text := env.getenv(masterKeyVariable); text != "" {

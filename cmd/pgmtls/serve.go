@@ -142,7 +142,7 @@ func ended(err error) error {
 	return err
 }
 
-// ownCertificate gives the operator's certificate to TLS; nil when the control CA issues one.
+// ownCertificate returns the operator's certificate for TLS, nil when the control CA issues one.
 func (d *daemon) ownCertificate() func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if d.own == nil {
 		return nil

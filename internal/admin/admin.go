@@ -113,7 +113,7 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 // livez says that the process runs. A probe that restarts it should ask this and nothing more.
 func (s *Server) livez(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") }
 
-// readyz says whether new connections are served. The database is not asked: when it is down, clients are better
+// readyz reports whether new connections are served. The database is not asked: when it is down, clients are better
 // off with the proxy's readable answer than with a refused connection, and /status and the metrics show it.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	phase := s.currentPhase()

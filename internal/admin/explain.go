@@ -18,7 +18,7 @@ import (
 	"pgmtls-proxy/internal/session"
 )
 
-// tell says what a client reads, with the id of its connection if it has one.
+// tell returns what a client reads, with the id of its connection if it has one.
 func tell(r *refusal.Refusal, connection string) *adminapi.Refusal {
 	out := &adminapi.Refusal{Name: r.Reason.String()}
 	if r.Reason.Silent() {

@@ -68,7 +68,7 @@ func describe(s *policy.Snapshot, used session.Usages, now time.Time) *adminapi.
 	return p
 }
 
-// leftOut says which certificates of the policy are not served, and why.
+// leftOut returns the certificates of the policy that are not served, and why.
 func leftOut(s *policy.Snapshot) []string {
 	var lines []string
 	for _, problem := range s.LeftOut {

@@ -80,7 +80,7 @@ type CRL struct {
 	Stale      bool      `json:"stale"`
 }
 
-// Usage says whether something is of use: to sessions that were let in, since the process began.
+// Usage is how much something is used by sessions that were admitted since the process began.
 type Usage struct {
 	FirstSeen *time.Time `json:"first_seen,omitempty"` // never, if it is not there
 	LastSeen  *time.Time `json:"last_seen,omitempty"`  // now, while a session is live

@@ -95,7 +95,7 @@ func check(p netip.Prefix) error {
 	return nil
 }
 
-// Match gives the rule that allows the address at the moment: of the unexpired rules that cover it, the one with
+// Match returns the rule that allows the address at the moment: of the unexpired rules that cover it, the one with
 // the longest prefix. The rule is shared and must not be changed.
 //
 // A zone ("fe80::1%eth0") is ignored: rules have none, and a link-local rule means its addresses on any interface.
@@ -118,7 +118,7 @@ func (s *Set) Match(addr netip.Addr, now time.Time) (*Rule, bool) {
 	return nil, false
 }
 
-// Rules gives a copy of the rules, in the order of [New].
+// Rules returns a copy of the rules, in the order of [New].
 func (s *Set) Rules() []Rule {
 	if s == nil {
 		return nil

@@ -2,7 +2,7 @@
 // whole.
 //
 // It knows nothing of what is in them, and has no lock: whoever writes the same file from two places has to agree with
-// himself. The courier of a policy has its own way (policysync), since there several files belong together.
+// himself. The publisher of a policy has its own way (policysync), since there several files belong together.
 package atomicfile
 
 import (

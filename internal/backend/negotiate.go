@@ -119,7 +119,7 @@ func fieldsLength(body []byte) (int, bool) {
 	return length, length > 4 && length <= maxServerText
 }
 
-// explainHandshake says what the two errors mean that don't say it themselves.
+// explainHandshake returns an explanation of the two errors that don't explain themselves.
 func explainHandshake(err error) error {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return fmt.Errorf("the server, or an attacker on the way, sent plaintext where TLS begins: %w", err)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// ACME says how databases get certificates of public authorities. Without CAs they get none.
+// ACME specifies how databases get certificates of public authorities. Without CAs they get none.
 type ACME struct {
 	CAs          []ACMECA // in the order in which they are tried; no two of one name
 	AgreeToTerms bool     // true with CAs
@@ -41,7 +41,7 @@ type ACMELimit struct {
 	Every time.Duration
 }
 
-// ACMENames says which name a database gets below the zone.
+// ACMENames specifies which name a database gets below the zone.
 type ACMENames string
 
 const (

@@ -12,7 +12,7 @@ type File struct {
 	Position Position
 }
 
-// ClientAuth says what a client certificate is needed for.
+// ClientAuth specifies what a client certificate is needed for.
 type ClientAuth string
 
 const (
@@ -21,7 +21,7 @@ const (
 	ClientAuthOff      ClientAuth = "off"      // none is asked for
 )
 
-// OnRemoval says what happens to a live session that a change of the policy no longer allows.
+// OnRemoval specifies what happens to a live session that a change of the policy no longer allows.
 type OnRemoval string
 
 const (
@@ -59,7 +59,7 @@ type IPRule struct {
 	Position    Position
 }
 
-// Identity says which users the certificates of one name may log in as. Exactly one of SubjectCN, DNS, URI and Serial
+// Identity specifies which users the certificates of one name may log in as. Exactly one of SubjectCN, DNS, URI and Serial
 // is set.
 type Identity struct {
 	SubjectCN, DNS, URI string

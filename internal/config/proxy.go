@@ -54,7 +54,7 @@ type Backend struct {
 	FirstByteTimeout time.Duration
 }
 
-// BackendTLS says how the proxy protects its own connection to PostgreSQL, in the words of libpq's sslmode.
+// BackendTLS specifies how the proxy protects its own connection to PostgreSQL, in the words of libpq's sslmode.
 type BackendTLS string
 
 const (
@@ -106,7 +106,7 @@ const (
 	LogConsole LogFormat = "console" // for people
 )
 
-// CancelRequests says which cancel requests are forwarded.
+// CancelRequests specifies which cancel requests are forwarded.
 type CancelRequests string
 
 const (

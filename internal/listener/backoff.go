@@ -26,7 +26,7 @@ var ofOneConnection = []syscall.Errno{
 // backoff is how long one listener waits after errors of accept. The zero value has seen none.
 type backoff struct{ pauses retry.Backoff }
 
-// after gives the wait after err. Shortages (EMFILE, ENFILE, ENOBUFS, ENOMEM) and whatever is not known to concern
+// after returns the wait after err. Shortages (EMFILE, ENFILE, ENOBUFS, ENOMEM) and whatever is not known to concern
 // one connection only wait from 5 ms, doubled each time, to 1 s: an unknown error must not spin.
 func (b *backoff) after(err error) time.Duration {
 	if number, ok := errors.AsType[syscall.Errno](err); ok && slices.Contains(ofOneConnection, number) {

@@ -37,7 +37,7 @@ func (c *Conn) CloseWrite() error {
 	return half.CloseWrite()
 }
 
-// SyscallConn gives the socket. The error is errors.ErrUnsupported if there is none, as in a test with a pipe.
+// SyscallConn returns the socket. The error is errors.ErrUnsupported if there is none, as in a test with a pipe.
 func (c *Conn) SyscallConn() (syscall.RawConn, error) {
 	socket, ok := c.Conn.(syscall.Conn)
 	if !ok {

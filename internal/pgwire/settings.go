@@ -13,7 +13,7 @@ type Setting struct{ Name, Value string }
 // ErrStartupTooLong is a startup packet with which the settings would be longer than the server takes.
 var ErrStartupTooLong = errors.New("the startup packet leaves no room for the proxy's settings")
 
-// WithSettings gives the packet with the settings in it, and with none that the client sent whose name begins with the
+// WithSettings returns the packet with the settings in it, and with none that the client sent whose name begins with the
 // prefix (in lower case, with its dot). All else in it is what the client sent. The packet itself is not changed.
 //
 // The settings stand at the end of the parameter "options", where libpq puts PGOPTIONS. There they win over what stands

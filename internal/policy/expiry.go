@@ -14,7 +14,7 @@ const (
 	warnAgain        = 24 * time.Hour
 )
 
-// warnings says what runs out soon, each once a day and once more when it has run out, and what is not valid yet. The zero value is ready. One
+// warnings reports what runs out soon, each once a day and once more when it has run out, and what is not valid yet. The zero value is ready. One
 // goroutine at a time.
 type warnings struct {
 	snapshot *Snapshot

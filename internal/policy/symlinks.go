@@ -9,7 +9,7 @@ import (
 // links through it.
 const dataLink = "..data"
 
-// resolvedDirs says where the files of a policy directory are, with every symbolic link to a directory followed once: a link
+// resolvedDirs holds where the files of a policy directory are, with every symbolic link to a directory followed once: a link
 // that is swapped while files are read would give the certificate of one version and the key of another.
 type resolvedDirs struct {
 	dir      string

@@ -40,7 +40,7 @@ func addWatchPaths(path string, names map[string]bool) {
 	}
 }
 
-// split gives a path's elements. An element ".." stays: filepath.Join in follow takes it away when what it leaves has no
+// split returns a path's elements. An element ".." stays: filepath.Join in follow takes it away when what it leaves has no
 // links.
 func split(path string) []string {
 	var out []string

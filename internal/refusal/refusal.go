@@ -43,7 +43,7 @@ func (r *Refusal) Error() string {
 	return text
 }
 
-// Unwrap gives the cause to [errors.Is] and [errors.As].
+// Unwrap returns the cause to [errors.Is] and [errors.As].
 func (r *Refusal) Unwrap() error { return r.Cause }
 
 // Response is what a client is told: the fields of a PostgreSQL ErrorResponse of severity FATAL.
@@ -51,7 +51,7 @@ type Response struct {
 	SQLState, Message, Detail, Hint string
 }
 
-// Response gives the client's view. The connection id stands in the message itself, since several drivers
+// Response returns the client's view. The connection id stands in the message itself, since several drivers
 // show nothing else (pgx, node-pg), and is the same as in the log event of the connection.
 func (r *Refusal) Response(connection string) Response {
 	known := table[0]

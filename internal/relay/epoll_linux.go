@@ -49,7 +49,7 @@ func (set *Epoll) Start(link Link, done func(Result)) Relay {
 	return s
 }
 
-// detach gives a descriptor of its own for a socket, or -1 if there is no socket.
+// detach returns a descriptor of its own for a socket, or -1 if there is no socket.
 func detach(conn net.Conn) int {
 	copied := -1
 	if _, isTLS := conn.(*tls.Conn); isTLS {

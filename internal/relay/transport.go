@@ -57,7 +57,7 @@ type scratch struct {
 // reset forgets what the session before has left, if it ended in the middle.
 func (m *scratch) reset() { m.in, m.out = nil, m.out[:0] }
 
-// Read gives the replayed bytes first.
+// Read returns the replayed bytes first.
 func (t *Transport) Read(p []byte) (int, error) {
 	if m := t.memory; m != nil {
 		if len(m.in) == 0 {

@@ -181,7 +181,7 @@ func (c *connection) dial(ctx context.Context) error {
 	return nil
 }
 
-// dialling says how a dial is given up if the session is told to end, nil when it is over. The session may have been
+// dialling returns how a dial is given up if the session is told to end, nil when it is over. The session may have been
 // told already.
 func (c *connection) dialling(cancel context.CancelFunc) (told *refusal.Refusal) {
 	c.mu.Lock()

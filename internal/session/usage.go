@@ -16,7 +16,7 @@ const (
 	maxKnownRules        = 1024 // those of the policy, 60 at most, and such as may come back
 )
 
-// Usage says how much something was used by sessions that were let in, since the process began or since it was
+// Usage is how much something was used by sessions that were admitted, since the process began or since it was
 // forgotten.
 type Usage struct {
 	FirstSeen, LastSeen time.Time // zero: never. LastSeen is when a session began or ended, and now if one is live

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TCP says when a silent peer counts as dead. The zero value leaves all of it to the operating system, as 0 does
+// TCP specifies when a silent peer counts as dead. The zero value leaves all of it to the operating system, as 0 does
 // in PostgreSQL's settings of the same names.
 //
 // On Linux UserTimeout decides alone once it is set: the kernel then drops a connection whose probes stay

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// ErrNobody says that there is no process to take over from.
+// ErrNobody is returned when there is no process to take over from.
 var ErrNobody = errors.New("no process answers there")
 
 // Predecessor is the process that served the sockets so far, and does until Ready.

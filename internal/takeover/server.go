@@ -107,7 +107,7 @@ func (d *Server) enter(conn *net.UnixConn) bool {
 	return d.isOpen
 }
 
-// leave takes it out, and tells whether the door is still open.
+// leave removes it, and reports whether the door is still open.
 func (d *Server) leave() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

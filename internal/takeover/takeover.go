@@ -102,7 +102,7 @@ func descriptor(l net.Listener) (int, error) {
 	return fd, err
 }
 
-// errSilent says that the other side hung up instead of speaking.
+// errSilent is returned when the other side hung up instead of speaking.
 var errSilent = errors.New("it closed the connection")
 
 // receiveSockets reads the offer and makes listeners of it.

@@ -12,7 +12,7 @@ import (
 // beyond that; Java ends one with a message of more than 32 KiB (jdk.tls.maxHandshakeMessageSize).
 const maxCANames = 16 << 10
 
-// caNames gives what the handshake names as welcome: the CAs, and the CAs that issued them. A client file has a certificate
+// caNames returns what the handshake names as welcome: the CAs, and the CAs that issued them. A client file has a certificate
 // and often the intermediate that issued it; pgjdbc sends nothing unless the issuer of the last one is named, which is the
 // CA above those of client_ca.
 //
@@ -55,7 +55,7 @@ func (l *caNameList) add(name []byte) {
 	l.size += 2 + len(name) // its length comes first
 }
 
-// pool gives the names in the form that crypto/tls takes them in: certificates, of which it only reads the subjects, since it is
+// pool returns the names in the form that crypto/tls takes them in: certificates, of which it only reads the subjects, since it is
 // not asked to verify.
 func (l *caNameList) pool() *x509.CertPool {
 	pool := x509.NewCertPool()

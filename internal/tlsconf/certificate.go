@@ -139,7 +139,7 @@ func parseChain(text []byte) ([]*x509.Certificate, error) {
 	return chain, nil
 }
 
-// typeOf gives the algorithm of the certificate's key, also where crypto/x509 does not know it.
+// typeOf returns the algorithm of the certificate's key, also where crypto/x509 does not know it.
 func typeOf(cert *x509.Certificate) asn1.ObjectIdentifier {
 	var info struct {
 		Algorithm pkix.AlgorithmIdentifier

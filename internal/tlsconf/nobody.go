@@ -42,7 +42,7 @@ func (t *ClientVerifier) checkChainsOfCAs(places map[*x509.Certificate][]place) 
 	return nil
 }
 
-// everValid says why no certificate that a CA issues can be valid at any time; nil if one can, or if only times are against it. A chain
+// everValid returns why no certificate that a CA issues can be valid at any time; nil if one can, or if only times are against it. A chain
 // that is ever valid is so at the moment when the last of its certificates begins.
 func (t *ClientVerifier) everValid(cert *x509.Certificate) error {
 	moments := []time.Time{cert.NotBefore}

@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// readPEM gives all blocks of the text, or an error if there is anything that may once have been one.
+// readPEM returns all blocks of the text, or an error if there is anything that may once have been one.
 //
 // encoding/pem skips what it can't read, so a file that was cut in its second certificate would be read as a file
 // of one certificate. Here every line that starts with a dash has to belong to a whole block, text is allowed before a
@@ -61,7 +61,7 @@ func armour(text []byte) int {
 	return -1
 }
 
-// measure gives the length of the block that the text starts with, its END line included.
+// measure returns the length of the block that the text starts with, its END line included.
 func measure(text []byte) (int, error) {
 	if !bytes.HasPrefix(text, []byte("-----BEGIN ")) {
 		return 0, errors.New("has no -----BEGIN line; the file was cut or damaged: copy it again")

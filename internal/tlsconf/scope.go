@@ -16,7 +16,7 @@ var (
 	tagDirectory = cryptobyte_asn1.Tag(4).ContextSpecific().Constructed()
 )
 
-// scope says which certificates of its issuer a revocation list covers, by its issuing distribution point (RFC 5280 section
+// scope specifies which certificates of its issuer a revocation list covers, by its issuing distribution point (RFC 5280 section
 // 5.2.5). The zero value covers all.
 type scope struct {
 	raw       string   // the extension: lists of one scope replace one another

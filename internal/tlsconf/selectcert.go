@@ -86,7 +86,7 @@ func (c *certSelector) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate
 	return candidates[0], nil
 }
 
-// candidates gives the certificates for a name, in order of preference.
+// candidates returns the certificates for a name, in order of preference.
 func (c *certSelector) candidates(name string) []*tls.Certificate {
 	if name == "" || len(name) > maxServerName {
 		return c.fallback

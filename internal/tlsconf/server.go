@@ -20,7 +20,7 @@ var suites = []uint16{
 	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
-// ClientAuth says whether clients are asked for a certificate. The verdict on it, and on its absence, is not the
+// ClientAuth specifies whether clients are asked for a certificate. The verdict on it, and on its absence, is not the
 // handshake's: see [ClientVerifier.Verify].
 type ClientAuth uint8
 

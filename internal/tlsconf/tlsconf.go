@@ -37,7 +37,7 @@ type FileError struct {
 // Error is the file's name and the problem.
 func (e *FileError) Error() string { return e.File + ": " + e.Err.Error() }
 
-// Unwrap gives the problem.
+// Unwrap returns the problem.
 func (e *FileError) Unwrap() error { return e.Err }
 
 // checkKey refuses public keys that are too weak, too costly or of a kind that is not served here.

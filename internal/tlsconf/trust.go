@@ -151,7 +151,7 @@ func (t *ClientVerifier) addCA(cert *x509.Certificate) {
 	}
 }
 
-// issuer gives the CA that the certificate is one of, or nil.
+// issuer returns the CA that the certificate is one of, or nil.
 func (t *ClientVerifier) issuer(cert *x509.Certificate) *issuer {
 	for _, known := range t.issuers {
 		if known.is(cert) {

@@ -110,7 +110,7 @@ func hasKeyUsage(cert *x509.Certificate) bool {
 	return false
 }
 
-// tooWeak says why nobody may rely on the key of a certificate or, unless it is a root, on the signature under it.
+// tooWeak returns why nobody may rely on the key of a certificate or, unless it is a root, on the signature under it.
 func tooWeak(cert *x509.Certificate, leaf bool) error {
 	if err := checkKey(cert.PublicKey); err != nil {
 		return err

@@ -49,7 +49,7 @@ type variant struct {
 	chain         *verifiedChain
 }
 
-// cacheKey says what was asked: may this leaf come in, given these intermediates, in this order?
+// cacheKey is what was asked: may this leaf come in, given these intermediates, in this order?
 type cacheKey struct{ leaf, intermediates digest }
 
 // Inherit takes over what another verifier has found, if both have the same CAs: when a certificate is revoked, thousands of

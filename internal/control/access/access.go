@@ -82,7 +82,7 @@ func (a *Access) revoked(ctx context.Context, c Caller) error {
 	return context.Cause(ctx)
 }
 
-// holds says whether a record still admits the caller. A token's admits while it is there, an agent's while the
+// holds reports whether a record still admits the caller. A token's admits while it is there, an agent's while the
 // certificate is one of its own.
 func (c Caller) holds(item store.Item) bool {
 	if c.Kind != Agent {

@@ -69,7 +69,7 @@ func openControl(ctx context.Context, o Options, now func() time.Time) (*Control
 	return &Control{ca: ca, pool: pool, hosts: hosts, now: now}, nil
 }
 
-// loadControl gives the CA that there is. Its key is sealed again when the first master key has changed.
+// loadControl returns the CA that there is. Its key is sealed again when the first master key has changed.
 func loadControl(ctx context.Context, o Options) (*authority.CA, error) {
 	item, err := o.Docs.Get(ctx, keyControl)
 	if err != nil {
@@ -141,7 +141,7 @@ func (c *Control) TLSConfig(own func(*tls.ClientHelloInfo) (*tls.Certificate, er
 	}
 }
 
-// certificate gives the API's own certificate, and makes it new after two thirds of its life, and when it is not valid
+// certificate returns the API's own certificate, and makes it new after two thirds of its life, and when it is not valid
 // yet: this clock was ahead.
 func (c *Control) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()

@@ -101,7 +101,7 @@ func (g grant) has(kind Kind) bool {
 	return false
 }
 
-// bound says whether the caller is of one database alone.
+// bound reports whether the caller is of one database alone.
 func (c Caller) bound() bool { return c.Kind != All && c.Kind != Read }
 
 // Refusal says that a caller may not do something.

@@ -179,7 +179,7 @@ func (t *Tokens) remove(ctx context.Context, id string, keepLast bool) (Token, e
 	return Token{}, ctx.Err()
 }
 
-// permanent says whether the token can always make others.
+// permanent reports whether the token can always make others.
 func (t Token) permanent() bool { return t.Kind == All && t.ExpiresAt.IsZero() }
 
 // RevokeFor revokes every token of a database that is deleted, and returns the revoked tokens.

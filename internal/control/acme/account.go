@@ -30,7 +30,7 @@ func (l accountLock) unlock() { <-l }
 
 func accountKey(ca string, n int) string { return fmt.Sprintf("%s%s/%d", keyAccountKeys, ca, n) }
 
-// account gives our account at an authority, and makes it if there is none. The key is committed before the authority
+// account returns our account at an authority, and makes it if there is none. The key is committed before the authority
 // hears of it, so no account is ever there whose key is lost.
 func (m *Manager) account(ctx context.Context, a *authority) (acmez.Account, error) {
 	if err := a.accounts.lock(ctx); err != nil {

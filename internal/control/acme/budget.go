@@ -56,7 +56,7 @@ func (b bucket) missing(l Limit, now time.Time) float64 {
 	return max(0, b.Spent-float64(now.Sub(b.At))/float64(l.Every))
 }
 
-// wait gives how long it takes until the bucket has more than so many tokens; 0: it has.
+// wait returns how long it takes until the bucket has more than so many tokens; 0: it has.
 func (b bucket) wait(l Limit, reserve float64, now time.Time) time.Duration {
 	if lack := reserve + 1 - b.available(l, now); l.Burst > 0 && lack > 1e-6 {
 		return time.Duration(lack*float64(l.Every)) + time.Millisecond
@@ -148,7 +148,7 @@ func (b *budgetOf) enter() (until time.Time, ok bool) {
 	return time.Time{}, true
 }
 
-// leave says what came of the questions. Only what concerns everybody opens the breaker, and only an answer closes it.
+// leave records what came of the questions. Only what concerns everybody opens the breaker, and only an answer closes it.
 func (b *budgetOf) leave(ctx context.Context, err error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -195,7 +195,7 @@ func (b *budgetOf) open(ctx context.Context, p *Problem) error {
 	return b.commit(ctx, tx, next)
 }
 
-// tokens gives how long it takes until the account may make a new order, and until there may be another certificate for
+// tokens returns how long it takes until the account may make a new order, and until there may be another certificate for
 // the registered domains of the names; 0: now. Renewals may take what is kept back of the orders for them, and are not
 // counted against their domain.
 func (b *budgetOf) tokens(names []string, renewal bool) (order, domain time.Duration) {
@@ -238,7 +238,7 @@ func (b *budgetOf) take(ctx context.Context, tx *store.Tx, names []string, renew
 	return 0, b.commit(ctx, tx, next)
 }
 
-// awaySince gives since when the authority has failed; zero: it has not.
+// awaySince returns since when the authority has failed; zero: it has not.
 func (b *budgetOf) awaySince() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()

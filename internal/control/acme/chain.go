@@ -99,7 +99,7 @@ func checkStrength(cert *x509.Certificate) error {
 	return fmt.Errorf("it is signed with %v, not with SHA-256 or stronger", cert.SignatureAlgorithm)
 }
 
-// choose gives the chain that leads to the preferred root, by the SHA-256 of the root in hexadecimal, or the first one
+// choose returns the chain that leads to the preferred root, by the SHA-256 of the root in hexadecimal, or the first one
 // when none does: a preference that can't be met must not cost a certificate.
 func choose(chains [][]*x509.Certificate, preferred string, roots *x509.CertPool) []*x509.Certificate {
 	for _, chain := range chains {

@@ -35,7 +35,7 @@ func newClient(ca CA, base http.RoundTripper, now func() time.Time) *client {
 	return &client{ca: ca, now: now, transport: &transport{base: base, host: hostOf(ca.Directory), now: now}}
 }
 
-// current gives the library's client, a new one every few hours.
+// current returns the library's client, a new one every few hours.
 func (c *client) current() *acmez.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,7 +81,7 @@ func (c *client) explain(err error) *Problem {
 	return fromDocument(document)
 }
 
-// fromDocument says what follows from what an authority says is wrong.
+// fromDocument returns what follows from what an authority says is wrong.
 func fromDocument(document acmez.Problem) *Problem {
 	kind, _ := strings.CutPrefix(document.Type, acmez.ProblemTypeNamespace)
 	if kind == "compound" && len(document.Subproblems) > 0 {
@@ -117,7 +117,7 @@ func fromDocument(document acmez.Problem) *Problem {
 	return p
 }
 
-// directory gives what the authority says of itself.
+// directory returns what the authority says of itself.
 func (c *client) directory(ctx context.Context) (meta acmez.DirectoryMeta, err error) {
 	_, err = c.do(ctx, func(ctx context.Context, acme *acmez.Client, _ *call) error {
 		directory, err := acme.GetDirectory(ctx)
@@ -129,7 +129,7 @@ func (c *client) directory(ctx context.Context) (meta acmez.DirectoryMeta, err e
 	return meta, err
 }
 
-// clock gives how far the authority's clock is ahead of ours. It asks, unless it was seen lately that they agree.
+// clock returns how far the authority's clock is ahead of ours. It asks, unless it was seen lately that they agree.
 func (c *client) clock(ctx context.Context) (ahead time.Duration, err error) {
 	if ahead, ok := c.transport.clock(); ok {
 		return ahead, nil
@@ -180,7 +180,7 @@ func (c *client) register(ctx context.Context, key crypto.Signer) (url string, e
 	return account.Location, err
 }
 
-// find gives the URL of a key's account, without making one.
+// find returns the URL of a key's account, without making one.
 func (c *client) find(ctx context.Context, key crypto.Signer) (url string, err error) {
 	_, err = c.do(ctx, func(ctx context.Context, acme *acmez.Client, _ *call) error {
 		account, err := acme.GetAccount(ctx, acmez.Account{PrivateKey: key})

@@ -8,7 +8,7 @@ import (
 	"pgmtls-proxy/internal/control/store"
 )
 
-// fail says what follows from a problem of a certificate: when it is tried again, and where. An order that is spent is
+// fail returns what follows from a problem of a certificate: when it is tried again, and where. An order that is spent is
 // to be cleaned up.
 func (m *Manager) fail(ctx context.Context, a *authority, cert *Certificate, o *order, err error) (outcome, error) {
 	p, ok := errors.AsType[*Problem](err)

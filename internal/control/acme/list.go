@@ -24,7 +24,7 @@ func (m *Manager) Certificates(ctx context.Context) ([]Certificate, error) {
 	return list, nil
 }
 
-// Changes gives every certificate as it is now, and from then on each that changes, until ctx ends. An error is the last
+// Changes returns every certificate as it is now, and from then on each that changes, until ctx ends. An error is the last
 // that it gives.
 func (m *Manager) Changes(ctx context.Context) iter.Seq2[Certificate, error] {
 	return func(yield func(Certificate, error) bool) {

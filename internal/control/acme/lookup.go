@@ -118,7 +118,7 @@ func ask(ctx context.Context, question *dns.Msg, server string) (*dns.Msg, error
 	return answer, err
 }
 
-// addresses gives the addresses of a name, sorted.
+// addresses returns the addresses of a name, sorted.
 func (r Resolver) addresses(ctx context.Context, name string) ([]string, error) {
 	var found []string
 	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
@@ -139,7 +139,7 @@ func (r Resolver) addresses(ctx context.Context, name string) ([]string, error) 
 	return found, nil
 }
 
-// texts gives the values of the TXT records of a name, and the name that they stand at.
+// texts returns the values of the TXT records of a name, and the name that they stand at.
 func (r Resolver) texts(ctx context.Context, name string) (values []string, at string, err error) {
 	records, at, err := r.query(ctx, name, dns.TypeTXT)
 	for _, record := range records {
@@ -148,7 +148,7 @@ func (r Resolver) texts(ctx context.Context, name string) (values []string, at s
 	return values, at, err
 }
 
-// authoritative gives the addresses of the servers of the zone that a name is in. Other servers may answer with what
+// authoritative returns the addresses of the servers of the zone that a name is in. Other servers may answer with what
 // they remember, such as that there is no such record yet.
 func (r Resolver) authoritative(ctx context.Context, name string) ([]string, error) {
 	for parent := canonical(name); parent != "."; parent = above(parent) {

@@ -84,7 +84,7 @@ type Event struct {
 	Problem     *Problem // of a failure, of a limit, or of what the authority refused
 }
 
-// EventKind says what happened.
+// EventKind specifies what happened.
 type EventKind string
 
 // The kinds of events.
@@ -286,7 +286,7 @@ func (m *Manager) change(ctx context.Context, id string, f func(cert *Certificat
 	return Certificate{}, problem.New(problem.Unavailable, "too many changes at the same time; try again")
 }
 
-// Certificate gives a certificate as it is. Without one of the id the error is of the kind problem.NotFound.
+// Certificate returns a certificate as it is. Without one of the id the error is of the kind problem.NotFound.
 func (m *Manager) Certificate(ctx context.Context, id string) (Certificate, error) {
 	cert, err := m.certificate(ctx, id)
 	if err == nil && cert == nil {
@@ -302,7 +302,7 @@ func noCertificate(id string) error {
 	return problem.New(problem.NotFound, "there is no public certificate %s", problem.Quote(id))
 }
 
-// LeafFiles gives chain and key of a leaf, both in PEM.
+// LeafFiles returns chain and key of a leaf, both in PEM.
 func (m *Manager) LeafFiles(ctx context.Context, id string) (chainPEM, keyPEM []byte, err error) {
 	record, _, err := docstore.Get[leafRecord](ctx, m.docs.Store, keyLeaves+id)
 	if err != nil {

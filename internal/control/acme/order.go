@@ -85,7 +85,7 @@ func (m *Manager) advance(ctx context.Context, j *job, cert *Certificate, o *ord
 	return at(due), nil
 }
 
-// choose gives the authority that a certificate is to be asked of: the first, or a later one after failures at those
+// choose returns the authority that a certificate is to be asked of: the first, or a later one after failures at those
 // before it, or another one while that is away.
 func (m *Manager) choose(cert *Certificate, now time.Time) *authority {
 	chosen := m.authority(cert.CA)
@@ -100,7 +100,7 @@ func (m *Manager) choose(cert *Certificate, now time.Time) *authority {
 	return chosen
 }
 
-// replaces gives the id that an order for a certificate names as its predecessor's; empty: none.
+// replaces returns the id that an order for a certificate names as its predecessor's; empty: none.
 func (c *Certificate) replaces(ca string) string {
 	if c.Leaf == nil || c.NoReplace || c.Leaf.CA != ca || !overlaps(c.Leaf.Names, c.Names) {
 		return ""
@@ -158,7 +158,7 @@ func (m *Manager) begin(ctx context.Context, cert *Certificate, now time.Time) (
 	return goOn, nil
 }
 
-// prepare gives the account and the profile for an order, once nothing is known that would make it fail.
+// prepare returns the account and the profile for an order, once nothing is known that would make it fail.
 func (m *Manager) prepare(ctx context.Context, a *authority, cert *Certificate) (account, profile string, err error) {
 	meta, err := a.client.directory(ctx)
 	if err != nil {

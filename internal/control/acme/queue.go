@@ -207,7 +207,7 @@ func (q *queue) next(now time.Time) (j *job, sooner time.Time) {
 	return nil, sooner
 }
 
-// gate gives how long a job of a rank has to wait for what its authority allows; own: the others of the rank need not.
+// gate returns how long a job of a rank has to wait for what its authority allows; own: the others of the rank need not.
 func (b *budgetOf) gate(names []string, rank int) (wait time.Duration, own bool) {
 	if rank == rankBegun {
 		return 0, false // its own steps ask; removing records does not need the authority

@@ -9,7 +9,7 @@ import (
 	"pgmtls-proxy/internal/safetext"
 )
 
-// Reason says what a certificate waits for, or why it has not been issued. The words are those of the API.
+// Reason specifies what a certificate waits for, or why it has not been issued. The words are those of the API.
 type Reason string
 
 // The reasons. Those up to Cleaning are progress; the others are problems.
@@ -54,7 +54,7 @@ func newProblem(reason Reason, format string, args ...any) *Problem {
 	return &Problem{Reason: reason, Detail: clean(fmt.Sprintf(format, args...))}
 }
 
-// asProblem gives the problem in an error; what is none counts as the authority's or the store's trouble, which another
+// asProblem returns the problem in an error; what is none counts as the authority's or the store's trouble, which another
 // try may get over.
 func asProblem(err error) *Problem {
 	if p, ok := errors.AsType[*Problem](err); ok {

@@ -58,7 +58,7 @@ const young = 10
 // shortLife is the lifetime below which half of it is kept in reserve, not a third.
 const shortLife = 10 * 24 * time.Hour
 
-// renewAt gives when a leaf is to be renewed. Seed spreads certificates that were issued together.
+// renewAt returns when a leaf is to be renewed. Seed spreads certificates that were issued together.
 //
 // It is the moment drawn in the authority's window, if one is known that lies before the end, and else two thirds into
 // the life of the leaf, a little earlier for some.
@@ -82,7 +82,7 @@ func (l *Leaf) renewAt(seed string) time.Time {
 // more often so that a mass revocation is noticed in time.
 const askInterval = 6 * time.Hour
 
-// nextAsk gives when renewal information of a leaf is asked for next: each certificate has its own place in the
+// nextAsk returns when renewal information of a leaf is asked for next: each certificate has its own place in the
 // interval, so that a restart asks nothing that was not due, and nothing need be written down.
 func (l *Leaf) nextAsk(seed string, now time.Time) time.Time {
 	interval := max(askInterval, l.AskEvery)
@@ -94,7 +94,7 @@ func (l *Leaf) nextAsk(seed string, now time.Time) time.Time {
 	return at
 }
 
-// spread gives a number below n that is always the same for a seed.
+// spread returns a number below n that is always the same for a seed.
 func spread(seed string, n int64) int64 {
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(seed)) // it never fails

@@ -229,7 +229,7 @@ func (m *Manager) work(ctx context.Context, j *job) result {
 			r.again = m.now().Add(retryAfterTrouble)
 			return r
 		case err != nil:
-			m.log.Error().Err(err).Str("certificate", j.id).Msg("a step for a public certificate failed; it is tried again")
+			m.log.Error().Err(err).Str("certificate", j.id).Msg("issuing or renewing a public certificate failed; trying again")
 			r.again = m.now().Add(retryAfterTrouble)
 			return r
 		case !next.more:
@@ -249,7 +249,7 @@ func (m *Manager) reload(ctx context.Context) error {
 	return nil
 }
 
-// read gives a certificate and its order as they are. Without a certificate its order is left alone.
+// read returns a certificate and its order as they are. Without a certificate its order is left alone.
 func (m *Manager) read(ctx context.Context, id string) (*Certificate, *order, error) {
 	cert, err := m.certificate(ctx, id)
 	if err != nil || cert == nil {

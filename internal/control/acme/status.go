@@ -10,7 +10,7 @@ import (
 	"pgmtls-proxy/internal/control/store"
 )
 
-// Progress says where the next certificate is, for people.
+// Progress is where the next certificate is, for people.
 type Progress struct {
 	Reason      Reason
 	Detail      string

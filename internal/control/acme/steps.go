@@ -83,7 +83,7 @@ func (m *Manager) ask(ctx context.Context, a *authority, j *job, cert *Certifica
 	return outcome{}, fmt.Errorf("order of certificate %s is in the phase %q, which this version does not know", cert.ID, o.Phase)
 }
 
-// failOrder says what follows from a problem of an order.
+// failOrder returns what follows from a problem of an order.
 func (m *Manager) failOrder(ctx context.Context, a *authority, cert *Certificate, o *order, err error) (outcome, error) {
 	p, ok := errors.AsType[*Problem](err)
 	switch {

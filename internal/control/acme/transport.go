@@ -49,7 +49,7 @@ type call struct {
 
 type callKey struct{}
 
-// begin gives a context for one call of the library. A failure that ends it is the context's cause.
+// begin returns a context for one call of the library. A failure that ends it is the context's cause.
 func (t *transport) begin(ctx context.Context) (context.Context, *call, func()) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	ctx, end := context.WithCancelCause(ctx)
@@ -134,7 +134,7 @@ func (t *transport) learnClock(answer *http.Response, now time.Time) {
 	t.skew, t.told = date.Sub(now), now
 }
 
-// clock gives how far the authority's clock is ahead of ours; false: its last answer is too long ago to tell.
+// clock returns how far the authority's clock is ahead of ours; false: its last answer is too long ago to tell.
 func (t *transport) clock() (ahead time.Duration, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"pgmtls-proxy/internal/control/store"
 )
 
-// Warning says how urgent it is that somebody looks after a renewal. Each is given once for a leaf.
+// Warning specifies how urgent it is that somebody looks after a renewal. Each is given once for a leaf.
 type Warning int
 
 // The warnings, in the order in which they come.
@@ -23,7 +23,7 @@ const (
 // overdueAfter is how long after its moment a renewal is late, at most. An order takes seconds.
 const overdueAfter = 6 * time.Hour
 
-// warning gives the warning that is due for a certificate that is wanted.
+// warning returns the warning that is due for a certificate that is wanted.
 func (c *Certificate) warning(now time.Time) Warning {
 	if c.Leaf == nil || !c.RemovedAt.IsZero() {
 		return notWarned

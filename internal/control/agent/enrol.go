@@ -20,7 +20,7 @@ import (
 // maxTokenFile bounds the file with the token, in bytes.
 const maxTokenFile = 4 << 10
 
-// admitted gives who the agent is: whom it was before, or whom a token makes it.
+// admitted returns who the agent is: whom it was before, or whom a token makes it.
 func admitted(ctx context.Context, o Options, kept *state) (identity, error) {
 	var self identity
 	enrolled, err := kept.load(identityFile, &self)
@@ -63,7 +63,7 @@ func (i identity) matches(o Options) error {
 	return fmt.Errorf("the agent in %s is enrolled for database %s (named %s at the time), not for %s: give each database's agent its own directory with --state", o.StateDir, i.Database, i.Called, o.Database)
 }
 
-// token gives the token to enrol with, empty if there is none.
+// token returns the token to enrol with, empty if there is none.
 func (o Options) token(enrolled bool) (string, error) {
 	if o.Token != "" || o.TokenFile == "" {
 		return strings.TrimSpace(o.Token), nil
@@ -118,7 +118,7 @@ func enrol(ctx context.Context, o Options, token string) (identity, error) {
 	return self, nil
 }
 
-// ca gives the CA that the person has given, empty if there is none.
+// ca returns the CA that the person has given, empty if there is none.
 func (o Options) ca() ([]byte, error) {
 	if o.CAFile == "" {
 		return nil, nil

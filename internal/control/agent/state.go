@@ -44,7 +44,7 @@ func openState(path string) (*state, error) {
 	return s, nil
 }
 
-// judge gives the rest of a sentence.
+// judge returns the rest of a sentence.
 func (s *state) judge() error {
 	info, err := s.dir.Stat()
 	switch {
@@ -106,7 +106,7 @@ type newest struct {
 	Digest     string `json:"digest"` // of [api.Digest]
 }
 
-// newest gives the newest of a database: one of another database, that the agent was enrolled for before, says nothing.
+// newest returns the newest of a database: one of another database, that the agent was enrolled for before, says nothing.
 func (s *state) newest(database string) (newest, error) {
 	var n newest
 	_, err := s.load(newestFile, &n)

@@ -155,7 +155,7 @@ func (s *session) begin() {
 	a.route.Repeat() // the control plane may be one that was restored, and not know
 }
 
-// connection gives the client that shows the certificate in use, and what the agent has. It keeps what ends the stream.
+// connection returns the client that shows the certificate in use, and what the agent has. It keeps what ends the stream.
 func (a *agent) connection(cut context.CancelFunc) (*apiclient.Client, apiclient.Has) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Connection says where a database is reached.
+// Connection specifies where a database is reached.
 type Connection struct {
 	Host string `json:"host"`
 	Port int    `json:"port"`

@@ -52,7 +52,7 @@ type NewRule struct {
 	ExpiresAt   time.Time `json:"expires_at,omitzero"` // ours; left out: never
 }
 
-// RuleDryRun says what the delete of a rule would do. Nothing was done.
+// RuleDryRun specifies what the delete of a rule would do. Nothing was done.
 type RuleDryRun struct {
 	Rule    Rule          `json:"rule"`
 	Ended   int           `json:"sessions_ended"` // on the proxies that answered

@@ -32,7 +32,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// StatusOf gives the HTTP status that goes with the id of an error, 500 for an id that is not one.
+// StatusOf returns the HTTP status that goes with the id of an error, 500 for an id that is not one.
 func StatusOf(id string) int {
 	if status, ok := statuses[id]; ok {
 		return status

@@ -25,7 +25,7 @@ func (c *Client) Renew(ctx context.Context, request api.Certify) (api.Certified,
 	return ask[api.Certified](ctx, c, call{method: http.MethodPost, path: path("v1", "agent", "renew"), body: request})
 }
 
-// Report says what the agent's proxy says of itself.
+// Report sends what the agent's proxy reports of itself.
 func (c *Client) Report(ctx context.Context, report api.Report) error {
 	return c.do(ctx, call{method: http.MethodPost, path: path("v1", "agent", "reports"), body: report})
 }
@@ -35,13 +35,13 @@ func (c *Client) Answer(ctx context.Context, question string, answer api.Answer)
 	return c.do(ctx, call{method: http.MethodPost, path: path("v1", "agent", "answers", question), body: answer})
 }
 
-// Has says which policy an agent has. The zero value: none.
+// Has specifies which policy an agent has. The zero value: none.
 type Has struct {
 	Generation int64
 	Digest     string // of [api.Digest]
 }
 
-// Stream gives the policies and questions for the agent's proxy, and the heartbeats, over one connection. It always
+// Stream returns the policies and questions for the agent's proxy, and the heartbeats, over one connection. It always
 // ends with an error, at the latest when ctx does; the caller connects again with what it has then. Lines of a kind
 // that is not known are left out.
 func (c *Client) Stream(ctx context.Context, has Has) iter.Seq2[api.StreamLine, error] {

@@ -43,7 +43,7 @@ func (c *Client) ImportCA(ctx context.Context, space string, ca api.ImportCA) (a
 	return ask[api.Authority](ctx, c, call{method: http.MethodPost, path: authorityPath(space, "import"), body: ca})
 }
 
-// Retirement says which CA is to be trusted no more.
+// Retirement specifies which CA is to be trusted no more.
 type Retirement struct {
 	Space, ID string
 	Force     bool // although its certificates are in use

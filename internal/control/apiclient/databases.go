@@ -42,7 +42,7 @@ func (c *Client) RemoveProxy(ctx context.Context, db, proxy string) (api.Databas
 	return ask[api.Database](ctx, c, call{method: http.MethodDelete, path: databasePath(db, "proxies", proxy)})
 }
 
-// Acknowledgements says what each proxy has, and what still waits.
+// Acknowledgements returns what each proxy has, and what still waits.
 func (c *Client) Acknowledgements(ctx context.Context, db string) (api.Acknowledgements, error) {
 	return ask[api.Acknowledgements](ctx, c, call{method: http.MethodGet, path: databasePath(db, "acknowledgements")})
 }
@@ -54,7 +54,7 @@ type Login struct {
 	Roots        string // bundle, system, none or a path; empty: bundle for a public name, none for a private one
 }
 
-// Connection says where a database is reached.
+// Connection returns where a database is reached.
 func (c *Client) Connection(ctx context.Context, db string, login Login) (api.Connection, error) {
 	query := url.Values{}
 	set(query, "user", login.User)

@@ -49,7 +49,7 @@ func (c *Client) DeleteRule(ctx context.Context, db, id string) (api.Rule, error
 	return ask[api.Rule](ctx, c, call{method: http.MethodDelete, path: endpointPath(db, "ip-rules", id)})
 }
 
-// DryRunDeleteRule says what [Client.DeleteRule] would do, and does nothing.
+// DryRunDeleteRule returns what [Client.DeleteRule] would do, and does nothing.
 func (c *Client) DryRunDeleteRule(ctx context.Context, db, id string) (api.RuleDryRun, error) {
 	return ask[api.RuleDryRun](ctx, c, call{
 		method: http.MethodDelete,
@@ -73,7 +73,7 @@ func (c *Client) CreateCertificate(ctx context.Context, db string, certificate a
 	return ask[api.Certificate](ctx, c, call{method: http.MethodPost, path: endpointPath(db, "certificates"), body: certificate})
 }
 
-// Deletion says which certificate is to be revoked, and when.
+// Deletion specifies which certificate is to be revoked, and when.
 type Deletion struct {
 	Database, ID string
 	After        time.Duration // 0: now

@@ -17,7 +17,7 @@ import (
 	"pgmtls-proxy/internal/retry"
 )
 
-// Following says which events are wanted.
+// Following specifies which events are wanted.
 type Following struct {
 	After    string // id of the last one that is known; empty: from now on
 	Database string // name or id; empty: all that the token may see
@@ -28,7 +28,7 @@ const (
 	maxPause   = 15 * time.Second
 )
 
-// Events gives the audit trail as it grows. A connection that breaks is made again from where it broke. It ends with
+// Events returns the audit trail as it grows. A connection that breaks is made again from where it broke. It ends with
 // an error when the first connection can't be made, when the server refuses for a reason that stays, and when ctx does.
 func (c *Client) Events(ctx context.Context, following Following) iter.Seq2[api.Record, error] {
 	return func(yield func(api.Record, error) bool) {

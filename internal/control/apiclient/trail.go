@@ -11,7 +11,7 @@ import (
 	"pgmtls-proxy/internal/control/api"
 )
 
-// AuditQuery says which records are wanted. Empty fields want all.
+// AuditQuery specifies which records are wanted. Empty fields want all.
 type AuditQuery struct {
 	Database, Actor, Action string
 	Before                  string // Next of the page before

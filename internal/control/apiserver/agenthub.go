@@ -156,7 +156,7 @@ func (h *hub) ask(asked proxyquery.Asked, now time.Time) {
 	}
 }
 
-// answered says whether a question waits for an answer of this proxy's agent, and takes it: one answer counts.
+// answered reports whether a question waits for an answer of this proxy's agent, and takes it: one answer counts.
 func (h *hub) answered(id, database, proxy string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -168,7 +168,7 @@ func (h *hub) answered(id, database, proxy string) bool {
 	return true
 }
 
-// name gives the name of a database, also of one that is gone; empty when the hub has not heard of it.
+// name returns the name of a database, also of one that is gone; empty when the hub has not heard of it.
 func (h *hub) name(id string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -91,7 +91,7 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// newest gives the line with the policy as it is now, an empty one when the agent has it. A generation that is behind
+// newest returns the line with the policy as it is now, an empty one when the agent has it. A generation that is behind
 // the agent's is not sent: the agent would refuse it. It reports what it has, and the registry goes past that.
 func (c *call) newest(ctx context.Context, has *held) (api.StreamLine, error) {
 	if err := c.stillThere(); err != nil {
@@ -111,7 +111,7 @@ func (c *call) newest(ctx context.Context, has *held) (api.StreamLine, error) {
 	return api.StreamLine{Policy: &policy}, nil
 }
 
-// stillThere says whether the agent's proxy is one of the database, and the agent's to deliver to.
+// stillThere reports whether the agent's proxy is one of the database, and the agent's to deliver to.
 func (c *call) stillThere() error {
 	db, err := c.server.registry.Database(c.ctx(), c.caller.Database)
 	if err != nil {

@@ -32,7 +32,7 @@ func createCertificate(c *call) error {
 	return c.answer(http.StatusCreated, showCertificate(certificate))
 }
 
-// getCertificate gives a certificate with its key to those who may have the key, and without it to others.
+// getCertificate answers with a certificate, with its key to those who may have the key, and without it to others.
 func getCertificate(c *call) error {
 	certificate, err := c.certificate()
 	if err != nil {

@@ -28,7 +28,7 @@ func newLimiters(perSecond float64, burst int, now func() time.Time) *limiters {
 		of: make(map[string]*rate.Limiter), others: rate.NewLimiter(rate.Limit(perSecond), burst)}
 }
 
-// allow takes one request off a caller's limit, and says whether there was one left.
+// allow takes one request off a caller's limit, and reports whether there was one left.
 func (l *limiters) allow(caller string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

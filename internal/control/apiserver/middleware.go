@@ -125,7 +125,7 @@ func tooMany() error {
 	return &api.Error{ID: api.RateLimit, Message: "too many requests; slow down, then try again"}
 }
 
-// scope says which database a request is about: its id, empty when there is none.
+// scope returns the id of the database that a request is about, empty when there is none.
 type scope func(*call) (string, error)
 
 func aboutNone(*call) (string, error) { return "", nil }
@@ -234,11 +234,11 @@ func method(name string) string {
 	return "other"
 }
 
-// cleanPath says whether a path is written in the one way that the routes are. The mux would redirect to it, with an
+// cleanPath reports whether a path is written in the one way that the routes are. The mux would redirect to it, with an
 // answer that is no JSON, and to a place that the client did not ask for.
 func cleanPath(p string) bool { return p == path.Clean(p) }
 
-// withoutFinalSlash gives the request for the path without the slash that many clients put at its end.
+// withoutFinalSlash returns the request for the path without the slash that many clients put at its end.
 func withoutFinalSlash(r *http.Request) *http.Request {
 	if len(r.URL.Path) < 2 || !strings.HasSuffix(r.URL.Path, "/") {
 		return r

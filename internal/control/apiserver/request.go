@@ -139,7 +139,7 @@ func decode(text []byte, into any, strict bool) error {
 
 var unknownField = regexp.MustCompile(`^json: unknown field "([A-Za-z0-9_]{1,64})"$`)
 
-// explain says what is wrong with JSON, in words for whoever sent it.
+// explain returns what is wrong with JSON, in words for whoever sent it.
 func explain(err error) error {
 	if wrongType, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrongType.Field != "" {
 		return fmt.Errorf("%.64s can't be a JSON %.16s", wrongType.Field, wrongType.Value)
@@ -170,5 +170,5 @@ func address(r *http.Request) string {
 	return "local"
 }
 
-// utc gives a time as it is answered. Zero stays zero, and is left out.
+// utc returns a time as it is answered. Zero stays zero, and is left out.
 func utc(at time.Time) time.Time { return at.UTC() }

@@ -66,7 +66,7 @@ func showToken(t access.Token, names map[string]string) api.Token {
 		CreatedAt: utc(t.CreatedAt), CreatedBy: t.CreatedBy, ExpiresAt: utc(t.ExpiresAt), LastUsedAt: utc(t.LastUsed)}
 }
 
-// databaseNames gives the names of all databases by their ids.
+// databaseNames returns the names of all databases by their ids.
 func (c *call) databaseNames() (map[string]string, error) {
 	databases, err := c.server.registry.Databases(c.ctx())
 	if err != nil {

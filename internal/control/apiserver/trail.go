@@ -143,7 +143,7 @@ func (c *call) event(record audit.Record) ([]byte, error) {
 	return fmt.Appendf(nil, "id: %s\nevent: %s\ndata: %s\n\n", record.ID, record.Action, data), nil
 }
 
-// databaseName gives the name of a database for people, its id when it is gone.
+// databaseName returns the name of a database for people, its id when it is gone.
 func (s *Server) databaseName(ctx context.Context, id string) string {
 	if id == "" {
 		return ""

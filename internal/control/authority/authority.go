@@ -110,7 +110,7 @@ func (ca *CA) NotAfter() time.Time {
 	return slices.MinFunc(ca.chain, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
 }
 
-// CheckValid tells whether the CA can be used at the time: neither it nor what is above it has ended or not begun.
+// CheckValid returns nil if the CA can be used at the time: it and what is above it have begun, and have not ended.
 func (ca *CA) CheckValid(at time.Time) error {
 	if end := ca.NotAfter(); at.After(end) {
 		return fmt.Errorf("the CA %q, or one above it, expired at %s; use a CA that is still valid", clean(ca.Name()), stamp(end))

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// CRL says what a revocation list is to hold.
+// CRL specifies what a revocation list is to hold.
 type CRL struct {
 	// Number grows with every list of a CA: 1 or more (RFC 5280 section 5.2.3).
 	Number int64
@@ -26,7 +26,7 @@ type Revoked struct {
 	At     time.Time
 }
 
-// SignCRL gives the full revocation list of the CA, in PEM. A list without entries is one too: it says that nothing is
+// SignCRL returns the full revocation list of the CA, in PEM. A list without entries is one too: it says that nothing is
 // revoked.
 func (ca *CA) SignCRL(crl CRL) ([]byte, error) {
 	if crl.Number < 1 {
@@ -52,7 +52,7 @@ func (ca *CA) SignCRL(crl CRL) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), nil
 }
 
-// revokedEntries gives one entry for each serial, by serial.
+// revokedEntries returns one entry for each serial, by serial.
 func revokedEntries(revoked []Revoked) ([]x509.RevocationListEntry, error) {
 	entries := make([]x509.RevocationListEntry, 0, len(revoked))
 	for _, r := range revoked {

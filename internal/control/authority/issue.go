@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Request says what a certificate is to hold. Zero values: none.
+// Request specifies what a certificate is to hold. Zero values: none.
 type Request struct {
 	// CommonName is printable and has 64 bytes at most. A client certificate needs one; a server's is the first of
 	// its hosts that fits, when there is none.

@@ -22,7 +22,7 @@ func GenerateKey() (key crypto.Signer, keyPEM []byte, err error) {
 	return key, keyPEM, err
 }
 
-// MatchesKey tells whether the private key is that of the first certificate, both in PEM: nil when it is.
+// MatchesKey returns nil if the private key is that of the first certificate, both in PEM.
 func MatchesKey(certPEM, keyPEM []byte) error {
 	certs, err := parseCertificates(certPEM)
 	if err != nil {

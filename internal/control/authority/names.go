@@ -64,7 +64,7 @@ func parseHosts(hosts []string) (names []string, ips []net.IP, err error) {
 	return names, ips, nil
 }
 
-// CheckHost tells whether a server certificate may be issued for the host: a DNS name or an IP address.
+// CheckHost returns nil if a server certificate may be issued for the host: a DNS name or an IP address.
 func CheckHost(host string) error {
 	if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" {
 		return nil

@@ -17,7 +17,7 @@ const maxText = 256 << 10
 // maxShown bounds foreign text in errors, in bytes.
 const maxShown = 200
 
-// readPEM gives all blocks of the text, or an error if there is anything that may once have been one: encoding/pem
+// readPEM returns all blocks of the text, or an error if there is anything that may once have been one: encoding/pem
 // skips what it can't read, so that a damaged first certificate would make the second one the CA.
 func readPEM(text []byte) ([]*pem.Block, error) {
 	switch {
@@ -71,7 +71,7 @@ func parseCertificates(text []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// ClientChain gives what a client presents of its certificate and the intermediates above it: the certificate and the CA that
+// ClientChain returns what a client presents of its certificate and the intermediates above it: the certificate and the CA that
 // issued it, if that is an intermediate. The proxies have that CA, and name in their handshakes the one that issued it.
 // pgjdbc sends nothing unless the issuer of the last certificate in its file is named, which what is further up is not.
 func ClientChain(certificatePEM []byte) ([]byte, error) {

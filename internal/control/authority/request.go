@@ -12,7 +12,7 @@ import (
 // maxRequest bounds a certificate request, in bytes. One for an RSA key of 4096 bits has some 2 kB.
 const maxRequest = 16 << 10
 
-// ParseRequest gives the public key of a certificate request (PKCS #10, RFC 2986), in PEM or DER: an RSA key of 2048
+// ParseRequest returns the public key of a certificate request (PKCS #10, RFC 2986), in PEM or DER: an RSA key of 2048
 // to 4096 bits, an ECDSA key on P-256, P-384 or P-521, or an Ed25519 key. The request's signature is checked, so whoever
 // made it has the private key. Its subject and its extensions are not read: who asks does not decide what the
 // certificate says.

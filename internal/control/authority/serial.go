@@ -11,7 +11,7 @@ import (
 // maxSerial bounds a certificate's serial number, in bytes: RFC 5280 section 4.1.2.2.
 const maxSerial = 20
 
-// newSerial gives 16 bytes, 126 bits of them random: always positive, and always of the same length. Nobody has to
+// newSerial returns 16 bytes, 126 bits of them random: always positive, and always of the same length. Nobody has to
 // keep count, and nobody can foretell what will be signed.
 func newSerial() *big.Int {
 	var raw [16]byte

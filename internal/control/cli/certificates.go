@@ -45,7 +45,7 @@ func (p *printer) certificates(database string, certificates []api.Certificate) 
 	p.table(rows...)
 }
 
-// noteOf says what will become of a certificate.
+// noteOf returns what will become of a certificate.
 func noteOf(c api.Certificate) string {
 	switch {
 	case c.Status == api.Disabled || c.Status == api.Disabling:

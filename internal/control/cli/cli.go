@@ -61,7 +61,7 @@ func (f *failure) Unwrap() error { return f.err }
 // usage marks an error as one of the command line or the settings.
 func usage(err error) error { return &failure{exitUsage, err} }
 
-// ExitCode gives the exit code that goes with what a command returned: 0 without an error, 1 when it could not be done,
+// ExitCode returns the exit code that goes with what a command returned: 0 without an error, 1 when it could not be done,
 // 2 when the command line or the settings are wrong, to which cobra's own errors belong.
 func ExitCode(err error) int {
 	if err == nil {

@@ -72,7 +72,7 @@ type fetched struct {
 	Password    string `json:"password,omitempty"` // of a p12, when it was made here
 }
 
-// places gives the directory, and the files that there are to be.
+// places returns the directory, and the files that there are to be.
 func (d *download) places() (dir string, files fetched, err error) {
 	if dir, err = filepath.Abs(d.dir); err != nil {
 		return "", fetched{}, fmt.Errorf("find %s: %w", d.dir, err)
@@ -139,7 +139,7 @@ func (d *download) fetch(s *session) error {
 	return s.out.show(result, func() { s.out.fetched(result) })
 }
 
-// choose gives the id of the flag, or of the only certificate that can be used.
+// choose returns the id of the flag, or of the only certificate that can be used.
 func (d *download) choose(s *session) (string, error) {
 	if d.id != "" {
 		return d.id, nil
@@ -161,7 +161,7 @@ func (d *download) choose(s *session) (string, error) {
 	return usable[0], nil
 }
 
-// encode gives the content of the key's file, nil when there is none to write.
+// encode returns the content of the key's file, nil when there is none to write.
 func (d *download) encode(s *session, files api.CertificateFiles, result *fetched) ([]byte, error) {
 	key := []byte(files.PrivateKey)
 	if len(key) == 0 && d.key != "" {

@@ -109,7 +109,7 @@ func (a *app) destroyMTLS() *cobra.Command {
 	return cmd
 }
 
-// after gives the first error of two things that were both done.
+// after returns the first error of two things that were both done.
 func after(one, other error) error {
 	if one != nil {
 		return one

@@ -47,7 +47,7 @@ func stateOf(proxy api.ProxyAcknowledgement, generation int64) string {
 	return behind
 }
 
-// problemOf says what is wrong with a proxy, in words that follow its name.
+// problemOf returns what is wrong with a proxy, in words that follow its name.
 func problemOf(proxy api.ProxyAcknowledgement) string {
 	switch proxy.ErrorKind {
 	case api.ErrorUnreachable:
@@ -99,7 +99,7 @@ func listProxies(s *session) error {
 	})
 }
 
-// clock says how far the clock of a proxy is from the control plane's. Less than some seconds is the way of the message.
+// clock returns how far the clock of a proxy is from the control plane's. Less than some seconds is the way of the message.
 func clock(proxy api.ProxyAcknowledgement) string {
 	switch {
 	case proxy.ClockSkew == nil:

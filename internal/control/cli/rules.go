@@ -137,7 +137,7 @@ func (c *chosen) flags(a *app, cmd *cobra.Command) {
 	a.ids(cmd, ruleIDs)
 }
 
-// find gives the rule that the flags name.
+// find returns the rule that the flags name.
 func (c *chosen) find(s *session) (api.Rule, error) {
 	if c.id != "" {
 		return s.Rule(s, s.args[0], c.id)

@@ -146,7 +146,7 @@ func (s *session) overdue(t target, last string, timeout time.Duration) error {
 	return &failure{exitFailure, errors.New(text.String())}
 }
 
-// whyBehind says what is known of a proxy that has not acknowledged.
+// whyBehind returns what is known of a proxy that has not acknowledged.
 func (s *session) whyBehind(proxy api.ProxyAcknowledgement, waiting api.Waiting) string {
 	switch {
 	case proxy.Error != "":

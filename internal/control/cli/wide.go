@@ -15,7 +15,7 @@ const (
 	largestIPv6 = 16
 )
 
-// wide says what is remarkable in a network that nobody has for themselves, such as 0.0.0.0/0 and 128.0.0.0/1. It is empty
+// wide returns what is remarkable in a network that nobody has for themselves, such as 0.0.0.0/0 and 128.0.0.0/1. It is empty
 // for all others, and for text that is no network, which the server refuses.
 func wide(cidr string) string {
 	network, err := netip.ParsePrefix(cidr)

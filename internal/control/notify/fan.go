@@ -65,7 +65,7 @@ func (e *FanError) Error() string {
 // Is answers for ErrPermanent.
 func (e *FanError) Is(target error) bool { return target == ErrPermanent && len(e.Rest) == 0 }
 
-// Unwrap gives the errors that matter for another attempt: without those that are permanent, as long as there are
+// Unwrap returns the errors that matter for another attempt: without those that are permanent, as long as there are
 // others.
 func (e *FanError) Unwrap() []error {
 	var matter []error

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// isLoopback says whether a host of a configuration means this machine. The name localhost may be anybody's, so
+// isLoopback reports whether a host of a configuration means this machine. The name localhost may be anybody's, so
 // onlyLoopback looks again when it is known which address it stands for.
 func isLoopback(host string) bool {
 	if host == "localhost" {

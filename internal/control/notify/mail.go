@@ -21,7 +21,7 @@ const mailTimeout = time.Minute
 // maxRecipients bounds Mail.To. Whoever has more to tell has a mailing list.
 const maxRecipients = 20
 
-// TLS says how the connection to a mail server is protected.
+// TLS specifies how the connection to a mail server is protected.
 type TLS string
 
 const (
@@ -44,7 +44,7 @@ type Mail struct {
 	dial dialer // of tests; nil: the network
 }
 
-// Check says what is wrong with the settings, nil when they can work. It sends nothing.
+// Check returns what is wrong with the settings, nil when they can work. It sends nothing.
 func (m Mail) Check() error {
 	host, port, err := net.SplitHostPort(m.Address)
 	number, portErr := strconv.ParseUint(port, 10, 16)
@@ -165,7 +165,7 @@ func (m Mail) tidy(ctx context.Context, err error) error {
 	return fmt.Errorf("%s: %s", m, clean(text))
 }
 
-// isFinal says whether the server refused a recipient or the text for good. 530 is "log in first" (RFC 4954), which is
+// isFinal reports whether the server refused a recipient or the text for good. 530 is "log in first" (RFC 4954), which is
 // about us.
 func isFinal(err error) bool {
 	refused, ok := errors.AsType[*gomail.SendError](err)

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Kind says what a notice is about. Receivers of webhooks see it as the type.
+// Kind specifies what a notice is about. Receivers of webhooks see it as the type.
 type Kind string
 
 // The kinds. Each has its words in words.go.
@@ -122,7 +122,7 @@ func (n Notice) check() error {
 	return nil
 }
 
-// isID says whether the text can stand in an HTTP header and in a mail's Message-ID as it is.
+// isID reports whether the text can stand in an HTTP header and in a mail's Message-ID as it is.
 func isID(text string) bool {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 	return len(text) >= 1 && len(text) <= 128 && !strings.ContainsFunc(text, func(r rune) bool { return !strings.ContainsRune(letters, r) })

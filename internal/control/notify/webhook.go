@@ -51,7 +51,7 @@ type eventData struct {
 	Command     string       `json:"command"`          // that does it
 }
 
-// Check says what is wrong with the settings, nil when they can work. It sends nothing.
+// Check returns what is wrong with the settings, nil when they can work. It sends nothing.
 func (w Webhook) Check() error {
 	if _, err := w.target(); err != nil {
 		return err

@@ -92,7 +92,7 @@ var wordings = map[Kind]wording{
 	},
 }
 
-// skewed says how far a proxy's clock is from the control plane's.
+// skewed returns how far a proxy's clock is from the control plane's.
 func skewed(by time.Duration) string {
 	if by < 0 {
 		return (-by).Truncate(time.Second).String() + " behind the control plane's"

@@ -21,7 +21,7 @@ import (
 	"pgmtls-proxy/internal/safetext"
 )
 
-// Kind says what a notice tells.
+// Kind specifies what a notice is about.
 type Kind string
 
 // The kinds of notices.

@@ -152,7 +152,7 @@ const (
 	lockLimit = 10 * time.Second // writing takes milliseconds: whoever holds the lock longer is stuck
 )
 
-// lock waits until no other courier, of this process or another, writes to the directory. The kernel lets go of it when
+// lock waits until no other publisher, of this process or another, writes to the directory. The kernel lets go of it when
 // a process is killed.
 func (d *directory) lock(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, lockLimit, fmt.Errorf("another process has been writing to it for %v", lockLimit))

@@ -55,7 +55,7 @@ func (d *directory) has(name string, content []byte) bool {
 	return err == nil && string(f.content) == string(content) && d.misfit(name, f) == ""
 }
 
-// misfit says what is wrong with a file's mode or owner, as the rest of a sentence.
+// misfit returns what is wrong with a file's mode or owner, as the rest of a sentence.
 func (d *directory) misfit(name string, f file) string {
 	switch {
 	case f.mode != d.owner.mode(name):

@@ -28,8 +28,8 @@ const (
 	maxAhead = 1 << 20
 )
 
-// hear takes the word of a proxy that follows a generation which neither the directory nor this courier knows. Only before
-// the first publication: afterwards this courier knows better.
+// hear takes the word of a proxy that follows a generation which neither the directory nor this publisher knows. Only before
+// the first publication: afterwards this publisher knows better.
 func (c *Publisher) hear(s *status, offered int64) {
 	if s.Policy == nil || c.generation(s.Policy.Digest) != 0 {
 		return

@@ -19,7 +19,7 @@ import (
 // Observe reports the current state of the proxy and its directory. When the proxy can't be asked, the report has what the directory
 // shows, and the error is also its Error.
 //
-// Drift is judged against what this courier published last. Before it has published anything, a directory is held against
+// Drift is judged against what this publisher published last. Before it has published anything, a directory is held against
 // itself: whether policy.yaml is ours, and whether the files that it names have the content of their names.
 func (c *Publisher) Observe(ctx context.Context) (api.Report, error) {
 	onDisk, drift := c.drift()

@@ -24,11 +24,11 @@ var (
 )
 
 // Publisher serves one proxy of one database. Its exported fields are set before the first call; its methods may be called
-// concurrently. Couriers of other processes on the same directory wait for each other.
+// concurrently. Publishers of other processes on the same directory wait for each other.
 //
 // What Dir must be: a directory of the user that the proxy runs as, or of root with the proxy's group, that neither
 // group nor others can write to (0750, 0755, 0700). Without being root, this process runs as that user. A directory that is
-// not there is made with mode 0750, in a parent of which the same holds. Files that the courier has not written stay
+// not there is made with mode 0750, in a parent of which the same holds. Files that the publisher has not written stay
 // as they are.
 //
 // Whose it is, policy.yaml says by its [policyformat.Header]. A directory without one is free. With another database's, or
@@ -51,7 +51,7 @@ type Publisher struct {
 	recalled  bool                         // MarkFile was read
 	newest    int64                        // generation that was published last, here or by what Dir holds
 	latest    map[string][sha256.Size]byte // what was published last, by file name; keys are not kept
-	published time.Time                    // when this courier last changed Dir
+	published time.Time                    // when this publisher last changed Dir
 	digests   map[int64]string             // of the last generations, as the proxy shows them
 	unknown   string                       // digest that the proxy showed and Dir could not explain
 	trials    map[string]int               // files that dry runs need, with how many of them
@@ -100,7 +100,7 @@ func (c *Publisher) Publish(ctx context.Context, p api.Policy) (changed bool, er
 	return changed, dir.sweep(c.keeps(p.Files))
 }
 
-// accepts refuses policies that are not this courier's to bring.
+// accepts refuses policies that are not this publisher's to bring.
 func (c *Publisher) accepts(p api.Policy) error {
 	if p.Database != c.Database {
 		return fmt.Errorf("a policy for database %.80q was given to the proxy of database %.80q", p.Database, c.Database)
@@ -108,7 +108,7 @@ func (c *Publisher) accepts(p api.Policy) error {
 	return policyformat.Check(p)
 }
 
-// open gives the directory, made if need be, and locked.
+// open returns the directory, made if need be, and locked.
 func (c *Publisher) open(ctx context.Context) (*directory, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err

@@ -84,7 +84,7 @@ func parseStatus(body []byte) (*status, error) {
 	return &s, nil
 }
 
-// report says what a status means. Generation tells a digest's, 0 if it is none of ours.
+// report returns what a status means. Generation tells a digest's, 0 if it is none of ours.
 //
 // In force counts from the newest receipt back to the first that is not of ours: whoever came in under somebody else's
 // policy has been asked only by receipts behind that one. A proxy that starts writes a receipt for the policy that it

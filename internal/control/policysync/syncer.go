@@ -140,7 +140,7 @@ type orders struct {
 	again  bool
 }
 
-// take gives the orders, and a context that ends with the next offer of something new.
+// take returns the orders, and a context that ends with the next offer of something new.
 func (r *Syncer) take(ctx context.Context) (context.Context, context.CancelFunc, orders) {
 	ctx, cancel := context.WithCancel(ctx)
 	r.mu.Lock()

@@ -123,7 +123,7 @@ func (c *change) forgetDisabled() {
 // restored lags by as many changes as were made since its snapshot.
 const maxAhead = 1 << 20
 
-// Acknowledge takes what a proxy says of itself, and settles what waits for it.
+// Acknowledge stores what a proxy reports of itself, and advances every state that waits for it.
 func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, report api.Report) error {
 	had := max(report.Applied, report.OnDisk)
 	if report.Applied < 0 || report.InForce < 0 || report.InForce > report.Applied {
@@ -207,7 +207,7 @@ func errorKind(r api.Report) string {
 	return ""
 }
 
-// same says whether two acknowledgements differ in nothing but the time of the report.
+// same reports whether two acknowledgements differ in nothing but the time of the report.
 func (a Acknowledgement) same(b Acknowledgement) bool {
 	return a.Clock == b.Clock && a.Applied == b.Applied && a.InForce == b.InForce && a.Error == b.Error && a.ErrorKind == b.ErrorKind && a.Drift == b.Drift && a.Version == b.Version &&
 		a.AppliedAt.Equal(b.AppliedAt) && a.InForceAt.Equal(b.InForceAt) && maps.Equal(a.SessionsEnded, b.SessionsEnded)

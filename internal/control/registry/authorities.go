@@ -25,7 +25,7 @@ func authorityKey(space, id string) string { return keyAuthorities + space + "/"
 
 func crlKey(ca string, number int64) string { return fmt.Sprintf("%s%s/%020d", keyCRLs, ca, number) }
 
-// Spaces gives the names of the spaces that have an authority.
+// Spaces returns the names of the spaces that have an authority.
 func (r *Registry) Spaces(ctx context.Context) ([]string, error) {
 	items, _, err := r.docs.List(ctx, keySpaces)
 	names := make([]string, 0, len(items))
@@ -35,7 +35,7 @@ func (r *Registry) Spaces(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// Authorities gives a space's authorities: the one that signs, then those that are still trusted, then retired ones,
+// Authorities returns a space's authorities: the one that signs, then those that are still trusted, then retired ones,
 // each the newest first.
 func (r *Registry) Authorities(ctx context.Context, space string) ([]Authority, error) {
 	if !namePattern.MatchString(space) {
@@ -64,7 +64,7 @@ func (r *Registry) Authorities(ctx context.Context, space string) ([]Authority, 
 	return list, nil
 }
 
-// Chain gives all that clients of a space trust, in PEM: its authorities and what is above them.
+// Chain returns all that clients of a space trust, in PEM: its authorities and what is above them.
 func (r *Registry) Chain(ctx context.Context, space string) (string, error) {
 	list, err := r.Authorities(ctx, space)
 	if err != nil {
@@ -176,7 +176,7 @@ func (c *change) signerOf(a *Authority) (*authority.CA, error) {
 	return ca, err
 }
 
-// find gives an authority of the database's space.
+// find returns an authority of the database's space.
 func (c *change) find(id string) (*Authority, error) {
 	list, err := c.ofSpace()
 	if err != nil {

@@ -221,7 +221,7 @@ func (r *Registry) changeCertificate(ctx context.Context, by audit.Actor, db, id
 	return *changed.certificate(id), nil
 }
 
-// CertificateFiles gives what a client needs. There is nothing to be had of a certificate that is disabled.
+// CertificateFiles returns what a client needs. There is nothing to be had of a certificate that is disabled.
 func (r *Registry) CertificateFiles(ctx context.Context, nameOrID, id string) (CertificateFiles, error) {
 	db, err := r.Database(ctx, nameOrID)
 	if err != nil {

@@ -180,7 +180,7 @@ func joined(problems []error) error {
 	return problem.New(problem.InvalidParams, "%s", strings.Join(texts, "; "))
 }
 
-// Databases gives all databases, by name.
+// Databases returns all databases, by name.
 func (r *Registry) Databases(ctx context.Context) ([]Database, error) {
 	items, _, err := r.docs.List(ctx, KeyDatabases)
 	if err != nil {
@@ -199,7 +199,7 @@ func (r *Registry) Databases(ctx context.Context) ([]Database, error) {
 	return list, nil
 }
 
-// Database gives one database by its name or its id.
+// Database returns one database by its name or its id.
 func (r *Registry) Database(ctx context.Context, nameOrID string) (Database, error) {
 	id, err := r.databaseID(ctx, nameOrID)
 	if err != nil {

@@ -46,14 +46,14 @@ type EnhancedLeaf struct {
 // Enabled is the status of an enhanced certificate that every proxy serves.
 const Enabled Status = "Enabled"
 
-// Public says how databases get certificates of public authorities.
+// Public specifies how databases get certificates of public authorities.
 type Public struct {
 	Manager *acme.Manager // nil: they get none
 	Zone    string        // below which the names are
 	Names   config.ACMENames
 }
 
-// errNoPublic says what is to be set before an enhanced certificate can be enabled.
+// errNoPublic returns an error that names what has to be configured before an enhanced certificate can be enabled.
 func errNoPublic() error {
 	return problem.New(problem.Conflict, "enhanced certificates need a public certificate authority; add an acme block to pgmtls.yaml, as docs/enhanced-certificates.md shows, and restart the control plane")
 }

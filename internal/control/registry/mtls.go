@@ -78,7 +78,7 @@ func (r *Registry) DisableMTLS(ctx context.Context, by audit.Actor, db string) (
 	})
 }
 
-// serverDue says whether the database's server certificate must be replaced: it ends soon, or is not valid yet.
+// serverDue reports whether the database's server certificate must be replaced: it ends soon, or is not valid yet.
 func (c *change) serverDue() bool {
 	s := c.db.Server
 	return s.early(c.now) || !c.now.Before(s.NotAfter.Add(-c.renewServerBefore(s)))

@@ -15,7 +15,7 @@ import (
 	"pgmtls-proxy/internal/control/store"
 )
 
-// Policy gives what the proxies of a database are to have now.
+// Policy returns the policy that the proxies of a database are to apply now.
 func (r *Registry) Policy(ctx context.Context, databaseID string) (api.Policy, error) {
 	const attempts = 5
 	for n := 1; ; n++ {

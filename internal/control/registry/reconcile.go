@@ -132,7 +132,7 @@ func (r *Registry) dueAuthority(ctx context.Context, now time.Time, a *Authority
 // its space's authorities bring about, [Registry.Reconcile] finds.
 func (r *Registry) NextDue(db *Database) time.Time { return r.dueAt(db, nil, r.now()) }
 
-// dueAt gives when a database next needs [change.catchUp]; zero: never, as things are.
+// dueAt returns when a database next needs [change.catchUp]; zero: never, as things are.
 func (r *Registry) dueAt(db *Database, authorities []Authority, now time.Time) (at time.Time) {
 	sooner := func(t time.Time) {
 		if at.IsZero() || t.Before(at) {
@@ -181,7 +181,7 @@ func (r *Registry) dueAt(db *Database, authorities []Authority, now time.Time) (
 	return at
 }
 
-// successorAt gives when a certificate is to get a successor; zero: not, since it has one or is to be disabled.
+// successorAt returns when a certificate is to get a successor; zero: not, since it has one or is to be disabled.
 func (r *Registry) successorAt(cert Certificate, issuer AuthorityState, now time.Time) time.Time {
 	switch {
 	case !cert.Usable() || cert.Successor != "" || !cert.DisableAt.IsZero():
@@ -198,7 +198,7 @@ func (r *Registry) successorAt(cert Certificate, issuer AuthorityState, now time
 // manyDue is how many certificates one transaction ends or replaces when they are due together.
 const manyDue = 12
 
-// catchUp does for one database what is due, and says whether there is more of it than fits into one transaction.
+// catchUp does what is due for one database, and reports whether more is due than fits into one transaction.
 func (c *change) catchUp() (more bool, err error) {
 	if err := c.expireEnhanced(); err != nil {
 		return false, err
@@ -337,7 +337,7 @@ func ofNotice(c Certificate) *outbox.Certificate {
 	return &outbox.Certificate{ID: c.ID, Name: c.Name, Serial: c.Serial, ExpiresAt: c.ExpiresAt, OwnKey: c.OwnKey}
 }
 
-// publicKey gives the key that a certificate is for.
+// publicKey returns the key that a certificate is for.
 func (c *change) publicKey(id string) (crypto.PublicKey, error) {
 	text, _, err := c.leaf(c.ctx, id)
 	if err != nil {

@@ -290,7 +290,7 @@ func (r *Registry) databaseID(ctx context.Context, nameOrID string) (string, err
 	return string(item.Value), err
 }
 
-// isID says whether a text is an id as [newID] makes them.
+// isID reports whether a text is an id as [newID] makes them.
 func isID(text string) bool {
 	id, err := uuid.Parse(text)
 	return err == nil && id.String() == text

@@ -123,7 +123,7 @@ func (r *Registry) followSpace(ctx context.Context, space string) error {
 	return nil
 }
 
-// gone says whether an error means that the object was deleted meanwhile.
+// gone reports whether an error means that the object was deleted meanwhile.
 func gone(err error) bool {
 	var refusal *problem.Error
 	return errors.As(err, &refusal) && refusal.ID == problem.NotFound

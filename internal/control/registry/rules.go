@@ -92,7 +92,7 @@ func (c *change) removeRule(rule *Rule) {
 	rule.Status, rule.Generation, rule.UpdatedAt = Deauthorizing, c.newPolicy(), c.now
 }
 
-// WithoutRule gives the policy that a delete of the rule would make, without making it.
+// WithoutRule returns the policy that a delete of the rule would make, without making it.
 func (r *Registry) WithoutRule(ctx context.Context, nameOrID, id string) (api.Policy, error) {
 	db, err := r.Database(ctx, nameOrID)
 	if err != nil {

@@ -45,7 +45,7 @@ type Proxy struct {
 	Acknowledged Acknowledgement `json:"acknowledged"`
 }
 
-// Local says whether a daemon delivers to the proxy itself.
+// Local reports whether a daemon delivers to the proxy itself.
 func (p Proxy) Local() bool { return p.PolicyDir != "" }
 
 // Acknowledgement is the last that a proxy said of itself.
@@ -127,7 +127,7 @@ type Certificate struct {
 	OwnKey      bool      `json:"own_key,omitempty"`     // made from a request: the client keeps its key
 }
 
-// Usable says whether the certificate is let in, or will be as soon as the proxies know it.
+// Usable reports whether the certificate is let in, or will be as soon as the proxies know it.
 func (c Certificate) Usable() bool { return c.Status == Pending || c.Status == Ready }
 
 // ServerLeaf is the database's server certificate. Its PEM texts are in the store under its id, the key sealed.
@@ -149,7 +149,7 @@ type Trust struct {
 	Revoked    int       `json:"revoked,omitempty"` // entries of the database's list
 }
 
-// AuthorityState says what a space's certificate authority is for.
+// AuthorityState specifies what a space's certificate authority is for.
 type AuthorityState string
 
 const (

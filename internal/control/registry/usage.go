@@ -49,7 +49,7 @@ func (r *Registry) Observe(ctx context.Context, space string) (Observation, erro
 	return seen, ctx.Err()
 }
 
-// Silent gives the proxies of a space that have not answered, by database. One that was added after the others were asked is
+// Silent returns the proxies of a space that have not answered, by database. One that was added after the others were asked is
 // among them.
 func (r *Registry) Silent(ctx context.Context, space string, seen Observation) ([]Silence, error) {
 	databases, err := r.mutual(ctx, space)
@@ -71,13 +71,13 @@ func (r *Registry) Silent(ctx context.Context, space string, seen Observation) (
 	return silent, nil
 }
 
-// mutual gives the databases of a space that have mutual TLS. The proxies of others trust no authority.
+// mutual returns the databases of a space that have mutual TLS. The proxies of others trust no authority.
 func (r *Registry) mutual(ctx context.Context, space string) ([]Database, error) {
 	databases, err := r.Databases(ctx)
 	return slices.DeleteFunc(databases, func(db Database) bool { return db.Space != space || db.MTLS == nil }), err
 }
 
-// CAUsers gives every certificate that hangs on an authority, by database. Its use is what an observation has, and the last
+// CAUsers returns every certificate that hangs on an authority, by database. Its use is what an observation has, and the last
 // reports of the proxies that have not answered.
 func (r *Registry) CAUsers(ctx context.Context, space, id string, seen Observation) ([]CAUser, error) {
 	databases, err := r.Databases(ctx)
@@ -115,7 +115,7 @@ func (r *Registry) CAUsers(ctx context.Context, space, id string, seen Observati
 	return users, nil
 }
 
-// usage gives which client certificates the proxies of a database have seen, by serial. What a proxy says now replaces the
+// usage returns which client certificates the proxies of a database have seen, by serial. What a proxy says now replaces the
 // sessions of its last report. When a certificate was last seen is the later of both: a proxy forgets when it starts.
 func (r *Registry) usage(ctx context.Context, databaseID string, seen Observation) (map[string]api.Usage, error) {
 	prefix := keyUsage + databaseID + "/"

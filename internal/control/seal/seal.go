@@ -101,7 +101,7 @@ func (r *Ring) Stale(sealed []byte) bool {
 	return len(sealed) < headerSize || r.find(sealed[:headerSize]) != &r.keys[0]
 }
 
-// find gives the key that a header names, or nil.
+// find returns the key that a header names, or nil.
 func (r *Ring) find(header []byte) *key {
 	i := slices.IndexFunc(r.keys, func(k key) bool { return bytes.Equal(k.id[:], header[1:1+idSize]) })
 	if i < 0 {

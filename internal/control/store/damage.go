@@ -19,7 +19,7 @@ import (
 // ErrDamaged: the files of the etcd inside this process can't be read. Match it with errors.Is.
 var ErrDamaged = errors.New("the store is damaged")
 
-// damage says what is wrong with the files below a data directory, and what to do. It advises to delete nothing:
+// damage returns what is wrong with the files below a data directory, and what to do. It advises to delete nothing:
 // what is there may be the only copy of something.
 type damage struct {
 	dir   string

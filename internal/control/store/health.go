@@ -13,7 +13,7 @@ import (
 // embeddedName stands where a cluster has endpoints.
 const embeddedName = "embedded"
 
-// Health gives nil when the store can be read and written: enough members answer, none is full, and none is corrupt.
+// Health returns nil when the store can be read and written: enough members answer, none is full, and none is corrupt.
 func (s *Store) Health(ctx context.Context) error {
 	ctx, end, err := s.begin(ctx)
 	if err != nil {

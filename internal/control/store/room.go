@@ -51,7 +51,7 @@ func (s Stats) room() error {
 	return nil
 }
 
-// Shortage says what gets short of the store's space, some time before Room refuses: the rest of a sentence about the store.
+// Shortage returns what gets short of the store's space, some time before Room refuses: the rest of a sentence about the store.
 // It is empty while there is enough. Refuses reports whether Room refuses already.
 func (s Stats) Shortage() (text string, refuses bool) {
 	var short []string

@@ -232,7 +232,7 @@ func (s *Store) begin(ctx context.Context) (bound context.Context, end func(), e
 	}, nil
 }
 
-// wrap says what was being done when a request failed.
+// wrap adds what was being done to the error of a request.
 func (s *Store) wrap(err error, format string, args ...any) error {
 	if s.ctx.Err() != nil {
 		err = context.Cause(s.ctx)

@@ -21,7 +21,7 @@ type Event struct {
 	Deleted bool // there is nothing under the key any more
 }
 
-// Watch gives every change of keys that start with prefix, of revisions greater than after, in their order, each once.
+// Watch returns every change of keys that start with prefix, of revisions greater than after, in their order, each once.
 // The changes of one transaction come together; those of several may. It goes on by itself after a disconnect, and
 // never leaves anything out: when it can't have what it needs, it ends with ErrCompacted, also when after is a revision
 // that the store does not have yet, as after the restore of an older state.
@@ -69,7 +69,7 @@ func (w *watch) check(ctx context.Context) error {
 	return nil
 }
 
-// follow gives events until the server ends the watch. It reports whether to try again.
+// follow yields events until the server ends the watch. It reports whether to try again.
 func (w *watch) follow(ctx context.Context, yield func([]Event, error) bool) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -139,7 +139,7 @@ func (d *DNS) exchange(name string, kind uint16) (*dns.Msg, error) {
 	return answer, err
 }
 
-// TXT gives the values of the TXT records of a name, as the server has them now.
+// TXT returns the values of the TXT records of a name, as the server has them now.
 func (d *DNS) TXT(name string) []string {
 	d.t.Helper()
 	answer, err := d.exchange(name, dns.TypeTXT)

@@ -160,7 +160,7 @@ func tryCA(t testing.TB, program string, options Options) *CA {
 	return ca
 }
 
-// Root gives the certificate of a root that Pebble issues from, in PEM: 0 is that of the chain that it offers first.
+// Root returns the certificate of a root that Pebble issues from, in PEM: 0 is that of the chain that it offers first.
 func (ca *CA) Root(n int) []byte {
 	ca.t.Helper()
 	return ca.get(ca.management + "/roots/" + decimal(n))

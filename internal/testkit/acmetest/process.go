@@ -151,7 +151,7 @@ func freePort(t testing.TB) int {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// unprivileged gives the credentials of the first of the users that exists, or nil when the test is not root.
+// unprivileged returns the credentials of the first of the users that exists, or nil when the test is not root.
 func unprivileged(names ...string) (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil

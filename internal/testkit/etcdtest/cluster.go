@@ -49,7 +49,7 @@ func Cluster(t *testing.T) []*Node {
 	return nil
 }
 
-// tryCluster gives nil if somebody else has taken a port that was free.
+// tryCluster returns nil if somebody else has taken a port that was free.
 func tryCluster(t *testing.T) []*Node {
 	t.Helper()
 	const size = 3

@@ -82,7 +82,7 @@ var initdbArgs = []string{"-U", Superuser, "--auth=trust", "--no-locale", "--enc
 
 var templateMutex sync.Mutex
 
-// template gives a directory made by initdb, to be copied. It is kept in .cache for all test programs and
+// template returns a directory made by initdb, to be copied. It is kept in .cache for all test programs and
 // runs, since initdb takes longer than most tests, under a name made of all that it depends on.
 func template(install Install, runAs account) (string, error) {
 	templateMutex.Lock()

@@ -59,7 +59,7 @@ func majorOf(path string) int {
 	return major
 }
 
-// Embedded gives the PostgreSQL of that major version which scripts/fetch-postgres.sh put into .cache, server
+// Embedded returns the PostgreSQL of that major version which scripts/fetch-postgres.sh put into .cache, server
 // and libpq, or skips the test with a note. They are there for what the distribution's version can't do:
 // direct TLS (17), protocol 3.2 and its long cancel keys (18).
 func Embedded(tb testing.TB, major int) Install {
@@ -104,7 +104,7 @@ var copies struct {
 	release []func()
 }
 
-// reachable gives an installation whose files the account can execute. A repository inside a home directory
+// reachable returns an installation whose files the account can execute. A repository inside a home directory
 // that is closed to others is copied once per test process into a directory that is open; it is removed by a
 // later run's sweep.
 func (i Install) reachable(runAs account) (Install, error) {

@@ -34,7 +34,7 @@ const (
 	Database  = "postgres"
 )
 
-// Options says which server to run. The zero value is the distribution's newest PostgreSQL on a unix socket
+// Options specifies which server to run. The zero value is the distribution's newest PostgreSQL on a unix socket
 // only, without TLS, which trusts everyone.
 type Options struct {
 	// Install has the programs; the zero value means [Distribution].
@@ -253,7 +253,7 @@ func (s *Server) Query(tb testing.TB, statement string) string {
 	return strings.TrimSuffix(result.Stdout, "\n")
 }
 
-// LogTail gives the last 4 KiB of the server's log.
+// LogTail returns the last 4 KiB of the server's log.
 func (s *Server) LogTail() string {
 	const tail = 4 << 10
 	text, err := os.ReadFile(s.LogPath)

@@ -22,7 +22,7 @@ type Shared struct {
 	err    error
 }
 
-// Server gives the package's server, started if it does not run yet. The test must not stop it.
+// Server returns the package's server, started if it does not run yet. The test must not stop it.
 func (s *Shared) Server(tb testing.TB) *Server {
 	tb.Helper()
 	s.once.Do(func() { s.server, s.err = Launch(s.Options) })

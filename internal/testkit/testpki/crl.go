@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// CRL says what a revocation list holds.
+// CRL specifies what a revocation list holds.
 type CRL struct {
 	Revoked    []*big.Int
 	ThisUpdate time.Time // zero: an hour ago

@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// Template says what a certificate holds. An extension stands in it only if its field is set.
+// Template specifies what a certificate holds. An extension stands in it only if its field is set.
 type Template struct {
 	CommonName string
 	// DNSNames are host names or, for [CA.Issue] alone, "*.example.com".
