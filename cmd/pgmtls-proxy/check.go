@@ -132,7 +132,7 @@ func validity(begin, end, now time.Time) string {
 	return lifetime(end, now)
 }
 
-// lifetime says until when, and how long that is.
+// lifetime returns until when something is valid, and how long that is.
 func lifetime(end, now time.Time) string {
 	days := int(end.Sub(now).Hours() / 24)
 	date := end.UTC().Format(time.DateTime) + " UTC"

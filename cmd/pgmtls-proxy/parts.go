@@ -45,10 +45,10 @@ func (p *parts) start(name string, run func(context.Context) error) {
 	})
 }
 
-// mayFail says that the process is about to end: a part that fails from now on ends no other, so that the drain is not cut short.
+// mayFail records that the process is about to end: a part that fails from now on ends no other, so that the drain is not cut short.
 func (p *parts) mayFail() { p.ending.Store(true) }
 
-// end tells the parts to end and waits for them, up to partsLimit.
+// end ends the parts and waits for them, up to partsLimit.
 func (p *parts) end() {
 	p.cancel()
 	ended := make(chan struct{})

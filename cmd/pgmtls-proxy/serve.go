@@ -163,7 +163,7 @@ func policyInfo(s *policy.Snapshot) metrics.PolicyInfo {
 	return info
 }
 
-// started says what the process does now.
+// started logs what the process does from now on.
 func (p *proxy) started(listeners []net.Listener, adminListener net.Listener) {
 	addresses := make([]string, len(listeners))
 	for i, l := range listeners {

@@ -46,7 +46,7 @@ func newSender(cfg config.Notify) (notify.Sender, error) {
 	return all, nil
 }
 
-// notify tells people of one notice. Where there is nobody to tell, the log is told.
+// notify sends one notice. With no receiver configured, it is logged.
 func (d *daemon) notify(ctx context.Context, n outbox.Notice) (pointless bool, err error) {
 	switch n.Kind {
 	case outbox.PolicyOvertaken:

@@ -54,7 +54,7 @@ func (s *Snapshot) Authorize(q Request) (Grant, *refusal.Refusal) {
 	return s.decide(q, s.Trust.Verify)
 }
 
-// judge gives the verdict on a client certificate.
+// judge returns the verdict on a client certificate.
 type judge func(chain []*x509.Certificate, now time.Time) (*tlsconf.Identity, *refusal.Refusal)
 
 func (s *Snapshot) decide(q Request, judge judge) (Grant, *refusal.Refusal) {

@@ -238,7 +238,7 @@ func shownText(text string) string { return safetext.Escape(text, maxShownText) 
 
 func date(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" }
 
-// validity says until when, and how many days that is.
+// validity returns until when a certificate is valid, and how many days that is.
 func validity(end, now time.Time) string {
 	if now.After(end) {
 		return "EXPIRED on " + date(end)

@@ -47,7 +47,7 @@ func (c *connection) finish(err error) {
 	}
 }
 
-// record says that a connection is over and recorded, once, however it came to that.
+// record marks a connection as over and recorded, once, however it came to that.
 func (c *connection) record() {
 	c.recorded.Do(func() {
 		c.server.admission.unfinished.leave(c)

@@ -39,7 +39,7 @@ func newLimitedConn(conn net.Conn, unlisted bool) *limitedConn {
 	return l
 }
 
-// handshaken says that the handshake is over: what comes now is the startup packet.
+// handshaken records that the handshake is over: what comes now is the startup packet.
 func (l *limitedConn) handshaken() { l.left = maxBehindHandshake }
 
 func (l *limitedConn) Read(p []byte) (int, error) {

@@ -254,7 +254,7 @@ func (c *connection) stop(when relay.When, why *refusal.Refusal) {
 	}
 }
 
-// cancelling says that the statement of a session that was told to end is about to be cancelled: its client reads why the session
+// cancelling records that the statement of a session that was told to end is about to be cancelled: its client reads why the session
 // ends, and not the server's error for a cancel that the client did not ask for.
 func (c *connection) cancelling() {
 	c.mu.Lock()

@@ -20,7 +20,7 @@ type Asked struct {
 	Accepted   time.Time
 	Generation string           // of the policy that it was judged by; empty if there was none
 	Refused    *refusal.Refusal // how it ended; nil: it is live
-	// ChainTooLong says that the client's certificates were too many bytes to be remembered.
+	// ChainTooLong reports whether the client's certificates were too many bytes to be remembered.
 	ChainTooLong bool
 }
 

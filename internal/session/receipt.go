@@ -98,7 +98,7 @@ func (p *pendingReceipt) waits() *pendingReceipt {
 	return p
 }
 
-// swept says that every session was asked, and gives the receipts that are complete with it.
+// swept records that every session was asked, and returns the receipts that are complete with it.
 func (r *receipts) swept(p *pendingReceipt, kept int) (complete []Receipt) {
 	if p == nil {
 		return nil

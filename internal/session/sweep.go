@@ -10,7 +10,7 @@ import (
 // sweepAtLeast is how often the live sessions are asked for without a reason: a clock may have been set.
 const sweepAtLeast = time.Minute
 
-// PolicyChanged says that a snapshot has come into force. It does not wait: [Server.Sweep] asks the live sessions.
+// PolicyChanged records that a snapshot has come into force. It does not wait: [Server.Sweep] asks the live sessions.
 func (s *Server) PolicyChanged(previous, next *policy.Snapshot) {
 	s.receipts.open(previous, next)
 	s.wakeSweep()

@@ -93,7 +93,7 @@ func (c *connection) cancelEnding(ctx context.Context) {
 	}
 }
 
-// forbidden says to a client why its session ends.
+// forbidden tells a client why its session ends.
 func forbidden(refused *refusal.Refusal, c *connection) string {
 	switch {
 	case refused.Reason == refusal.AddressNotAllowed:

@@ -40,7 +40,7 @@ func (t *tidiness) accepted() {
 	t.unopened++
 }
 
-// begun says that a connection has become a session.
+// begun records that a connection has become a session.
 func (t *tidiness) begun() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -51,7 +51,7 @@ func (t *tidiness) begun() {
 	t.burst()
 }
 
-// gone says that a connection is over, and whether it was a session.
+// gone records that a connection is over, and whether it was a session.
 func (t *tidiness) gone(session bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -87,7 +87,7 @@ func (t *tidiness) ask() {
 	}
 }
 
-// tidied says that it has been done.
+// tidied records that it has been done.
 func (t *tidiness) tidied() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

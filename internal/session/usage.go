@@ -78,7 +78,7 @@ func (s *seen) touch(grant policy.Grant, now time.Time) {
 	}
 }
 
-// Usage says who uses what. Sessions that are live are counted now, so that a sweep that gives a session another rule
+// Usage returns who uses what. Sessions that are live are counted now, so that a sweep that gives a session another rule
 // needs no books.
 func (t *Table) Usage(now time.Time) Usages {
 	u := Usages{rules: make(map[ruleKey]Usage)}

@@ -33,7 +33,7 @@ type BackendTLS struct {
 // Backend builds the configuration for connections to PostgreSQL, or gives all problems. Sessions are never resumed. The
 // system's root certificates play no part in it.
 //
-// VerifyFull wants the name among the certificate's subject alternative names: unlike libpq, Go has no fallback on
+// VerifyFull requires the name among the certificate's subject alternative names: unlike libpq, Go has no fallback on
 // the common name.
 func Backend(b BackendTLS) (*tls.Config, error) {
 	config := &tls.Config{

@@ -15,7 +15,7 @@ type place struct {
 	index int
 }
 
-// checkBundles wants each CA that issued another of the bundle where it can't be lost without that other: an
+// checkBundles requires each CA that issued another of the bundle where it can't be lost without that other: an
 // intermediate that lost the CA above it would be trusted by itself, whatever the lost one says of it by its end, its
 // name constraints or its revocation list.
 func (t *ClientVerifier) checkBundles(files []File) error {
@@ -62,7 +62,7 @@ func (t *ClientVerifier) anchoredAt(cert *x509.Certificate, at place, places map
 	return false
 }
 
-// checkOlderLists wants each of several lists of a CA at the start of its file: if a newer one got lost, an older one
+// checkOlderLists requires each of several lists of a CA at the start of its file: if a newer one got lost, an older one
 // would be in force again and let in whom the newer one revokes. A CA whose only list got lost is noticed anyway.
 func (t *ClientVerifier) checkOlderLists() []error {
 	var problems []error

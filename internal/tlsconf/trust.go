@@ -103,7 +103,7 @@ func NewClientVerifier(files TrustFiles) (*ClientVerifier, error) {
 	return t, nil
 }
 
-// checkCovered wants a list of every CA, and one that covers each CA that another one of the bundle issued.
+// checkCovered requires a list of every CA, and one that covers each CA that another one of the bundle issued.
 func (t *ClientVerifier) checkCovered() []error {
 	var problems []error
 	for _, known := range t.issuers {

@@ -100,7 +100,7 @@ func checkPurpose(leaf *x509.Certificate) *refusal.Refusal {
 
 var oidKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 15}
 
-// hasKeyUsage tells a certificate without a key usage, which may do everything, from one whose key usage is empty.
+// hasKeyUsage distinguishes a certificate without a key usage, which may do everything, from one whose key usage is empty.
 func hasKeyUsage(cert *x509.Certificate) bool {
 	for i := range cert.Extensions {
 		if cert.Extensions[i].Id.Equal(oidKeyUsage) {

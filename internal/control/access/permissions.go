@@ -104,7 +104,7 @@ func (g grant) has(kind Kind) bool {
 // bound reports whether the caller is of one database alone.
 func (c Caller) bound() bool { return c.Kind != All && c.Kind != Read }
 
-// Refusal says that a caller may not do something.
+// Refusal is returned when a caller may not do something.
 type Refusal struct {
 	Action Action
 	Kinds  []Kind // that may

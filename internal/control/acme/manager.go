@@ -243,7 +243,7 @@ func (m *Manager) Renew(ctx context.Context, id string, compromised bool) error 
 	return err
 }
 
-// Delivered says that every proxy has the leaf. What it has replaced may be revoked then, if it has to be.
+// Delivered records that every proxy has the leaf. What it has replaced may be revoked then, if it has to be.
 func (m *Manager) Delivered(ctx context.Context, id, leaf string) error {
 	_, err := m.change(ctx, id, func(cert *Certificate, now time.Time) (bool, error) {
 		if cert.Revoke == nil || cert.RevokeNow || cert.Leaf == nil || cert.Leaf.ID != leaf {

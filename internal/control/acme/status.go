@@ -19,7 +19,7 @@ type Progress struct {
 	NextAttempt time.Time // zero: at once, or not needed
 }
 
-// Progress tells what a certificate waits for. What it waits for together with others is noted at the authority, so it
+// Progress returns what a certificate waits for. What it waits for together with others is noted at the authority, so it
 // is not always the reason in the document.
 func (m *Manager) Progress(ctx context.Context, cert Certificate) (Progress, error) {
 	now := m.now()
@@ -69,7 +69,7 @@ type AuthorityStatus struct {
 	budget budget
 }
 
-// Authorities tells of every configured authority, in their order.
+// Authorities returns the state of every configured authority, in their order.
 func (m *Manager) Authorities(ctx context.Context) ([]AuthorityStatus, error) {
 	var all []AuthorityStatus
 	for _, a := range m.authorities {

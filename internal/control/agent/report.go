@@ -21,7 +21,7 @@ const (
 	maxSaid         = 4096
 )
 
-// report tells the control plane what the proxy says.
+// report sends what the proxy reports to the control plane.
 func (a *agent) report(ctx context.Context, r api.Report) error {
 	a.mu.Lock()
 	client := a.client

@@ -62,7 +62,7 @@ const (
 	SilenceBound   = 35 * time.Second // with no line for so long a client takes the stream for dead
 )
 
-// Digest tells two policies apart: the SHA-256 of [PolicyFile], in hex. That file names all others by what is
+// Digest distinguishes policies: the SHA-256 of [PolicyFile], in hex. That file names all others by what is
 // in them. Empty without it.
 func Digest(policy Policy) string {
 	text, ok := policy.Files[PolicyFile]

@@ -145,7 +145,7 @@ func (c *Client) send(ctx context.Context, request call) (*http.Response, error)
 	return response, nil
 }
 
-// ConnectionError says that there was no answer: whether the request was carried out is not known.
+// ConnectionError is returned when there was no answer: whether the request was carried out is not known.
 type ConnectionError struct {
 	URL string
 	err error

@@ -19,7 +19,7 @@ func (c *Client) TLSEndpoint(ctx context.Context, db string) (api.TLSEndpoint, e
 	return ask[api.TLSEndpoint](ctx, c, call{method: http.MethodGet, path: endpointPath(db)})
 }
 
-// CreateTLSEndpoint gives a database mutual TLS.
+// CreateTLSEndpoint enables mutual TLS for a database.
 func (c *Client) CreateTLSEndpoint(ctx context.Context, db string) (api.TLSEndpoint, error) {
 	return ask[api.TLSEndpoint](ctx, c, call{method: http.MethodPost, path: endpointPath(db)})
 }

@@ -61,7 +61,7 @@ func (c *Client) Events(ctx context.Context, following Following) iter.Seq2[api.
 	}
 }
 
-// errStopped says that the reader wants no more.
+// errStopped is returned when the reader wants no more.
 var errStopped = errors.New("stopped by its reader")
 
 // events reads one connection until it ends, which is always an error.

@@ -12,7 +12,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// hub tells the streams of agents that something of theirs has changed, and gives them the questions for their proxies.
+// hub notifies the streams of agents when something of theirs has changed, and passes them the questions for their proxies.
 // It reads both once, however many streams there are.
 type hub struct {
 	mu        sync.Mutex
@@ -127,7 +127,7 @@ func (h *hub) change(change informer.Change) {
 	}
 }
 
-// wake says that there may be something new.
+// wake signals that there may be something new.
 func (s *subscription) wake() {
 	select {
 	case s.changed <- struct{}{}:
@@ -135,7 +135,7 @@ func (s *subscription) wake() {
 	}
 }
 
-// ask gives a question to the agent that it is for, if its stream is here.
+// ask passes a question to the agent that it is for, if its stream is here.
 func (h *hub) ask(asked proxyquery.Asked, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -54,7 +54,7 @@ func getHealth(c *call) error {
 	return c.answer(http.StatusOK, api.Health{Status: "ok", LogLinesDropped: int64(c.server.lost())})
 }
 
-// unhealthy says that the store does not work. That it is full is no secret; the rest is for the log.
+// unhealthy answers that the store does not work. That it is full is no secret; the rest is for the log.
 func (c *call) unhealthy(err error) error {
 	c.w.internalErr = err
 	if errors.Is(err, store.ErrFull) {

@@ -10,7 +10,7 @@ import (
 	"pgmtls-proxy/internal/control/registry"
 )
 
-// listDatabases gives a caller of one database its own, and everybody else all.
+// listDatabases answers a caller of one database with that one, and every other caller with all.
 func listDatabases(c *call) error {
 	databases, err := c.server.registry.Databases(c.ctx())
 	if err != nil {

@@ -136,7 +136,7 @@ func (w warnings) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// Run tells the open streams what changes, until ctx ends, and ends them then: whoever shuts the HTTP server down would
+// Run notifies the open streams of what changes, until ctx ends, and ends them then: whoever shuts the HTTP server down would
 // wait for them. It must run as long as requests are served, and once.
 func (s *Server) Run(ctx context.Context) {
 	defer s.endStreams()

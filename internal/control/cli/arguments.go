@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// exactly wants n arguments, and shows how the command is used if there are others. It is also that of groups, to
+// exactly requires n arguments, and shows how the command is used if there are others. It is also that of groups, to
 // which a mistyped command is an argument.
 func exactly(n int) cobra.PositionalArgs { return between(n, n) }
 

@@ -37,7 +37,7 @@ type Env struct {
 	Connect     func(apiclient.Options) (*apiclient.Client, error) // nil: apiclient.New
 }
 
-// remark says something beside the result, to a person who may not be there to read it.
+// remark prints something beside the result, to a person who may not be there to read it.
 func (e Env) remark(format string, args ...any) { _, _ = fmt.Fprintf(e.Stderr, format, args...) }
 
 // ClientFiles are where a whole machine's client.yaml may be. The daemon writes the last one when it first starts.

@@ -17,7 +17,7 @@ func (c *confirmation) flag(cmd *cobra.Command, what string) {
 	cmd.Flags().StringVar(&c.given, "confirm", "", "the `name` of the "+what+", to confirm without a question")
 }
 
-// confirm wants the name of what is to be destroyed once more: from the flag, or from the person at the terminal.
+// confirm requires the name of what is to be destroyed once more: from the flag, or from the person at the terminal.
 func (s *session) confirm(c confirmation, name, consequence string) error {
 	env := s.app.env
 	given := c.given

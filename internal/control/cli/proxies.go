@@ -112,7 +112,7 @@ func clock(proxy api.ProxyAcknowledgement) string {
 	return "-" + elapsed(time.Duration(-*proxy.ClockSkew)*time.Second)
 }
 
-// delivery says who brings the policy to a proxy.
+// delivery returns who delivers the policy to a proxy.
 func delivery(database api.Database, name string) string {
 	for _, proxy := range database.Proxies {
 		if proxy.Name == name && proxy.PolicyDir != "" {

@@ -120,7 +120,7 @@ func (s *session) behind(t target) string {
 	return ""
 }
 
-// overdue says who has not acknowledged, and what is known of why.
+// overdue returns an error that names the proxies that have not acknowledged, with what is known of the reason.
 func (s *session) overdue(t target, last string, timeout time.Duration) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "timed out after %v: %s is still %s", timeout, clean(t.name), or(last, "in an unknown state"))
@@ -175,7 +175,7 @@ func elapsed(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-// note says something beside the result. With --json it goes out of the result's way.
+// note prints something beside the result. With --json it goes out of the result's way.
 func (s *session) note(format string, args ...any) {
 	if s.app.json {
 		s.app.env.remark(format+"\n", args...)

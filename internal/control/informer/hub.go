@@ -91,7 +91,7 @@ func (h *Hub) take(change Change) {
 	h.wake(id)
 }
 
-// wake tells every follower of a database. The caller holds the lock.
+// wake notifies every follower of a database. The caller holds the lock.
 func (h *Hub) wake(id string) {
 	for f := range h.followers {
 		f.tell(id)

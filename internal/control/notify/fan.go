@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// Fan tells all of its senders, at the same time. The error of Send is a [*FanError].
+// Fan sends by all of its senders, at the same time. The error of Send is a [*FanError].
 type Fan []Sender
 
-// FanError says that some of a Fan's senders failed. It is [ErrPermanent] only when none of them is worth another
+// FanError is returned when some of a Fan's senders failed. It is [ErrPermanent] only when none of them is worth another
 // attempt.
 type FanError struct {
 	// Rest are the senders to try again; telling them and not the whole Fan spares the others a double.
@@ -17,7 +17,7 @@ type FanError struct {
 	errors []error // of Rest, and those that are permanent
 }
 
-// Send tells every sender, and comes back when the last one is done.
+// Send sends by every sender, and returns when the last one is done.
 func (f Fan) Send(ctx context.Context, n Notice) error {
 	results := make([]error, len(f))
 	var all sync.WaitGroup

@@ -76,7 +76,7 @@ type Certificate struct {
 	Successor *Certificate `json:"successor,omitempty"` // nil: none was issued. Its own successor is not looked at
 }
 
-// Sender tells a notice to somebody. Send is bounded in time, also under a context without a deadline, and safe for
+// Sender sends notices. Send is bounded in time, also under a context without a deadline, and safe for
 // concurrent use. It returns nil when the notice was taken over, by a mail server for instance: whether a person read
 // it nobody knows. An error that is [ErrPermanent] will be the same next time; after any other, try again later. After
 // an error the notice may have arrived all the same.

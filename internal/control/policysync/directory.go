@@ -25,7 +25,7 @@ type directory struct {
 	owner owner
 }
 
-// owner says whose the files of a directory are to be.
+// owner is who the files of a directory are to belong to.
 type owner struct {
 	uid, gid int
 	give     bool        // they must be given to uid and gid: this process is root

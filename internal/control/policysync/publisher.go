@@ -230,7 +230,7 @@ func (c *Publisher) remember(p api.Policy, changed bool) {
 	}
 }
 
-// keeps tells which files a sweep must leave: the policy's and those of dry runs.
+// keeps reports whether a sweep must leave a file: the policy's and those of dry runs.
 func (c *Publisher) keeps(files map[string][]byte) func(name string) bool {
 	return func(name string) bool {
 		if _, used := files[name]; used {

@@ -63,7 +63,7 @@ func (m *reportQueue) taken(report *api.Report) {
 	}
 }
 
-// post tells what comes into a mailbox, until ctx ends.
+// post sends what is put into the queue, until ctx ends.
 func (r *Syncer) post(ctx context.Context, mail *reportQueue) {
 	gap := retry.Backoff{First: firstPostGap, Last: lastPostGap}
 	complained := ""

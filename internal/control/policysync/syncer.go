@@ -18,7 +18,7 @@ import (
 type Syncer struct {
 	Publisher *Publisher
 
-	// Report tells the control plane. Only the latest report counts, and it is told again, from 100 ms on to every 5 s,
+	// Report sends a report to the control plane. Only the latest one counts, and one that fails is repeated, from 100 ms on to every 5 s,
 	// until Report gives nil. Each try has 10 seconds. It is called from one goroutine. Nil: nobody is told.
 	Report func(context.Context, api.Report) error
 

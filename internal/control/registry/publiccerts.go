@@ -115,7 +115,7 @@ func (r *Registry) reconcileWanted(ctx context.Context, db *Database, there map[
 	return r.deliver(ctx, db.ID, cert)
 }
 
-// tellDelivered says that every proxy of every database that shares a certificate has its newest leaf, if something waits
+// tellDelivered records that every proxy of every database that shares a certificate has its newest leaf, if something waits
 // for that.
 func (r *Registry) tellDelivered(ctx context.Context, cert acme.Certificate, users []*Database) error {
 	if cert.Revoke == nil || cert.RevokeNow || cert.Leaf == nil {

@@ -134,7 +134,7 @@ func start(ctx context.Context, options Options, log *zap.Logger, fatals <-chan 
 	return nil, err
 }
 
-// startError tells a disk that takes nothing from a store that can't be read.
+// startError distinguishes a full disk from a store that can't be read.
 func startError(dataDir string, cause error) error {
 	if errors.Is(cause, syscall.ENOSPC) || errors.Is(cause, syscall.EDQUOT) {
 		return fmt.Errorf("start etcd in %s: %w; free some space there; the store is unchanged", dataDir, cause)

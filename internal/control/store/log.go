@@ -65,7 +65,7 @@ func (h *held) hold(message func()) bool {
 	return true
 }
 
-// release tells everything that was held, and holds nothing any more.
+// release logs everything that was held, and holds nothing any more.
 func (h *held) release() {
 	h.mu.Lock()
 	messages := h.messages
