@@ -11,7 +11,7 @@ type Database struct {
 	Port        int      `json:"port"`  // for URLs
 	BackendNote string   `json:"backend_note,omitempty"`
 	MTLS        string   `json:"mtls,omitempty"` // status of mutual TLS; left out when there is none
-	// ClientAuth says whether clients need a certificate: "required", or "off" where IP rules alone decide.
+	// ClientAuth specifies whether clients need a certificate: "required", or "off" where IP rules alone decide.
 	ClientAuth string    `json:"client_auth"`
 	Enhanced   string    `json:"enhanced_certificate,omitempty"` // status of the public certificate; left out when there is none
 	Generation int64     `json:"generation"`                     // of the policy; 0: there was none yet

@@ -11,7 +11,7 @@ func enhancedPath(db string, more ...string) string {
 	return databasePath(db, append([]string{"enhanced-certificate"}, more...)...)
 }
 
-// EnhancedCertificate says where the public certificate of a database is.
+// EnhancedCertificate returns where the public certificate of a database is.
 func (c *Client) EnhancedCertificate(ctx context.Context, db string) (api.EnhancedCertificate, error) {
 	return ask[api.EnhancedCertificate](ctx, c, call{method: http.MethodGet, path: enhancedPath(db)})
 }

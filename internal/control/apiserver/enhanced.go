@@ -183,7 +183,7 @@ func getConnection(c *call) error {
 	return c.answer(http.StatusOK, shows)
 }
 
-// clientAuth says whether clients of a database need a certificate.
+// clientAuth reports whether clients of a database need a certificate.
 func clientAuth(db registry.Database) string {
 	if db.NeedsClientCertificate() {
 		return string(config.ClientAuthRequired)

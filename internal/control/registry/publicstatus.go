@@ -38,7 +38,7 @@ const (
 // EnhancedNone is the status of a database without an enhanced certificate.
 const EnhancedNone Status = "Disabled"
 
-// EnhancedStatus says where the public certificate of a database is.
+// EnhancedStatus returns how far the public certificate of a database is.
 func (r *Registry) EnhancedStatus(ctx context.Context, db Database) (EnhancedStatus, error) {
 	e := db.Enhanced
 	if e == nil {
@@ -135,7 +135,7 @@ type waiter struct {
 // positionsFor is how long the line is taken to be as it was read.
 const positionsFor = 2 * time.Second
 
-// position says how many certificates have waited longer. Spaces take turns, so it may come sooner.
+// position returns how many certificates have waited longer. Spaces take turns, so it may come sooner.
 func (r *Registry) position(ctx context.Context, cert acme.Certificate) (string, error) {
 	r.positions.mu.Lock()
 	defer r.positions.mu.Unlock()
