@@ -123,6 +123,9 @@ func lifeOfEnhanced(t *testing.T) {
 			t.Errorf("roots=%s: %d %s", bad, got.status, got.body)
 		}
 	}
+	if ours := reads[api.EnhancedCertificate](t, p.ask(ask{method: "GET", path: "/v1/databases/orders/enhanced-certificate", token: p.reader}), http.StatusOK); ours != is {
+		t.Errorf("our path says %+v, Heroku's %+v", ours, is)
+	}
 	records := reads[[]api.DNSRecord](t, p.ask(ask{method: "GET", path: "/v1/databases/orders/enhanced-certificate/records", token: p.reader}), http.StatusOK)
 	if len(records) != 2 || !records[0].Required || records[0].Found || records[1].Type != "CAA" || !strings.Contains(records[1].Value, "accounturi=") {
 		t.Errorf("records: %+v", records)

@@ -91,7 +91,7 @@ func Commands(env Env) []*cobra.Command {
 	}
 	a := &app{env: env}
 	return []*cobra.Command{
-		a.databases(), a.proxies(), a.mtls(), a.rules(), a.certificates(), a.authorities(), a.url(),
+		a.databases(), a.proxies(), a.mtls(), a.rules(), a.certificates(), a.authorities(), a.enhanced(), a.acme(), a.url(),
 		a.tokens(), a.agents(), a.audit(), a.events(), a.snapshot(), a.store(), a.version(),
 	}
 }

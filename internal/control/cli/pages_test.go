@@ -11,7 +11,7 @@ import (
 // pages are the answers behind each transcript.
 var pages = map[string]func() map[string][]canned{
 	"databases": databasePages, "mtls": mtlsPages, "ip-rules": rulePages, "wide-rules": wideRulePages, "certificates": certificatePages,
-	"ca": authorityPages, "access": accessPages, "trail": trailPages, "errors": errorPages,
+	"ca": authorityPages, "access": accessPages, "trail": trailPages, "errors": errorPages, "enhanced": enhancedPages,
 }
 
 const (
@@ -69,10 +69,17 @@ func databasePages() map[string][]canned {
 		"GET " + shop + "/acknowledgements":    {ok(acknowledged()), ok(acknowledged()), ok(waiting)},
 		"POST " + shop + "/proxies":            {{201, database()}},
 		"DELETE " + shop + "/proxies/edge-1":   {ok(database())},
-		"GET " + shop + "/url?sslmode=require": {ok(api.Connect(api.Place{Host: "shop.db.example.com", Port: 5432, SSLMode: api.SSLRequire}))},
+		"GET " + shop + "/url?sslmode=require": {ok(connect(api.Place{Host: "shop.db.example.com", Port: 5432, SSLMode: api.SSLRequire}))},
 		"GET " + shop + "/url?dbname=shop&sslmode=verify-full&user=app": {
-			ok(api.Connect(api.Place{Host: "shop.db.example.com", Port: 5432, User: "app", DBName: "shop"}))},
+			ok(connect(api.Place{Host: "shop.db.example.com", Port: 5432, User: "app", DBName: "shop"}))},
 	}
+}
+
+// connect is what the API answers for a database with mutual TLS.
+func connect(place api.Place) api.Connection {
+	c := api.Connect(place)
+	c.ClientCertificate = true
+	return c
 }
 
 func tls(status string) api.TLSEndpoint {

@@ -122,7 +122,7 @@ const (
 
 // colours are those of the states. What is under way is yellow.
 var colours = map[string]string{
-	api.Operational: green, api.Authorized: green, api.Ready: green, api.ActiveCA: green, inForce: green,
+	api.Operational: green, api.Authorized: green, api.Ready: green, api.ActiveCA: green, inForce: green, api.EnhancedEnabled: green,
 	api.Provisioning: yellow, api.Authorizing: yellow, api.Pending: yellow, api.RetiringCA: yellow, behind: yellow,
 	api.Deprovisioning: yellow, api.Deauthorizing: yellow, api.Disabling: yellow,
 	api.Disabled: red, api.RetiredCA: red, failing: red, api.ErrorUnreachable: red, api.ErrorUndeliverable: red, api.ErrorRefused: red,

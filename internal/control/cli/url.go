@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,17 +30,27 @@ func (a *app) url() *cobra.Command {
 		Short: "Print how to connect: a URL, environment variables for the files, a JDBC URL",
 		Long: `Prints how clients connect. The files are those written by certificates download; use the same --dir and --prefix.
 With --verify-full the client also verifies the server's name. Use it wherever the
-server's name resolves.`,
+server's name resolves.
+
+Once the database's enhanced certificate is Enabled, the URL has the public name, and clients
+verify it by the roots of --roots: bundle, the file /etc/ssl/certs/ca-certificates.crt of most Linux
+systems; system, for libpq 16 and later and pgx; none, for drivers that have roots of their own;
+or the path of another bundle. The previous URL stays valid.`,
 		Example: `  pgmtls url shop --verify-full --user app --dbname shop
+  pgmtls url shop --roots system
   eval "$(pgmtls url shop --verify-full | grep ^export)"`,
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
 			login.SSLMode = api.SSLRequire
-			if verify {
+			if verify || login.Roots != "" {
 				login.SSLMode = api.SSLVerifyFull
 			}
 			found, err := s.Connection(s, s.args[0], login)
+			if err == nil && found.Public && login.SSLMode != api.SSLVerifyFull {
+				login.SSLMode = api.SSLVerifyFull // a public name is there to be verified
+				found, err = s.Connection(s, s.args[0], login)
+			}
 			if err != nil {
 				return err
 			}
@@ -52,9 +63,17 @@ server's name resolves.`,
 				Key:         filepath.Join(at, prefix+"postgresql.key"),
 				Root:        filepath.Join(at, prefix+"root.crt"),
 			}
+			if found.Public {
+				files.Root = "" // it is in the URL
+			}
 			java := files
 			java.Key = filepath.Join(at, prefix+"postgresql.pk8")
-			found.JDBC = join(found.JDBC, jdbcFiles(java))
+			if !found.ClientCertificate {
+				files.Certificate, files.Key, java.Certificate, java.Key = "", "", "", ""
+			}
+			if parameters := jdbcFiles(java); parameters != "" {
+				found.JDBC = join(found.JDBC, parameters)
+			}
 			result := connection{found, map[string]string{}}
 			for _, v := range variables(files) {
 				result.Env[v.name] = v.value
@@ -62,14 +81,21 @@ server's name resolves.`,
 			return s.out.show(result, func() {
 				s.out.line("%s", clean(found.URL))
 				s.out.line("")
-				s.out.exports(files)
-				s.out.line("")
+				if len(result.Env) > 0 {
+					s.out.exports(files)
+					s.out.line("")
+				}
 				s.out.line("%s", clean(found.JDBC))
+				if found.PreviousURL != "" {
+					s.out.line("")
+					s.out.line("The previous URL stays valid: %s", clean(found.PreviousURL))
+				}
 			})
 		}),
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&verify, "verify-full", false, "verify the server's certificate and name")
+	flags.StringVar(&login.Roots, "roots", "", "`roots` of the public certificate: bundle, system, none or a path")
 	flags.StringVar(&login.User, "user", "", "`role` of PostgreSQL")
 	flags.StringVar(&login.DBName, "dbname", "", "`database` of PostgreSQL")
 	flags.StringVar(&prefix, "prefix", "", "prefix of the file names")
@@ -78,9 +104,10 @@ server's name resolves.`,
 	return a.client(cmd)
 }
 
-// variables are those of libpq: PostgreSQL's documentation, section 32.15.
+// variables are those of libpq: PostgreSQL's documentation, section 32.15. Those without a file are left out.
 func variables(files fetched) []row {
-	return []row{{"PGSSLCERT", files.Certificate}, {"PGSSLKEY", files.Key}, {"PGSSLROOTCERT", files.Root}}
+	return slices.DeleteFunc([]row{{"PGSSLCERT", files.Certificate}, {"PGSSLKEY", files.Key}, {"PGSSLROOTCERT", files.Root}},
+		func(r row) bool { return r.value == "" })
 }
 
 // exports prints the lines that a shell takes.
@@ -106,11 +133,16 @@ func quote(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// jdbcFiles are the parameters of the JDBC driver.
+// jdbcFiles are the parameters of the JDBC driver. Those without a file are left out.
 func jdbcFiles(files fetched) string {
 	query := url.Values{"sslkey": {files.Key}, "sslrootcert": {files.Root}}
 	if !strings.HasSuffix(files.Key, ".p12") {
 		query.Set("sslcert", files.Certificate)
+	}
+	for name, values := range query {
+		if values[0] == "" {
+			query.Del(name)
+		}
 	}
 	// A slash needs no escape there, and people read this. %20 is a space to everybody, a plus to some.
 	return strings.NewReplacer("%2F", "/", "+", "%20").Replace(query.Encode())

@@ -42,6 +42,9 @@ type target struct {
 	want     string // the status that is waited for, or a word for "gone"
 	since    time.Time
 
+	// waits says what it waits for, if that is not its proxies; nil: it is always they.
+	waits func() string
+
 	// state asks for the present status. [api.NotFound] is the end if gone is set.
 	state func(context.Context) (string, error)
 	gone  bool
@@ -76,7 +79,7 @@ func (s *session) reach(w waiting, t target) error {
 			return s.overdue(t, last, w.timeout)
 		}
 		if now.Sub(t.since) >= quiet {
-			line := fmt.Sprintf("%s: %s, waiting for %s", clean(t.name), or(last, "?"), or(s.behind(t), "the control plane"))
+			line := fmt.Sprintf("%s: %s, %s", clean(t.name), or(last, "?"), s.awaited(t))
 			if line != shown {
 				shown = line
 				progress.say("%s", line)
@@ -103,6 +106,16 @@ func passing(err error) bool {
 	return errors.As(err, &connection) || errors.As(err, &refused) && slices.Contains([]string{api.Unavailable, api.RateLimit}, refused.ID)
 }
 
+// awaited says what a target waits for.
+func (s *session) awaited(t target) string {
+	if t.waits != nil {
+		if text := t.waits(); text != "" {
+			return text
+		}
+	}
+	return "waiting for " + or(s.behind(t), "the control plane")
+}
+
 // behind names the proxies that a target waits for.
 func (s *session) behind(t target) string {
 	acknowledgements, err := s.Acknowledgements(s, t.database)
@@ -124,6 +137,12 @@ func (s *session) behind(t target) string {
 func (s *session) overdue(t target, last string, timeout time.Duration) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "timed out after %v: %s is still %s", timeout, clean(t.name), or(last, "in an unknown state"))
+	if t.waits != nil {
+		if reason := t.waits(); reason != "" {
+			fmt.Fprintf(&text, ": %s\nIt is tried again by itself: pgmtls enhanced-certificates status %s", reason, clean(t.database))
+			return &failure{exitFailure, errors.New(text.String())}
+		}
+	}
 	acknowledgements, err := s.Acknowledgements(s, t.database)
 	if err != nil {
 		return fmt.Errorf("%s (and the proxies can't be queried: %w)", text.String(), err)
