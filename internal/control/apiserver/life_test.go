@@ -251,6 +251,7 @@ func (p *plane) lifeOfAuthorities(t *testing.T) {
 		t.Errorf("got %+v", next)
 	}
 	p.refused(422, api.InvalidParams, ask{method: "POST", path: path + "/import", token: p.admin, body: api.ImportCA{Certificate: "no", PrivateKey: "no"}})
+	p.refusesConstrainedCA(t, path, next.ID)
 	p.acknowledge("orders")
 }
 

@@ -1,6 +1,7 @@
 package authority
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -130,19 +131,64 @@ func (ca *CA) within(request Request) (notBefore, notAfter time.Time, err error)
 		notAfter = end
 	}
 	if !notBefore.Before(notAfter) {
-		return notBefore, notAfter, fmt.Errorf("the CA %q is valid from %s to %s, which does not cover the certificate; rotate the CA first",
-			clean(ca.Name()), stamp(ca.NotBefore()), stamp(ca.NotAfter()))
+		return notBefore, notAfter, &LimitError{fmt.Sprintf("the CA %q is valid from %s to %s, which does not cover the certificate; rotate the CA first",
+			clean(ca.Name()), stamp(ca.NotBefore()), stamp(ca.NotAfter()))}
 	}
 	return notBefore, notAfter, nil
 }
 
+// LimitError is a certificate that a CA may not issue: constraints of its own or of the CAs above it forbid it.
+type LimitError struct{ reason string }
+
+// Error says what forbids the certificate, and what to do.
+func (e *LimitError) Error() string { return e.reason }
+
 // verify holds a new certificate against the chain as its users will: a CA from outside may have a path length or
 // name constraints that forbid it.
 func (ca *CA) verify(leaf *x509.Certificate) error {
-	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	top := len(ca.chain) - 1
-	roots.AddCert(ca.chain[top])
-	for _, cert := range ca.chain[:top] {
+	if err := verifyChain(leaf, ca.chain[:top], ca.chain[top]); err != nil {
+		return &LimitError{fmt.Sprintf("the CA %q may not issue such a certificate (%s); request other names, or use a CA without these constraints",
+			clean(ca.Name()), clean(err.Error()))}
+	}
+	return nil
+}
+
+// VerifyBelow tells whether a certificate is good for those who trust a CA alone. Both are in PEM, the certificate with its chain. The
+// error is a [*LimitError], unless one can't be read.
+func VerifyBelow(caPEM, certificatePEM []byte) error {
+	ca, err := parseCertificates(caPEM)
+	if err != nil {
+		return err
+	}
+	chain, err := parseCertificates(certificatePEM)
+	if err != nil {
+		return err
+	}
+	if err := verifyChain(chain[0], chain[1:], ca[0]); err != nil {
+		return &LimitError{fmt.Sprintf("the CA %s, which is trusted beside it, is above it and does not allow such a certificate (%s); use a CA that has nothing to do with that one",
+			subject(ca[0]), clean(err.Error()))}
+	}
+	return nil
+}
+
+// IssuedBy reports whether a CA issued the certificate of another one, both in PEM.
+func IssuedBy(certificatePEM, caPEM []byte) (bool, error) {
+	cert, err := parseCertificates(certificatePEM)
+	if err != nil {
+		return false, err
+	}
+	ca, err := parseCertificates(caPEM)
+	if err != nil {
+		return false, err
+	}
+	return !selfSigned(cert[0]) && bytes.Equal(cert[0].RawIssuer, ca[0].RawSubject) && cert[0].CheckSignatureFrom(ca[0]) == nil, nil
+}
+
+func verifyChain(leaf *x509.Certificate, above []*x509.Certificate, root *x509.Certificate) error {
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	roots.AddCert(root)
+	for _, cert := range above {
 		intermediates.AddCert(cert)
 	}
 	_, err := leaf.Verify(x509.VerifyOptions{
@@ -151,9 +197,5 @@ func (ca *CA) verify(leaf *x509.Certificate) error {
 		CurrentTime:   leaf.NotAfter,
 		KeyUsages:     leaf.ExtKeyUsage,
 	})
-	if err != nil {
-		return fmt.Errorf("the CA %q may not issue such a certificate (%s); request other names, or use a CA without these constraints",
-			clean(ca.Name()), clean(err.Error()))
-	}
-	return nil
+	return err
 }

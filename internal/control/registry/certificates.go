@@ -99,7 +99,7 @@ func (c *change) issue(name string, key crypto.PublicKey, predecessor string) (*
 	cert := Certificate{ID: newID(), Name: name, CA: a.ID, Status: Pending, Generation: c.db.trusts(a.ID).Generation,
 		CreatedAt: c.now, UpdatedAt: c.now, Predecessor: predecessor, OwnKey: key != nil}
 	if cert.Name == "" {
-		cert.Name = c.db.Name[:min(len(c.db.Name), 50)] + "-" + cert.ID[:8]
+		cert.Name = certificateName(c.db, cert.ID)
 	}
 	var keyPEM []byte
 	if key == nil {
@@ -112,7 +112,7 @@ func (c *change) issue(name string, key crypto.PublicKey, predecessor string) (*
 	issued, err := ca.IssueClient(authority.Request{CommonName: cert.Name, URIs: []string{identity(c.db.ID)}, PublicKey: key,
 		NotBefore: c.now.Add(-backdate), NotAfter: c.now.AddDate(0, c.lifetimes.ClientMonths, 0)})
 	if err != nil {
-		return nil, fmt.Errorf("issue a client certificate: %w", err)
+		return nil, issueError("a client certificate of "+c.db.Name, err)
 	}
 	cert.Serial, cert.ExpiresAt = issued.Serial, issued.NotAfter
 	if err := c.putLeaf(cert.ID, issued.CertificatePEM, keyPEM); err != nil {
@@ -120,6 +120,11 @@ func (c *change) issue(name string, key crypto.PublicKey, predecessor string) (*
 	}
 	c.db.Certificates = append(c.db.Certificates, cert)
 	return &c.db.Certificates[len(c.db.Certificates)-1], nil
+}
+
+// certificateName is the name of a certificate that is given none.
+func certificateName(db *Database, id string) string {
+	return db.Name[:min(len(db.Name), 50)] + "-" + id[:8]
 }
 
 // putLeaf adds a certificate's texts to the transaction, the key sealed.

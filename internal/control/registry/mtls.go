@@ -103,7 +103,7 @@ func (c *change) issueServer(a *Authority) error {
 	issued, err := ca.IssueServer(authority.Request{CommonName: c.db.Name, Hosts: c.db.Hosts, PublicKey: key.Public(),
 		NotBefore: c.now.Add(-backdate), NotAfter: c.now.Add(c.lifetimes.Server)})
 	if err != nil {
-		return fmt.Errorf("issue the server certificate of %s: %w", c.db.Name, err)
+		return issueError("the server certificate of "+c.db.Name, err)
 	}
 	if c.db.Server != nil {
 		c.tx.Delete(keyLeaves + c.db.Server.ID)

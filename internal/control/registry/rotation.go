@@ -45,7 +45,8 @@ func (r *Registry) RotateCA(ctx context.Context, by audit.Actor, space string) (
 	return r.replaceCA(ctx, by, space, replacement{ca: ca, action: "ca.rotate"})
 }
 
-// ImportCA makes an authority from outside the one that signs, like [Registry.RotateCA]. The space need not have one.
+// ImportCA makes an authority from outside the one that signs, like [Registry.RotateCA]. The space need not have one. One that could
+// not issue what the databases of the space need is refused with [problem.InvalidParams], and the old one stays.
 func (r *Registry) ImportCA(ctx context.Context, by audit.Actor, space string, imported ImportedCA) (Authority, error) {
 	if err := checkName("space", space); err != nil {
 		return Authority{}, err
@@ -87,6 +88,9 @@ func (r *Registry) replaceCA(ctx context.Context, by audit.Actor, space string, 
 					return err
 				}
 			}
+		}
+		if err := r.tryCA(ctx, space, with.ca, list); err != nil {
+			return err
 		}
 		a, err := r.putActive(ctx, tx, space, with.ca, with.external)
 		if err != nil {

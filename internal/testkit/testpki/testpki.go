@@ -46,6 +46,8 @@ type Template struct {
 	PathLen *int
 	// PermittedDNS and ExcludedDNS are the name constraints of a CA.
 	PermittedDNS, ExcludedDNS []string
+	PermittedURI              []string // domains
+	ExcludedIPs               []netip.Prefix
 
 	Serial *big.Int // nil: 127 random bits
 	// Signature is the algorithm to sign with; zero is Go's choice for the issuer's key.
@@ -220,7 +222,8 @@ func (t *Template) certificate() (*x509.Certificate, error) {
 		IsCA:                        t.IsCA,
 		PermittedDNSDomains:         t.PermittedDNS,
 		ExcludedDNSDomains:          t.ExcludedDNS,
-		PermittedDNSDomainsCritical: len(t.PermittedDNS)+len(t.ExcludedDNS) > 0,
+		PermittedURIDomains:         t.PermittedURI,
+		PermittedDNSDomainsCritical: len(t.PermittedDNS)+len(t.ExcludedDNS)+len(t.PermittedURI)+len(t.ExcludedIPs) > 0,
 		SerialNumber:                t.Serial,
 		SignatureAlgorithm:          t.Signature,
 		ExtraExtensions:             t.Extra,
@@ -240,6 +243,10 @@ func (t *Template) certificate() (*x509.Certificate, error) {
 	}
 	if t.PathLen != nil {
 		cert.MaxPathLen, cert.MaxPathLenZero = *t.PathLen, *t.PathLen == 0
+	}
+	for _, prefix := range t.ExcludedIPs {
+		bits := prefix.Addr().BitLen()
+		cert.ExcludedIPRanges = append(cert.ExcludedIPRanges, &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), bits)})
 	}
 	for _, addr := range t.IPs {
 		cert.IPAddresses = append(cert.IPAddresses, net.IP(addr.AsSlice()))
