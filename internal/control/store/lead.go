@@ -18,7 +18,9 @@ type Election struct {
 	Node string // of this candidate, for people to read
 }
 
-func (e Election) prefix() string { return "elections/" + e.Name }
+func (e Election) prefix() string { return keyElections + e.Name }
+
+const keyElections = "elections/" // <name>: the candidates, the oldest of whom leads
 
 // Lead takes part in an election for as long as ctx goes on, and runs work whenever this candidate is the leader. The
 // ctx of work ends with the leadership; work should return then, and not before: when it does, the leadership is given
