@@ -32,6 +32,15 @@ const (
 	maxConnsPerAddress = 1024
 )
 
+// Bounds of those whose client has not begun its first request: it may be anybody. A handshake with an agent's certificate has
+// some 4 KiB, its ClientHello 2 KiB.
+const (
+	maxWaitingConns           = 512
+	maxWaitingConnsPerAddress = 128
+	maxHello                  = 8 << 10  // bytes before the daemon's first flight
+	maxHandshake              = 40 << 10 // bytes in all; 16 KiB of them are read ahead
+)
+
 // sweepEvery is how often tokens that ended long ago are forgotten.
 const sweepEvery = time.Hour
 
@@ -104,9 +113,15 @@ func (d *daemon) run(ctx context.Context, supervisor *sdnotify.Notifier, sockets
 		return ended(d.store.Lead(ctx, store.Election{Name: "renewals", Node: d.config.Node}, d.lead))
 	})
 	web := d.server.HTTP()
+	web.ConnState = func(conn net.Conn, state http.ConnState) {
+		if state == http.StateActive {
+			connlimit.Begun(conn)
+		}
+	}
 	for _, socket := range sockets {
 		address := socket.Addr()
-		socket = connlimit.New(socket, maxConns, maxConnsPerAddress)
+		socket = connlimit.NewLimited(socket, connlimit.Limits{Open: maxConns, OpenPerAddress: maxConnsPerAddress,
+			Waiting: maxWaitingConns, WaitingPerAddress: maxWaitingConnsPerAddress, Bytes: maxHandshake, Hello: maxHello})
 		if !d.config.PlainHTTP {
 			socket = tls.NewListener(socket, d.access.Control.TLSConfig(d.ownCertificate()))
 		}

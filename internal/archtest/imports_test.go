@@ -30,7 +30,7 @@ var table = map[string]room{
 	"config":     {nil, "text to values: the control plane uses it too, and must not get the data plane with it"},
 	"policy":     {[]string{"config", "secretfile", "allowlist", "tlsconf", "backend", "refusal", "sockopt"}, "the snapshot does not know who reads it"},
 	"relay":      {[]string{"pgwire"}, "the hot path moves bytes; who and why was decided before"},
-	"session":    {[]string{"pgwire", "proxyproto", "policy", "tlsconf", "relay", "metrics", "refusal"}, "the script of one connection; it is started by the listener's owner and watched by admin"},
+	"session":    {[]string{"connlimit", "pgwire", "proxyproto", "policy", "tlsconf", "relay", "metrics", "refusal"}, "the script of one connection; it is started by the listener's owner and watched by admin"},
 	"drain":      {[]string{"relay"}, "it decides what comes when; what is ended and how is its target's to know"},
 	"listener":   {[]string{"sockopt"}, "it accepts, limits and drains connections of any protocol"},
 	"takeover":   {[]string{"sockopt"}, "it hands sockets on, whatever is served on them"},
@@ -38,7 +38,7 @@ var table = map[string]room{
 	"admin":      {[]string{"adminapi", "buildinfo", "connlimit", "refusal", "policy", "session", "metrics"}, "it shows and asks, it does not decide"},
 
 	// The floor that both programs stand on.
-	"connlimit":  {nil, "it counts connections, whatever they carry"},
+	"connlimit":  {nil, "it bounds connections and their bytes, whatever they carry"},
 	"adminapi":   {[]string{"buildinfo"}, "both ends of the admin address use it, and neither may get the other with it"},
 	"atomicfile": {nil, "it writes files, whatever is in them"},
 	"buildinfo":  {nil, "it reads what the linker recorded"},

@@ -82,8 +82,8 @@ func TestConnectionsAreBoundedOverallAndForEachAddress(t *testing.T) {
 				conn.Close()
 				conn.Close() // counts once
 			}
-			if l.open != 0 || len(l.addresses) != 0 {
-				t.Errorf("%d connections of %d addresses are still counted", l.open, len(l.addresses))
+			if l.all != (counts{}) || len(l.addresses) != 0 {
+				t.Errorf("%d connections of %d addresses are still counted", l.all.open, len(l.addresses))
 			}
 		})
 	}

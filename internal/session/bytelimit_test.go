@@ -43,7 +43,7 @@ func TestBytesBeforeASessionAreBounded(t *testing.T) {
 				l.Write(make([]byte, n))
 			}
 			if row.done {
-				l.handshaken()
+				l.Allow(maxBehindHandshake)
 			}
 			n, err := io.Copy(io.Discard, io.LimitReader(l, 1<<20))
 			if n != row.want || err == nil {

@@ -180,7 +180,7 @@ func (c *connection) handshake(read []byte) error {
 	}
 	tlsconf.Intern(conn.ConnectionState().PeerCertificates)
 	c.tls = conn
-	limited.handshaken()
+	limited.Allow(maxBehindHandshake)
 	if c.opening.direct && conn.ConnectionState().NegotiatedProtocol != alpn {
 		// Somebody who meant another protocol (ALPACA), and would not understand an answer in this one.
 		return &refusal.Refusal{Reason: refusal.ALPNMissing}
