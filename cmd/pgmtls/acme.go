@@ -23,12 +23,12 @@ import (
 )
 
 // newPublic puts together how databases get certificates of public authorities; without an acme block they get none. It
-// asks nobody anything. Record is told of what happens to the certificates.
-func newPublic(cfg *config.ACME, docs *docstore.Docs, record func(*store.Tx, acme.Event) error, log zerolog.Logger) (registry.Public, error) {
+// asks nobody anything. Record and count are told of what happens to the certificates.
+func newPublic(cfg *config.ACME, docs *docstore.Docs, record func(*store.Tx, acme.Event) error, count func(acme.Event), log zerolog.Logger) (registry.Public, error) {
 	if len(cfg.CAs) == 0 {
 		return registry.Public{}, nil
 	}
-	options := acme.Options{Docs: docs, PreferredRoot: cfg.PreferredRoot, Check: cfg.DNS.Check, Record: record, Log: log}
+	options := acme.Options{Docs: docs, PreferredRoot: cfg.PreferredRoot, Check: cfg.DNS.Check, Record: record, Count: count, Log: log}
 	var err error
 	if options.Resolver, err = resolver(cfg.DNS.Resolvers); err != nil {
 		return registry.Public{}, err

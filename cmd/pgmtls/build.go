@@ -92,7 +92,9 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 	docs := &docstore.Docs{Store: d.store, Ring: ring}
 	d.trail = audit.New(docs, nil)
 	d.outbox = outbox.New(outbox.Options{Docs: docs, Audit: d.trail, Log: log.With().Str("part", "outbox").Logger()})
-	public, err := newPublic(&cfg.ACME, docs, func(tx *store.Tx, e acme.Event) error { return d.registry.RecordPublic(tx, e) }, log.With().Str("part", "acme").Logger())
+	series := prometheus.NewRegistry()
+	series.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	public, err := newPublic(&cfg.ACME, docs, func(tx *store.Tx, e acme.Event) error { return d.registry.RecordPublic(tx, e) }, apiserver.NewACMECounts(series).Count, log.With().Str("part", "acme").Logger())
 	if err != nil {
 		return nil, err
 	}
@@ -110,11 +112,9 @@ func build(ctx context.Context, cfg *config.Control, env environment, log zerolo
 	if d.access, err = access.Open(ctx, access.Options{Docs: docs, Names: apiNames(cfg)}); err != nil {
 		return nil, err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.server = apiserver.New(apiserver.Options{
 		Registry: d.registry, Hub: d.hub, Audit: d.trail, Queries: queries, Access: d.access, Store: d.store, Log: log.With().Str("part", "api").Logger(), Built: built,
-		LogLinesDropped: linesDropped, Node: cfg.Node, PolicyRoots: cfg.PolicyRoots, Leading: d.leading.Load, Metrics: registry,
+		LogLinesDropped: linesDropped, Node: cfg.Node, PolicyRoots: cfg.PolicyRoots, Leading: d.leading.Load, Metrics: series,
 		Rate: float64(cfg.Limits.RequestsPerSecond), Burst: cfg.Limits.Burst,
 	})
 	d.dispatcher = &dispatch.Dispatcher{Registry: d.registry, Hub: d.hub, Queries: queries, Node: cfg.Node, Roots: cfg.PolicyRoots,

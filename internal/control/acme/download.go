@@ -90,5 +90,5 @@ func (m *Manager) keep(ctx context.Context, cert *Certificate, o *order, leaf *L
 			return outcome{}, err
 		}
 	}
-	return m.commit(ctx, tx, cert, o, &Event{Kind: kind, At: now, Certificate: *cert, CA: o.CA})
+	return m.commit(ctx, tx, cert, o, &Event{Kind: kind, At: now, Certificate: *cert, CA: o.CA, Took: now.Sub(o.StartedAt)})
 }

@@ -46,12 +46,7 @@ func (m *Manager) fail(ctx context.Context, a *authority, cert *Certificate, o *
 		o.Phase = phaseCleaning
 	}
 	log.Time("next_attempt", cert.NotBefore).Msg("no public certificate yet")
-	tx := new(store.Tx)
-	if err := m.addOrder(tx, cert, o, &Event{Kind: EventFailed, At: now, Certificate: *cert, CA: a.Name, Problem: p}); err != nil {
-		return outcome{}, err
-	}
-	_, err = m.docs.Commit(ctx, tx)
-	return goOn, err
+	return m.commit(ctx, new(store.Tx), cert, o, &Event{Kind: EventFailed, At: now, Certificate: *cert, CA: a.Name, Problem: p})
 }
 
 // wait keeps in the store that the authority wants to be asked about a certificate at a later moment only.

@@ -66,6 +66,8 @@ type Options struct {
 	// Record adds to a transaction what else should be kept of an event, such as an audit record or a notice. It may be
 	// nil.
 	Record func(*store.Tx, Event) error
+	// Count is called after the commit of an order that was begun, has failed, or has brought a leaf. It may be nil.
+	Count func(Event)
 
 	// Transport is for requests to authorities; nil: http.DefaultTransport.
 	Transport http.RoundTripper
@@ -82,6 +84,8 @@ type Event struct {
 	CA          string
 	Account     string   // URL; of events of the account
 	Problem     *Problem // of a failure, of a limit, or of what the authority refused
+
+	Took time.Duration // from the order to the leaf; of one that brought a leaf
 }
 
 // EventKind specifies what happened.

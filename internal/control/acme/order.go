@@ -145,16 +145,17 @@ func (m *Manager) begin(ctx context.Context, cert *Certificate, now time.Time) (
 	tx := new(store.Tx).Put(keyOrderKeys+cert.ID, m.docs.Ring.Seal(keyOrderKeys+cert.ID, key))
 	renewal := cert.Leaf != nil
 	cert.progress(Ordered, now)
-	if err := m.addOrder(tx, cert, o, &Event{Kind: EventOrdered, At: now, Certificate: *cert, CA: a.Name}); err != nil {
-		return outcome{}, err
-	}
+	event := Event{Kind: EventOrdered, At: now, Certificate: *cert, CA: a.Name}
 	if replaces != "" {
-		_, err = m.docs.Commit(ctx, tx) // authorities count no renewal that says what it replaces
-		return goOn, err
+		return m.commit(ctx, tx, cert, o, &event) // authorities count no renewal that says what it replaces
+	}
+	if err := m.addOrder(tx, cert, o, &event); err != nil {
+		return outcome{}, err
 	}
 	if wait, err := a.budget.take(ctx, tx, cert.Names, renewal); err != nil || wait > 0 {
 		return at(now.Add(wait)), err
 	}
+	m.count(event)
 	return goOn, nil
 }
 

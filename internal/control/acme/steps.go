@@ -105,7 +105,17 @@ func (m *Manager) commit(ctx context.Context, tx *store.Tx, cert *Certificate, o
 		return outcome{}, err
 	}
 	_, err := m.docs.Commit(ctx, tx)
+	if err == nil && event != nil {
+		m.count(*event)
+	}
 	return goOn, err
+}
+
+// count has an event counted that was committed.
+func (m *Manager) count(e Event) {
+	if m.options.Count != nil {
+		m.options.Count(e)
+	}
 }
 
 func (m *Manager) newOrder(ctx context.Context, a *authority, account acmez.Account, cert *Certificate, o *order) (outcome, error) {

@@ -32,7 +32,7 @@ func (c *Certificate) warning(now time.Time) Warning {
 	switch {
 	case left <= 0:
 		return Ended
-	case now.Sub(c.RenewAt()) < min(overdueAfter, life/60):
+	case !c.Overdue(now):
 		return notWarned
 	case left <= min(24*time.Hour, life/12):
 		return DayLeft
@@ -42,6 +42,14 @@ func (c *Certificate) warning(now time.Time) Warning {
 		return ThirdLeft
 	}
 	return notWarned
+}
+
+// Overdue reports whether the renewal of a certificate that is wanted is late.
+func (c *Certificate) Overdue(now time.Time) bool {
+	if c.Leaf == nil || !c.RemovedAt.IsZero() {
+		return false
+	}
+	return now.Sub(c.RenewAt()) >= min(overdueAfter, c.Leaf.NotAfter.Sub(c.Leaf.NotBefore)/60)
 }
 
 // warn notes a warning, and has it told.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/acme"
 	"pgmtls-proxy/internal/control/api"
@@ -30,10 +32,12 @@ func newEnhancedPlane(t *testing.T) (*plane, *acmetest.Faults) {
 	}
 	var manager *acme.Manager
 	var p *plane
-	p = newPlaneOf(t, nil, func(o *registry.Options) {
+	series := prometheus.NewRegistry()
+	counts := NewACMECounts(series)
+	p = newPlaneOf(t, func(o *Options) { o.Metrics = series }, func(o *registry.Options) {
 		if manager, err = acme.New(acme.Options{Docs: o.Docs, CAs: []acme.CA{{Name: "pebble", Directory: faults.Directory}},
 			Solver:   &acme.RFC2136{Server: dns.Address, Zone: dns.Zone, Key: key},
-			Resolver: acme.Resolver{Servers: []string{dns.Address}}, Check: []string{dns.Address}, Transport: faults.Client(), Log: o.Log,
+			Resolver: acme.Resolver{Servers: []string{dns.Address}}, Check: []string{dns.Address}, Transport: faults.Client(), Log: o.Log, Count: counts.Count,
 			Record: func(tx *store.Tx, e acme.Event) error { return p.registry.RecordPublic(tx, e) }}); err != nil {
 			t.Fatal(err)
 		}
@@ -151,6 +155,17 @@ func lifeOfEnhanced(t *testing.T) {
 		t.Errorf("a renewal took it away: %+v", renewing)
 	}
 	eventually.True(t, time.Minute, "the certificate is renewed", func() bool { return status().Serial != before })
+
+	metrics := string(p.ask(ask{method: "GET", path: "/metrics", token: p.reader}).body)
+	for _, want := range []string{`pgmtls_control_enhanced_certificates{status="Enabled"} 1`, `pgmtls_control_enhanced_certificates{status="Provisioning"} 0`,
+		"pgmtls_control_enhanced_certificate_min_left_seconds ", "pgmtls_control_enhanced_certificates_overdue 0", "pgmtls_control_acme_waiting 0",
+		"pgmtls_control_acme_oldest_wait_seconds 0", `pgmtls_control_acme_authority_away{ca="pebble"} 0`,
+		`pgmtls_acme_orders_total{ca="pebble",result="begun"} 2`, `pgmtls_acme_orders_total{ca="pebble",result="issued"} 1`,
+		`pgmtls_acme_orders_total{ca="pebble",result="renewed"} 1`, "pgmtls_acme_order_seconds_count 2"} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
 
 	// One request that fails leaves the certificate enabled, and says what it waits for.
 	faults.Fail(acmetest.NewOrderPath, -1, acmetest.Problem(http.StatusTooManyRequests, "rateLimited", "too many certificates", "Retry-After", "7200"))

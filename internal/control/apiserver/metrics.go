@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"pgmtls-proxy/internal/control/acme"
 	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/store"
 )
@@ -67,16 +68,24 @@ var (
 	descInUse     = describe("store_in_use_bytes", "Size of the store that is in use.")
 	descLogLost   = describe("log_lines_dropped_total", "Log lines lost because the reader is too slow or gone, or the disk is full.")
 	descQuota     = describe("store_quota_bytes", "Size at which the store stops accepting writes; 0 if unknown.")
+	descPublic    = describe("enhanced_certificates", "Enhanced certificates by status.", "status")
+	descLeft      = describe("enhanced_certificate_min_left_seconds", "Time until the first enhanced certificate in a policy expires; absent if there is none.")
+	descOverdue   = describe("enhanced_certificates_overdue", "Number of enhanced certificates whose renewal is late.")
+	descWaiting   = describe("acme_waiting", "Number of certificates that wait for an order at a public authority.")
+	descWait      = describe("acme_oldest_wait_seconds", "Time that the certificate that waits longest for an order has waited; 0 if none does.")
+	descAway      = describe("acme_authority_away", "Whether a public authority fails or limits, so that it is asked less and less often.", "ca")
+	descOrders    = describe("acme_orders_left", "New orders that the configured limit of a public authority leaves; absent without a limit.", "ca")
 	descFree      = describe("store_free_bytes", "Bytes free on the disk of the embedded store; below 192 MiB the daemon accepts nothing new. Absent for an etcd cluster.")
 )
 
-func describe(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc("pgmtls_control_"+name, help, nil, nil)
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("pgmtls_control_"+name, help, labels, nil)
 }
 
 // Describe sends the descriptions of the series.
 func (controlState) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descSkew, descLeader, descSize, descInUse, descQuota, descLogLost, descFree} {
+	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descSkew, descLeader, descSize, descInUse, descQuota, descLogLost, descFree,
+		descPublic, descLeft, descOverdue, descWaiting, descWait, descAway, descOrders} {
 		descs <- desc
 	}
 }
@@ -96,6 +105,7 @@ func (s controlState) Collect(series chan<- prometheus.Metric) {
 	databases, err := s.registry.Databases(ctx)
 	if err == nil {
 		s.count(databases, tell)
+		err = s.countPublic(ctx, databases, series)
 	}
 	stats, statsErr := s.store.Stats(ctx)
 	if statsErr == nil {
@@ -134,6 +144,86 @@ func (s controlState) count(databases []registry.Database, tell func(*prometheus
 	tell(descFailing, float64(failing))
 	tell(descOldest, oldest.Seconds())
 	tell(descSkew, skew.Seconds())
+}
+
+// countPublic tells of the public certificates and their authorities. Without an acme block and without a public
+// certificate there is nothing to tell.
+func (s controlState) countPublic(ctx context.Context, databases []registry.Database, series chan<- prometheus.Metric) error {
+	tell := func(desc *prometheus.Desc, value float64, labels ...string) {
+		series <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	now := s.now()
+	statuses := map[registry.Status]int{}
+	var first time.Time
+	for _, db := range databases {
+		e := db.Enhanced
+		if e == nil {
+			continue
+		}
+		statuses[e.Status]++
+		if e.Leaf != nil && (first.IsZero() || e.Leaf.NotAfter.Before(first)) {
+			first = e.Leaf.NotAfter
+		}
+	}
+	public, err := s.registry.PublicStatus(ctx)
+	if err != nil || len(public.Authorities) == 0 && len(statuses) == 0 {
+		return err
+	}
+	for _, status := range []registry.Status{registry.Provisioning, registry.Enabled, registry.Deprovisioning} {
+		tell(descPublic, float64(statuses[status]), string(status))
+	}
+	if !first.IsZero() {
+		tell(descLeft, first.Sub(now).Seconds())
+	}
+	tell(descOverdue, float64(public.Overdue))
+	tell(descWaiting, float64(public.Waiting.Count))
+	waited := 0.0
+	if public.Waiting.Count > 0 {
+		waited = now.Sub(public.Waiting.Since).Seconds()
+	}
+	tell(descWait, waited)
+	for _, a := range public.Authorities {
+		tell(descAway, number(!a.AwaySince.IsZero()), a.Name)
+		if a.OrdersLeft >= 0 {
+			tell(descOrders, float64(a.OrdersLeft), a.Name)
+		}
+	}
+	return nil
+}
+
+// ACMECounts count what becomes of orders at public authorities. Their labels are the names of authorities in pgmtls.yaml and
+// a closed set of results.
+type ACMECounts struct {
+	orders  *prometheus.CounterVec
+	seconds prometheus.Histogram
+}
+
+// NewACMECounts makes the series of a registry.
+func NewACMECounts(registry *prometheus.Registry) *ACMECounts {
+	c := &ACMECounts{
+		orders: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "pgmtls_acme_orders_total", Help: "Orders at public authorities by what became of them: begun, issued, renewed or failed, and why."}, []string{"ca", "result"}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "pgmtls_acme_order_seconds", Help: "Time from the beginning of an order to its certificate.",
+			Buckets: []float64{.5, 1, 2, 5, 10, 20, 60, 120, 300, 900, 3600}}),
+	}
+	registry.MustRegister(c.orders, c.seconds)
+	return c
+}
+
+// Count counts an event.
+func (c *ACMECounts) Count(e acme.Event) {
+	result := "begun"
+	switch e.Kind {
+	case acme.EventIssued:
+		result = "issued"
+	case acme.EventRenewed:
+		result = "renewed"
+	case acme.EventFailed:
+		result = string(e.Problem.Reason)
+	}
+	c.orders.WithLabelValues(e.CA, result).Inc()
+	if e.Took > 0 {
+		c.seconds.Observe(e.Took.Seconds())
+	}
 }
 
 func number(yes bool) float64 {

@@ -201,6 +201,7 @@ type PublicStatus struct {
 	Authorities []PublicAuthority // none: none is configured
 	Zone        string
 	Waiting     acme.Waiting
+	Overdue     int // certificates whose renewal is late
 }
 
 // PublicStatus tells how the public authorities are.
@@ -213,7 +214,13 @@ func (r *Registry) PublicStatus(ctx context.Context) (s PublicStatus, err error)
 		return s, err
 	}
 	list, err := r.public.Manager.Certificates(ctx)
-	s.Waiting = acme.CountWaiting(list, r.now())
+	now := r.now()
+	s.Waiting = acme.CountWaiting(list, now)
+	for i := range list {
+		if list[i].Overdue(now) {
+			s.Overdue++
+		}
+	}
 	return s, err
 }
 
