@@ -80,6 +80,7 @@ machine, and the other commands call the control plane.`,
 	commands := cli.Commands(cli.Env{
 		Stdin: env.stdin, Stdout: env.stdout, Stderr: env.stderr, Getenv: env.getenv, Built: built,
 		StdinTerminal: terminal(env.stdin), StdoutTerminal: terminal(env.stdout), StderrTerminal: terminal(env.stderr),
+		Columns: columns(env.stdout),
 	})
 	root.AddCommand(commands...)
 	root.AddCommand(newServe(env), newAgent(env))
@@ -95,6 +96,19 @@ machine, and the other commands call the control plane.`,
 func terminal(stream any) bool {
 	file, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// columns is how wide a terminal is, 0 if the stream is none.
+func columns(stream any) int {
+	file, ok := stream.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 func newServe(env environment) *cobra.Command {

@@ -183,14 +183,18 @@ func TestURLIsEnoughForAShell(t *testing.T) {
 	l := newLife(t)
 	l.letIn(t, "shop")
 	v := l.download(t, l.shop, "shop", "")
-	text := l.do(t, "url", "shop", "--verify-full", "--user", "postgres", "--dbname", "postgres", "--dir", filepath.Dir(v.files))
-	says(t, text, "postgres://postgres@localhost:", "sslmode=verify-full", "export PGSSLCERT=", "export PGSSLKEY=", "export PGSSLROOTCERT=", "jdbc:postgresql://localhost:", "sslkey=", ".pk8")
-	url, _, _ := strings.Cut(text, "\n")
+	text := l.do(t, "url", "shop", "--user", "postgres", "--dbname", "postgres", "--dir", filepath.Dir(v.files))
+	says(t, text, "DATABASE_URL='postgres://postgres@localhost:", "sslmode=verify-full", "&sslcert=", "&sslkey=", "&sslrootcert=", "'\n", "export PGSSLCERT=", "export PGSSLKEY=", "export PGSSLROOTCERT=", "jdbc:postgresql://localhost:", "sslkey=", ".pk8")
+	line, _, _ := strings.Cut(text, "\n")
 	exports := strings.Join(regexp.MustCompile(`(?m)^export .*$`).FindAllString(text, -1), "\n")
-	script := exports + "\nexec psql -X -At -d '" + url + "' -c \"select 'answered'\"\n"
-	stdout, stderr, code := program(t, "sh", "-c", script)
-	if code != 0 || stdout != "answered\n" {
-		t.Errorf("the shell ended with %d: %s%s\n%s", code, stdout, stderr, script)
+	for _, script := range []string{
+		line + "\nexec psql -X -At -d \"$DATABASE_URL\" -c \"select 'answered'\"\n",
+		line + "\n" + exports + "\nexec psql -X -At -d \"${DATABASE_URL%%&sslcert*}\" -c \"select 'answered'\"\n",
+	} {
+		stdout, stderr, code := program(t, "sh", "-c", script)
+		if code != 0 || stdout != "answered\n" {
+			t.Errorf("the shell ended with %d: %s%s\n%s", code, stdout, stderr, script)
+		}
 	}
 }
 

@@ -33,13 +33,18 @@ func (p *printer) agents(agents []api.Agent, now time.Time) {
 		p.line("There are no agents. Enrol one: pgmtls agents create DB PROXY")
 		return
 	}
-	rows := [][]string{{"ID", "DATABASE", "PROXY", "LAST SEEN", "ENROLLED", "CERTIFICATE UNTIL"}}
+	var all []string
+	for _, agent := range agents {
+		all = append(all, agent.ID)
+	}
+	id := p.ids(all)
+	rows := [][]string{{"ID", "DATABASE", "PROXY", "LAST SEEN", onlyWide + "ENROLLED", "CERTIFICATE UNTIL"}}
 	for _, agent := range agents {
 		seen := "never"
 		if !agent.LastSeenAt.IsZero() {
 			seen = elapsed(now.Sub(agent.LastSeenAt)) + " ago"
 		}
-		rows = append(rows, []string{agent.ID, or(agent.DatabaseName, agent.Database), agent.Proxy, seen, moment(agent.EnrolledAt), moment(agent.ExpiresAt)})
+		rows = append(rows, []string{id(agent.ID), or(agent.DatabaseName, agent.Database), agent.Proxy, seen, moment(agent.EnrolledAt), p.moment(agent.ExpiresAt)})
 	}
 	p.table(rows...)
 }
@@ -110,11 +115,15 @@ func (a *app) revokeAgent() *cobra.Command {
 			return found, err
 		}),
 		RunE: a.run(func(s *session) error {
-			if err := s.RevokeAgent(s, s.args[0]); err != nil {
+			id, err := s.wholeAgent(s.args[0])
+			if err != nil {
+				return err
+			}
+			if err := s.RevokeAgent(s, id); err != nil {
 				return err
 			}
 			if !s.app.json {
-				s.out.line("%s is revoked", clean(s.args[0]))
+				s.out.line("%s is revoked", clean(id))
 			}
 			return nil
 		}),

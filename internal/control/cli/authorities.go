@@ -80,14 +80,19 @@ func (p *printer) authorities(space string, authorities []api.Authority) {
 			continue
 		}
 		p.line("")
+		var all []string
+		for _, user := range ca.Users {
+			all = append(all, user.Certificate)
+		}
+		id := p.ids(all)
 		rows := [][]string{{"DATABASE", "CERTIFICATE", "NAME", "SESSIONS", "LAST SEEN", "EXPIRES"}}
 		for _, user := range ca.Users {
 			if user.Server {
-				rows = append(rows, []string{user.Database, "server", "-", "-", "-", or(moment(user.ExpiresAt), "-")})
+				rows = append(rows, []string{user.Database, "server", "-", "-", "-", or(p.moment(user.ExpiresAt), "-")})
 				continue
 			}
-			rows = append(rows, []string{user.Database, user.Certificate, user.Name, strconv.Itoa(user.Sessions),
-				or(moment(user.LastSeen), "-"), or(moment(user.ExpiresAt), "-")})
+			rows = append(rows, []string{user.Database, id(user.Certificate), user.Name, strconv.Itoa(user.Sessions),
+				or(p.moment(user.LastSeen), "-"), or(p.moment(user.ExpiresAt), "-")})
 		}
 		p.table(rows...)
 	}
@@ -126,9 +131,12 @@ again before its next update.`,
 			}
 			which := id
 			if which == "" {
-				if which, err = s.activeCA(space); err != nil {
-					return err
-				}
+				which, err = s.activeCA(space)
+			} else {
+				which, err = s.wholeAuthority(space, which)
+			}
+			if err != nil {
+				return err
 			}
 			crl, err := s.CRL(s, space, which)
 			if err != nil {
@@ -251,6 +259,10 @@ With --force no proxy is asked: clients with certificates of the CA are cut off.
 		ValidArgsFunction: a.spaceNames(),
 		RunE: a.run(func(s *session) error {
 			retirement.Space = s.args[0]
+			var err error
+			if retirement.ID, err = s.wholeAuthority(s.args[0], retirement.ID); err != nil {
+				return err
+			}
 			if retirement.Force {
 				consequence := "This cuts off every client in space " + s.args[0] + " with a certificate of this CA: its sessions end, and it can't connect any more."
 				if err := s.confirm(confirm, s.args[0], consequence); err != nil {

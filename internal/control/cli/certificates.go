@@ -38,22 +38,27 @@ func (p *printer) certificates(database string, certificates []api.Certificate) 
 		p.line("There are no certificates. Create one: pgmtls certificates create %s --name NAME", clean(database))
 		return
 	}
-	rows := [][]string{{"ID", "NAME", "STATUS", "CREATED", "EXPIRES", "NOTE"}}
+	var all []string
 	for _, c := range certificates {
-		rows = append(rows, []string{c.ID, c.Name, c.Status, moment(c.CreatedAt), moment(c.ExpiresAt), noteOf(c)})
+		all = append(all, c.ID)
+	}
+	id := p.ids(all)
+	rows := [][]string{{"ID", "NAME", "STATUS", onlyWide + "CREATED", "EXPIRES", "NOTE"}}
+	for _, c := range certificates {
+		rows = append(rows, []string{id(c.ID), c.Name, c.Status, moment(c.CreatedAt), p.moment(c.ExpiresAt), p.noteOf(c, id)})
 	}
 	p.table(rows...)
 }
 
 // noteOf returns what will become of a certificate.
-func noteOf(c api.Certificate) string {
+func (p *printer) noteOf(c api.Certificate, id func(string) string) string {
 	switch {
 	case c.Status == api.Disabled || c.Status == api.Disabling:
 		return ""
 	case !c.DisableAt.IsZero():
-		return "will be revoked " + moment(c.DisableAt)
+		return "will be revoked " + p.moment(c.DisableAt)
 	case c.Successor != "":
-		return "replaced by " + c.Successor
+		return "replaced by " + id(c.Successor)
 	}
 	return ""
 }
@@ -187,7 +192,11 @@ func (a *app) getCertificate() *cobra.Command {
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
-			certificate, err := s.Certificate(s, s.args[0], id)
+			whole, err := s.wholeCertificate(id)
+			if err != nil {
+				return err
+			}
+			certificate, err := s.Certificate(s, s.args[0], whole)
 			if err != nil {
 				return err
 			}
@@ -210,7 +219,11 @@ func (a *app) deleteCertificate() *cobra.Command {
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
-			deletion := apiclient.Deletion{Database: s.args[0], ID: id}
+			whole, err := s.wholeCertificate(id)
+			if err != nil {
+				return err
+			}
+			deletion := apiclient.Deletion{Database: s.args[0], ID: whole}
 			if later != "" {
 				var err error
 				if deletion.After, err = parseDuration(later); err != nil {
@@ -250,7 +263,11 @@ func (a *app) keepCertificate() *cobra.Command {
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
-			certificate, err := s.KeepCertificate(s, s.args[0], id)
+			whole, err := s.wholeCertificate(id)
+			if err != nil {
+				return err
+			}
+			certificate, err := s.KeepCertificate(s, s.args[0], whole)
 			if err != nil {
 				return err
 			}

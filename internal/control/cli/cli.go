@@ -29,6 +29,8 @@ type Env struct {
 
 	StdinTerminal, StdoutTerminal, StderrTerminal bool
 
+	Columns int // of the terminal that Stdout is; 0: not known
+
 	Built buildinfo.Info // what this program was built from
 
 	ClientFiles []string                                           // client.yaml of the whole machine, the first that exists counts; nil: [ClientFiles]
@@ -101,6 +103,7 @@ type app struct {
 	env Env
 	server
 	json bool
+	wide bool
 }
 
 // client gives a command, and those below it, the flags that say whom to ask and how to answer.
@@ -110,6 +113,7 @@ func (a *app) client(cmd *cobra.Command) *cobra.Command {
 	flags.StringVar(&a.server.ca, "ca", "", "PEM `file` with the CA that verifies its certificate (PGMTLS_CA)")
 	flags.StringVar(&a.server.tokenFile, "token-file", "", "`file` with the token (PGMTLS_TOKEN_FILE, or the token itself in PGMTLS_TOKEN)")
 	flags.BoolVar(&a.json, "json", false, "print the API's own JSON")
+	flags.BoolVar(&a.wide, "wide", false, "print tables in full on a terminal: all columns, whole ids, times in UTC")
 	return cmd
 }
 

@@ -32,7 +32,7 @@ func listDatabases(s *session) error {
 			s.out.line("There are no databases yet. Register one: pgmtls databases create NAME --host db.example.com")
 			return
 		}
-		rows := [][]string{{"NAME", "SPACE", "HOST", "PROXIES", "MTLS", "ID"}}
+		rows := [][]string{{"NAME", "SPACE", "HOST", "PROXIES", "MTLS", onlyWide + "ID"}}
 		for _, d := range databases {
 			rows = append(rows, []string{d.Name, d.Space, strings.Join(d.Hosts, ","), strconv.Itoa(len(d.Proxies)), or(d.MTLS, "-"), d.ID})
 		}

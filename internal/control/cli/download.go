@@ -142,7 +142,7 @@ func (d *download) fetch(s *session) error {
 // choose returns the id of the flag, or of the only certificate that can be used.
 func (d *download) choose(s *session) (string, error) {
 	if d.id != "" {
-		return d.id, nil
+		return s.wholeCertificate(d.id)
 	}
 	certificates, err := s.Certificates(s, s.args[0])
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 // pages are the answers behind each transcript.
 var pages = map[string]func() map[string][]canned{
-	"databases": databasePages, "mtls": mtlsPages, "ip-rules": rulePages, "wide-rules": wideRulePages, "certificates": certificatePages,
+	"databases": databasePages, "mtls": mtlsPages, "ip-rules": rulePages, "wide-rules": wideRulePages, "tables": tablePages, "certificates": certificatePages,
 	"ca": authorityPages, "access": accessPages, "trail": trailPages, "errors": errorPages, "enhanced": enhancedPages,
 }
 
@@ -62,14 +62,15 @@ func databasePages() map[string][]canned {
 	waiting.Proxies[1].Error, waiting.Proxies[1].ErrorKind = "client-ca.pem: no certificate\x1b[31m", api.ErrorRefused
 	waiting.Proxies[0].Drift = "policy.yaml"
 	return map[string][]canned{
-		"GET /v1/databases":                    {ok([]api.Database{}), ok([]api.Database{database(), fresh})},
-		"POST /v1/databases":                   {{201, fresh}},
-		"GET " + shop:                          {ok(database())},
-		"DELETE " + shop:                       {{204, nil}},
-		"GET " + shop + "/acknowledgements":    {ok(acknowledged()), ok(acknowledged()), ok(waiting)},
-		"POST " + shop + "/proxies":            {{201, database()}},
-		"DELETE " + shop + "/proxies/edge-1":   {ok(database())},
-		"GET " + shop + "/url?sslmode=require": {ok(connect(api.Place{Host: "shop.db.example.com", Port: 5432, SSLMode: api.SSLRequire}))},
+		"GET /v1/databases":                        {ok([]api.Database{}), ok([]api.Database{database(), fresh})},
+		"POST /v1/databases":                       {{201, fresh}},
+		"GET " + shop:                              {ok(database())},
+		"DELETE " + shop:                           {{204, nil}},
+		"GET " + shop + "/acknowledgements":        {ok(acknowledged()), ok(acknowledged()), ok(waiting)},
+		"POST " + shop + "/proxies":                {{201, database()}},
+		"DELETE " + shop + "/proxies/edge-1":       {ok(database())},
+		"GET " + shop + "/url?sslmode=require":     {ok(connect(api.Place{Host: "shop.db.example.com", Port: 5432, SSLMode: api.SSLRequire}))},
+		"GET " + shop + "/url?sslmode=verify-full": {ok(connect(api.Place{Host: "shop.db.example.com", Port: 5432}))},
 		"GET " + shop + "/url?dbname=shop&sslmode=verify-full&user=app": {
 			ok(connect(api.Place{Host: "shop.db.example.com", Port: 5432, User: "app", DBName: "shop"}))},
 	}
@@ -238,5 +239,48 @@ func errorPages() map[string][]canned {
 		"POST " + endpoint + "/ip-rules": {refuse(api.InvalidParams, "203.0.113.7/24 has host bits: write 203.0.113.0/24")},
 		"GET /v1/tokens":                 {refuse(api.Forbidden, "this needs a token of scope all")},
 		"GET /v1/agents":                 {refuse(api.RateLimit, "too many requests")},
+	}
+}
+
+// tablePages are answers with more in them than a terminal has room for.
+func tablePages() map[string][]canned {
+	const sibling, other, agentID = "38c466b6-d1fb-4869-b5ac-40420b786fb5", "0a1b2c3d-dcfb-4869-b5ac-40420b786fb4", "7f3c1d2e-0000-4000-8000-40420b786fb4"
+	rules := endpoint + "/ip-rules"
+	first, second, third := rule(api.Authorized), rule(api.Authorizing), rule(api.Deauthorizing)
+	second.ID, second.CIDR, second.ExpiresAt = sibling, "2001:db8:1234:5678:9abc:def0:1234:5678/128", start.Add(8*time.Hour)
+	third.ID, third.ExpiresAt = other, start.Add(90*24*time.Hour)
+	third.Description = "The office of a customer whose description does not fit into one line of a terminal, as many do not"
+	long := database()
+	long.Name, long.Hosts = "a-database-with-a-name-of-some-length", []string{"a-database-with-a-name-of-some-length.databases.example.com", "10.0.0.7"}
+	reports := acknowledged()
+	reports.Proxies[0].Proxy = "a-proxy-with-a-name-of-some-length"
+	old, next := certificate(api.Ready), certificate(api.Ready)
+	next.ID, next.Predecessor, next.Name = nextID, certID, "reporting-of-the-whole-company-for-all-of-its-databases-2026"
+	old.Successor = nextID
+	leaving := certificate(api.Ready)
+	leaving.ID, leaving.DisableAt = other, start.Add(24*time.Hour)
+	ca := spaceCA(api.ActiveCA, api.CAUser{Database: "shop", Server: true, ExpiresAt: start.AddDate(0, 2, 0)},
+		api.CAUser{Database: long.Name, Certificate: certID, Name: next.Name, Sessions: 3, LastSeen: start.Add(-3 * time.Minute), ExpiresAt: start.AddDate(0, 2, 0)})
+	record := api.Record{ID: "1-1", At: start.Add(-time.Hour), Actor: "agent:7f3c1d2e", Address: "192.0.2.9", Action: "certificate.key_read", Database: long.Name, Object: certID,
+		Detail: map[string]string{"serial": "1f:0a:99:1f:0a:99:1f:0a:99:1f:0a:99:1f:0a:99:1f:0a", "cidr": "203.0.113.7/32"}}
+	again := record
+	again.Object, again.At = nextID, start
+	return map[string][]canned{
+		"GET " + rules:                 {ok([]api.Rule{first, second, third})},
+		"GET " + rules + "/" + sibling: {ok(second)},
+		"GET " + rules + "/38C466B6-D1fb-4869-b5ac-40420b786fb5": {ok(second)},
+		"GET " + rules + "/" + other:                             {ok(third)},
+		"GET " + rules + "/ffff":                                 {refuse(api.NotFound, "database shop has no IP rule ffff")},
+		"GET /v1/databases":                                      {ok([]api.Database{long, database()})},
+		"GET " + shop:                                            {ok(database())},
+		"GET " + shop + "/acknowledgements":                      {ok(reports)},
+		"GET " + endpoint + "/certificates":                      {ok([]api.Certificate{old, next, leaving})},
+		"GET /v1/spaces/default/ca?ask=true":                     {ok([]api.Authority{ca})},
+		"GET /v1/tokens": {ok([]api.Token{{ID: "1a1b2c3d", Name: "terraform-of-the-platform-team", Scope: api.ScopeDatabase, Database: databaseID,
+			DatabaseName: long.Name, CreatedAt: start, ExpiresAt: start.AddDate(1, 0, 0), LastUsedAt: start.Add(-40 * time.Second)}})},
+		"GET /v1/agents": {ok([]api.Agent{{ID: agentID, Database: databaseID, DatabaseName: long.Name, Proxy: "a-proxy-with-a-name-of-some-length", Serial: "0a",
+			EnrolledAt: start, ExpiresAt: start.AddDate(0, 0, 90), LastSeenAt: start.Add(-90 * time.Second)}})},
+		"DELETE /v1/agents/" + agentID: {{204, nil}},
+		"GET /v1/audit?limit=100":      {ok(api.Audit{Records: []api.Record{again, record}})},
 	}
 }

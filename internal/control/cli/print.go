@@ -2,12 +2,11 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/safetext"
@@ -19,6 +18,10 @@ type printer struct {
 	json   bool
 	colour bool
 	err    error // the first of to
+
+	narrow  bool // tables fit the columns of a terminal
+	columns int
+	now     time.Time // for how long ago something was
 }
 
 func (a *app) printer() *printer {
@@ -26,6 +29,10 @@ func (a *app) printer() *printer {
 		to:     a.env.Stdout,
 		json:   a.json,
 		colour: a.env.StdoutTerminal && a.env.Getenv("NO_COLOR") == "" && a.env.Getenv("TERM") != "dumb",
+
+		narrow:  a.env.StdoutTerminal && !a.wide,
+		columns: max(minColumns, cmp.Or(a.env.Columns, defaultColumns)),
+		now:     a.env.Now(),
 	}
 }
 
@@ -76,37 +83,6 @@ func (p *printer) block(rows ...row) {
 		if r.value != "" {
 			p.line("%-*s %s", width+1, r.name+":", p.paint(clean(r.value)))
 		}
-	}
-}
-
-// table prints rows in aligned columns. The first row is the header.
-func (p *printer) table(rows ...[]string) {
-	var widths []int
-	for _, cells := range rows {
-		for i, cell := range cells {
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(clean(cell)))
-		}
-	}
-	for number, cells := range rows {
-		var line strings.Builder
-		for i, cell := range cells {
-			cell = clean(cell)
-			shown := cell
-			switch {
-			case number > 0:
-				shown = p.paint(cell)
-			case p.colour:
-				shown = bold + cell + plain
-			}
-			line.WriteString(shown)
-			if i < len(cells)-1 {
-				line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
-			}
-		}
-		p.line("%s", strings.TrimRight(line.String(), " "))
 	}
 }
 

@@ -75,7 +75,7 @@ func listProxies(s *session) error {
 			return
 		}
 		s.out.line("generation %d of %s", acknowledgements.Generation, clean(database.Name))
-		rows := [][]string{{"PROXY", "STATE", "APPLIED", "IN FORCE", "LAST REPORT", "CLOCK", "DELIVERY", "VERSION"}}
+		rows := [][]string{{"PROXY", "STATE", "APPLIED", "IN FORCE", "LAST REPORT", "CLOCK", "DELIVERY", onlyWide + "VERSION"}}
 		for _, proxy := range acknowledgements.Proxies {
 			heard := "-"
 			if !proxy.At.IsZero() {

@@ -36,9 +36,14 @@ func (p *printer) rules(database string, rules []api.Rule) {
 		p.line("There are no IP rules, so no client can connect. Allow a network: pgmtls ip-rules create %s --cidr 203.0.113.7/32", clean(database))
 		return
 	}
-	rows := [][]string{{"ID", "CIDR", "STATUS", "CREATED", "EXPIRES", "DESCRIPTION"}}
+	var all []string
 	for _, r := range rules {
-		rows = append(rows, []string{r.ID, r.CIDR, r.Status, moment(r.CreatedAt), or(moment(r.ExpiresAt), "never"), r.Description})
+		all = append(all, r.ID)
+	}
+	id := p.ids(all)
+	rows := [][]string{{"ID", "CIDR", "STATUS", onlyWide + "CREATED", "EXPIRES", "DESCRIPTION"}}
+	for _, r := range rules {
+		rows = append(rows, []string{id(r.ID), r.CIDR, r.Status, moment(r.CreatedAt), or(p.moment(r.ExpiresAt), "never"), r.Description})
 	}
 	p.table(rows...)
 	for _, r := range rules {
@@ -140,7 +145,11 @@ func (c *chosen) flags(a *app, cmd *cobra.Command) {
 // find returns the rule that the flags name.
 func (c *chosen) find(s *session) (api.Rule, error) {
 	if c.id != "" {
-		return s.Rule(s, s.args[0], c.id)
+		id, err := s.wholeRule(c.id)
+		if err != nil {
+			return api.Rule{}, err
+		}
+		return s.Rule(s, s.args[0], id)
 	}
 	rules, err := s.Rules(s, s.args[0])
 	if err != nil {
@@ -243,7 +252,7 @@ func (p *printer) dryRun(result api.RuleDryRun) {
 			p.line("%s would refuse it: %s", clean(proxy.Proxy), clean(problem))
 		}
 		for _, session := range proxy.Effect.Sessions {
-			rows = append(rows, []string{proxy.Proxy, session.Addr, moment(session.Since), session.User, session.Database, session.Connection})
+			rows = append(rows, []string{proxy.Proxy, session.Addr, p.moment(session.Since), session.User, session.Database, session.Connection})
 		}
 	}
 	if len(rows) > 1 {

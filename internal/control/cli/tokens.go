@@ -28,9 +28,9 @@ func (a *app) tokens() *cobra.Command {
 }
 
 func (p *printer) tokens(tokens []api.Token) {
-	rows := [][]string{{"ID", "NAME", "SCOPE", "CREATED", "EXPIRES", "LAST USED"}}
+	rows := [][]string{{"ID", "NAME", "SCOPE", onlyWide + "CREATED", "EXPIRES", "LAST USED"}}
 	for _, t := range tokens {
-		rows = append(rows, []string{t.ID, t.Name, scopeOf(t), moment(t.CreatedAt), or(moment(t.ExpiresAt), "never"), or(moment(t.LastUsedAt), "never")})
+		rows = append(rows, []string{t.ID, t.Name, scopeOf(t), moment(t.CreatedAt), or(p.moment(t.ExpiresAt), "never"), or(p.moment(t.LastUsedAt), "never")})
 	}
 	p.table(rows...)
 }

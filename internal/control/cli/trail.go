@@ -32,9 +32,14 @@ func (a *app) audit() *cobra.Command {
 				return err
 			}
 			return s.out.show(records, func() {
-				rows := [][]string{{"AT", "ACTOR", "ADDRESS", "ACTION", "DATABASE", "OBJECT", "DETAIL"}}
+				rows := [][]string{{"AT", "ACTOR", onlyWide + "ADDRESS", "ACTION", "DATABASE", "OBJECT", "DETAIL"}}
+				var all []string
 				for _, r := range records {
-					rows = append(rows, []string{moment(r.At), r.Actor, or(r.Address, "-"), r.Action, or(or(r.Database, r.Space), "-"), or(r.Object, "-"), detail(r)})
+					all = append(all, r.Object)
+				}
+				id := s.out.ids(all)
+				for _, r := range records {
+					rows = append(rows, []string{s.out.moment(r.At), r.Actor, or(r.Address, "-"), r.Action, or(or(r.Database, r.Space), "-"), or(id(r.Object), "-"), detail(r)})
 				}
 				s.out.table(rows...)
 			})

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 var update = flag.Bool("update", false, "write the transcripts as they are now")
@@ -41,6 +43,29 @@ func TestTranscripts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Every line of a table on a terminal fits it, unless it is asked for in full.
+func TestTablesFitTheTerminal(t *testing.T) {
+	for line := range strings.Lines(must(os.ReadFile("testdata/tables.txt"))) {
+		command, tty := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "tty$ ")
+		if !tty || strings.Contains(command, "--wide") {
+			continue
+		}
+		for shown := range strings.Lines(session(newWorld(t, tablePages()), command, true)) {
+			shown = regexp.MustCompile("␛\\[[0-9]*m").ReplaceAllString(strings.TrimSuffix(shown, "\n"), "")
+			if width := utf8.RuneCountInString(shown); width > 80 {
+				t.Errorf("%s: %d columns: %s", command, width, shown)
+			}
+		}
+	}
+}
+
+func must(text []byte, err error) string {
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
 }
 
 // play runs the commands of a page, and gives the page as it is now.

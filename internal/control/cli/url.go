@@ -16,7 +16,8 @@ import (
 // connection is what `pgmtls url` prints as JSON: the API's answer, with the files in it.
 type connection struct {
 	api.Connection
-	Env map[string]string `json:"env"`
+	DatabaseURL string            `json:"database_url"` // with the files: for libpq and its kin, pgx and node-postgres
+	Env         map[string]string `json:"env"`
 }
 
 func (a *app) url() *cobra.Command {
@@ -27,18 +28,19 @@ func (a *app) url() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "url DB",
-		Short: "Print how to connect: a URL, environment variables for the files, a JDBC URL",
+		Short: "Print how to connect: DATABASE_URL, environment variables for the files, a JDBC URL",
 		Long: `Prints how clients connect. The files are those written by certificates download; use the same --dir and --prefix.
-With --verify-full the client also verifies the server's name. Use it wherever the
-server's name resolves.
+The first line is all that most programs need. The client verifies the server's certificate and name, unless you say
+--verify-full=false, for a name that does not resolve where the client is.
 
 Once the database's enhanced certificate is Enabled, the URL has the public name, and clients
 verify it by the roots of --roots: bundle, the file /etc/ssl/certs/ca-certificates.crt of most Linux
 systems; system, for libpq 16 and later and pgx; none, for drivers that have roots of their own;
 or the path of another bundle. The previous URL stays valid.`,
-		Example: `  pgmtls url shop --verify-full --user app --dbname shop
+		Example: `  pgmtls url shop --user app --dbname shop --dir /etc/app
+  pgmtls url shop --user app --dbname shop | head -1 >> .env
   pgmtls url shop --roots system
-  eval "$(pgmtls url shop --verify-full | grep ^export)"`,
+  eval "$(pgmtls url shop | grep ^export)"               # the files, for what has a URL already`,
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
@@ -74,12 +76,15 @@ or the path of another bundle. The previous URL stays valid.`,
 			if parameters := jdbcFiles(java); parameters != "" {
 				found.JDBC = join(found.JDBC, parameters)
 			}
-			result := connection{found, map[string]string{}}
+			result := connection{found, found.URL, map[string]string{}}
+			if parameters := libpqFiles(files); parameters != "" {
+				result.DatabaseURL = join(found.URL, parameters)
+			}
 			for _, v := range variables(files) {
 				result.Env[v.name] = v.value
 			}
 			return s.out.show(result, func() {
-				s.out.line("%s", clean(found.URL))
+				s.out.line("DATABASE_URL='%s'", clean(result.DatabaseURL)) // a quote would be escaped in it
 				s.out.line("")
 				if len(result.Env) > 0 {
 					s.out.exports(files)
@@ -94,7 +99,7 @@ or the path of another bundle. The previous URL stays valid.`,
 		}),
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&verify, "verify-full", false, "verify the server's certificate and name")
+	flags.BoolVar(&verify, "verify-full", true, "verify the server's certificate and name")
 	flags.StringVar(&login.Roots, "roots", "", "`roots` of the public certificate: bundle, system, none or a path")
 	flags.StringVar(&login.User, "user", "", "`role` of PostgreSQL")
 	flags.StringVar(&login.DBName, "dbname", "", "`database` of PostgreSQL")
@@ -133,18 +138,29 @@ func quote(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
+// libpqFiles are the parameters of libpq. Those without a file are left out.
+func libpqFiles(files fetched) string {
+	return parameters(map[string]string{"sslcert": files.Certificate, "sslkey": files.Key, "sslrootcert": files.Root})
+}
+
 // jdbcFiles are the parameters of the JDBC driver. Those without a file are left out.
 func jdbcFiles(files fetched) string {
-	query := url.Values{"sslkey": {files.Key}, "sslrootcert": {files.Root}}
+	named := map[string]string{"sslkey": files.Key, "sslrootcert": files.Root}
 	if !strings.HasSuffix(files.Key, ".p12") {
-		query.Set("sslcert", files.Certificate)
+		named["sslcert"] = files.Certificate
 	}
-	for name, values := range query {
-		if values[0] == "" {
-			query.Del(name)
+	return parameters(named)
+}
+
+// parameters encodes those that have a value. A slash needs no escape there, and people read this. %20 is a space to
+// everybody, a plus to some.
+func parameters(named map[string]string) string {
+	query := url.Values{}
+	for name, value := range named {
+		if value != "" {
+			query.Set(name, value)
 		}
 	}
-	// A slash needs no escape there, and people read this. %20 is a space to everybody, a plus to some.
 	return strings.NewReplacer("%2F", "/", "+", "%20").Replace(query.Encode())
 }
 
