@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -88,7 +89,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 		keeper: &policy.Reloader{
 			Dir:         cfg.PolicyDir,
 			Live:        live,
-			Builder:     policy.Builder{Backend: target, MinVersion: cfg.SSLMinProtocolVersion},
+			Builder:     policy.Builder{Backend: target, MinVersion: cfg.SSLMinProtocolVersion, Database: cfg.Name},
 			Log:         log,
 			OnUnchanged: func() { p.looked(metrics.ReloadUnchanged) },
 			OnRefused:   func(error) { p.looked(metrics.ReloadRefused) },
@@ -125,7 +126,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 				log.Error().Str("panic", fmt.Sprint(value)).Bytes("stack", stack).Msg("panic while serving a connection; the connection was closed")
 			},
 		},
-		admin: &admin.Server{Policy: live, Metrics: registry, Built: built, Started: time.Now(), Log: log, AnyHost: cfg.AdminPublic},
+		admin: &admin.Server{Policy: live, Metrics: registry, Built: built, Started: time.Now(), Log: log, AnyHost: cfg.AdminPublic, PolicyDir: absolute(cfg.PolicyDir)},
 	}
 	p.keeper.OnApplied = func(previous, next *policy.Snapshot) {
 		p.sessions.PolicyChanged(previous, next) // first: the sweep waits for nothing that tells
@@ -137,6 +138,14 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 	return p
 }
 
+// absolute returns a path as another process would have to name it.
+func absolute(path string) string {
+	if whole, err := filepath.Abs(path); err == nil {
+		return whole
+	}
+	return path // the working directory is gone
+}
+
 // looked is told of the end of each look at the policy.
 func (p *proxy) looked(result metrics.ReloadResult) {
 	p.metrics.PolicyReloaded(result)
@@ -145,7 +154,7 @@ func (p *proxy) looked(result metrics.ReloadResult) {
 
 // policyInfo is what the metrics show of a policy.
 func policyInfo(s *policy.Snapshot) metrics.PolicyInfo {
-	info := metrics.PolicyInfo{Generation: s.Generation, Rules: len(s.Rules.Rules()), LoadedAt: s.LoadedAt, LeftOut: len(s.LeftOut)}
+	info := metrics.PolicyInfo{Generation: s.Generation, Database: s.Database, Rules: len(s.Rules.Rules()), LoadedAt: s.LoadedAt, LeftOut: len(s.LeftOut)}
 	for _, c := range s.Certificates {
 		info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleServer, Serial: c.Serial(), NotAfter: c.NotAfter()})
 	}

@@ -31,13 +31,14 @@ import (
 
 // Server is the admin endpoint. All exported fields are needed; set them before the first call.
 type Server struct {
-	Policy   *policy.Live
-	Sessions *session.Server
-	Try      func(context.Context, policy.Draft) (*policy.Snapshot, error) // builds a policy that is not in force
-	Metrics  prometheus.Gatherer
-	Built    buildinfo.Info // what the program was built from
-	Started  time.Time
-	Log      zerolog.Logger // of what goes wrong with requests
+	Policy    *policy.Live
+	Sessions  *session.Server
+	Try       func(context.Context, policy.Draft) (*policy.Snapshot, error) // builds a policy that is not in force
+	Metrics   prometheus.Gatherer
+	Built     buildinfo.Info // what the program was built from
+	Started   time.Time
+	Log       zerolog.Logger // of what goes wrong with requests
+	PolicyDir string         // that the policy is read from, an absolute path
 	// LogLinesDropped returns how many lines of the log were lost so far; nil: none can be.
 	LogLinesDropped func() uint64
 	AnyHost         bool // requests may name this server as they like: it is reached by a name of the network

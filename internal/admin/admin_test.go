@@ -59,7 +59,7 @@ func newProgram(t testing.TB) *program {
 		Log:            zerolog.Nop(),
 		StartupTimeout: 10 * time.Second,
 	})
-	p.admin = &Server{Policy: live, Sessions: p.sessions, Try: p.keeper.Try, Metrics: registry, Built: built, Started: started}
+	p.admin = &Server{Policy: live, Sessions: p.sessions, Try: p.keeper.Try, Metrics: registry, Built: built, Started: started, PolicyDir: p.dir}
 	p.handler = p.admin.HTTP().Handler
 	p.write("ca.pem", p.ca.PEM())
 	p.write("list.pem", p.ca.MustCRL(t, testpki.CRL{Revoked: nil, NextUpdate: time.Now().Add(-time.Minute)}))
@@ -157,6 +157,9 @@ func TestStatusBeforeThereIsAPolicy(t *testing.T) {
 		!reflect.DeepEqual(status["modules"], map[string]any{"example.com/module": "v1.0.0"}) || status["started_at"] != "2026-05-01T12:00:00Z" {
 		t.Errorf("status is %v", status)
 	}
+	if status["policy_dir"] != p.dir {
+		t.Errorf("it reads %v, want %s", status["policy_dir"], p.dir)
+	}
 	reload := status["reload"].(map[string]any)
 	if _, there := reload["error"]; there || reload["failing_since"] != nil {
 		t.Errorf("an error before the first look: %v", reload)
@@ -165,6 +168,19 @@ func TestStatusBeforeThereIsAPolicy(t *testing.T) {
 	for _, state := range []string{"login", "outside_transaction", "in_transaction", "failed_transaction"} {
 		if sessions[state] != 0.0 {
 			t.Errorf("sessions are %v", sessions)
+		}
+	}
+}
+
+// The policy's own name for its database counts; what the proxy's configuration says is for policies without one.
+func TestStatusNamesTheDatabase(t *testing.T) {
+	p := newProgram(t)
+	p.keeper.Builder.Database = "mine"
+	for header, want := range map[string]string{"": "mine", "# written by pgmtls for database 38c466b6; generation 42\n# name: orders\n": "orders"} {
+		p.write("policy.yaml", []byte(header+"certificates: [{cert: server.crt, key: server.key, default: true}]\n"+good+"...\n"))
+		p.keeper.Load(t.Context())
+		if got := p.object("/status")["policy"].(map[string]any)["database"]; got != want {
+			t.Errorf("the database is %v, want %s", got, want)
 		}
 	}
 }

@@ -33,6 +33,8 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 		LogLinesDropped: lost,
 
 		ClientCertificates: showCertificates(used, now),
+
+		PolicyDir: s.PolicyDir,
 	})
 }
 
@@ -41,7 +43,7 @@ func describe(s *policy.Snapshot, used session.Usages, now time.Time) *adminapi.
 		return nil
 	}
 	p := &adminapi.Policy{
-		Generation: s.Generation, Digest: s.Digest, LoadedAt: s.LoadedAt, ClientAuth: string(s.ClientAuth),
+		Generation: s.Generation, Database: s.Database, Digest: s.Digest, LoadedAt: s.LoadedAt, ClientAuth: string(s.ClientAuth),
 		Rules: []adminapi.Rule{}, Certificates: []adminapi.Certificate{}, ClientCAs: []adminapi.Authority{}, CRLs: []adminapi.CRL{},
 	}
 	for _, r := range s.Rules.Rules() {

@@ -21,11 +21,14 @@ type Status struct {
 	LogLinesDropped uint64 `json:"log_lines_dropped"` // since the start
 
 	ClientCertificates []ClientCertificate `json:"client_certificates"` // that let a session in, the last seen first
+
+	PolicyDir string `json:"policy_dir,omitempty"` // absolute path, as this process sees it; proxies before it left it out
 }
 
 // Policy is what is in force.
 type Policy struct {
 	Generation   string        `json:"generation"`
+	Database     string        `json:"database,omitempty"` // name, of the policy's header or proxy.yaml
 	Digest       string        `json:"digest"`
 	LoadedAt     time.Time     `json:"loaded_at"`
 	ClientAuth   string        `json:"client_auth"`

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"bytes"
 	"net/netip"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // File is a reference to a PEM file.
@@ -85,6 +88,33 @@ const (
 // ControlHeader begins the first line of every policy.yaml that the control plane writes. Such a file is complete
 // only with "...", YAML's end of a document, as its last line.
 const ControlHeader = "# written by pgmtls for database "
+
+// nameHeader begins the second line of such a file, which has the database's name. Control planes before it left it out,
+// and a reader that does not know it takes it for the comment that it is.
+const nameHeader = "# name: "
+
+// NameHeader returns the line of a policy.yaml that follows the [ControlHeader] and names the database, with its line end.
+func NameHeader(database string) string { return nameHeader + database + "\n" }
+
+// maxName is the longest name of a database, in bytes.
+const maxName = 63
+
+// HeaderName returns the name of the database in the text of a policy that the control plane wrote. It is empty for a policy
+// that somebody else wrote, and for one of an older control plane.
+func HeaderName(text []byte) string {
+	first, rest, _ := bytes.Cut(text, []byte("\n"))
+	if !bytes.HasPrefix(withoutMark(first), []byte(ControlHeader)) {
+		return ""
+	}
+	second, _, ended := bytes.Cut(rest, []byte("\n"))
+	name, named := bytes.CutPrefix(second, []byte(nameHeader))
+	if !ended || !named || len(name) > maxName || !utf8.Valid(name) || bytes.ContainsFunc(name, notPrintable) {
+		return ""
+	}
+	return string(name)
+}
+
+func notPrintable(r rune) bool { return !unicode.IsPrint(r) }
 
 // ParsePolicy reads the text of a policy. File is the name that problems show. The error is Problems, with all that
 // is wrong.

@@ -28,6 +28,7 @@ type Proxy struct {
 	Listen                []netip.AddrPort // at least one, no two alike
 	Backend               Backend
 	PolicyDir             string
+	Name                  string // of the database; empty: the policy's header has it, or nothing
 	Admin                 Address
 	AdminPublic           bool           // Admin may be an address that other machines reach
 	ProxyProtocol         []netip.Prefix // connections from here begin with a PROXY header

@@ -98,6 +98,7 @@ backend:
   connect_timeout: 1s
   first_byte_timeout: 2s
 policy_dir: rules
+name: orders
 admin: "10.0.0.1:9815"
 admin_public: true
 proxy_protocol: [10.0.0.0/8, "2001:db8::/64"]
@@ -129,6 +130,8 @@ tcp_user_timeout: 0s
 		t.Errorf("listen: %v", p.Listen)
 	case p.PolicyDir != "/etc/pgmtls/rules":
 		t.Errorf("policy_dir: %q", p.PolicyDir)
+	case p.Name != "orders":
+		t.Errorf("name: %q", p.Name)
 	case p.Admin != Address{"tcp", "10.0.0.1:9815"}:
 		t.Errorf("admin: %+v", p.Admin)
 	case p.Limits != Limits{20, 2, 4, 100, 50, 500 * time.Millisecond, time.Hour, 10 * time.Minute}:

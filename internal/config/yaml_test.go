@@ -46,6 +46,30 @@ policy.yaml:8: ip_rules[0].cidr: "1.2.3.4/3" has host bits set; write 0.0.0.0/3 
 	}
 }
 
+func TestDatabasesNameIsInTheControlPlanesHeaderOnly(t *testing.T) {
+	header := ControlHeader + "38c466b6; generation 1\n"
+	for text, want := range map[string]string{
+		header + NameHeader("orders") + good + "...\n":             "orders",
+		"\ufeff" + header + NameHeader("orders") + good + "...\n":  "orders",
+		header + good + "...\n":                                    "", // of an older control plane
+		NameHeader("orders") + good:                                "", // somebody's own comment
+		"# mine\n" + NameHeader("orders") + good:                   "",
+		header + "\n" + NameHeader("orders") + good:                "",
+		header + strings.TrimSuffix(NameHeader("orders"), "\n"):    "", // cut
+		header + NameHeader(strings.Repeat("x", maxName+1)) + good: "",
+		header + NameHeader("a\x1b[2J") + good:                     "",
+		header + NameHeader("a\xff") + good:                        "",
+		"":                                                         "",
+	} {
+		if got := HeaderName([]byte(text)); got != want {
+			t.Errorf("%q names %q, want %q", text, got, want)
+		}
+	}
+	if _, err := ParsePolicy("policy.yaml", []byte(header+NameHeader("orders")+good+"...\n")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestControlPlanesFileIsWholeWithItsEnd(t *testing.T) {
 	for _, end := range []string{"...\n", "...\n# checked\n", "...\r\n"} {
 		if _, err := ParsePolicy("policy.yaml", []byte(ControlHeader+"orders; generation 1\n"+good+end)); err != nil {

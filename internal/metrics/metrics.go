@@ -4,8 +4,9 @@
 // handshakes compute, and how many lines the log has lost. Everybody who has something to count is given a *[Metrics]; package admin serves the registry.
 //
 // Labels come from closed sets: reasons, states, results, directions, roles, and for certificates the serials of
-// those that the operator's own policy names. Never an address, a user, a database or anything else a client chose,
-// except for policy_info's generation, which is the control plane's, is cut at 64 bytes, and has one series.
+// those that the operator's own policy names. Never an address, a user, a database or anything else a client chose.
+// The generation and the database of policy_info are the control plane's or the operator's, are cut at 64 bytes, and have
+// one series.
 package metrics
 
 import (
@@ -127,7 +128,7 @@ func New(registry *prometheus.Registry, process Process) *Metrics {
 		handshakes: define.described("handshakes_in_flight",
 			"TLS handshakes that are computing. At limits.handshakes others wait: a flood, or too little CPU."),
 		generation: define.described("policy_info",
-			"Always 1; the label has the generation of the policy in force. Absent: no policy has been valid yet, and every client is refused.", "generation"),
+			"Always 1; the labels have the generation of the policy in force, and the name of its database if that is known. Absent: no policy has been valid yet, and every client is refused.", "generation", "database"),
 		loaded: define.described("policy_loaded_timestamp_seconds",
 			"When the policy in force was loaded, in Unix time; 0: there is none."),
 		rules: define.described("policy_rules",

@@ -51,7 +51,7 @@ func busy() (*Metrics, *prometheus.Registry) {
 var (
 	noon   = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	policy = PolicyInfo{
-		Generation: "42", Rules: 2, LoadedAt: noon,
+		Generation: "42", Database: "orders", Rules: 2, LoadedAt: noon,
 		Certificates: []CertificateInfo{
 			{RoleServer, "0a:ff", noon.Add(time.Hour)},
 			{RoleClientCA, "01", noon.Add(2 * time.Hour)},
@@ -222,7 +222,7 @@ func TestEachEventCountsWhereItBelongs(t *testing.T) {
 func TestPolicyReplacesTheSeriesOfTheOneBefore(t *testing.T) {
 	m, registry := busy()
 	want(t, registry,
-		`pgmtls_policy_info{generation="42"} 1`,
+		`pgmtls_policy_info{database="orders",generation="42"} 1`,
 		`pgmtls_policy_rules 2`,
 		`pgmtls_policy_loaded_timestamp_seconds 1.7953488e+09`,
 		`pgmtls_certificate_not_after_seconds{role="server",serial="0a:ff"} 1.7953524e+09`,
@@ -232,7 +232,7 @@ func TestPolicyReplacesTheSeriesOfTheOneBefore(t *testing.T) {
 		`pgmtls_crl_next_update_seconds{position="2"} 1.79534886e+09`,
 	)
 	m.PolicyApplied(PolicyInfo{Generation: "43\xff" + strings.Repeat("x", 100), LoadedAt: noon})
-	want(t, registry, `pgmtls_policy_info{generation="43\\xff`+strings.Repeat("x", 61)+`…"} 1`, `pgmtls_policy_rules 0`)
+	want(t, registry, `pgmtls_policy_info{database="",generation="43\\xff`+strings.Repeat("x", 61)+`…"} 1`, `pgmtls_policy_rules 0`)
 	for _, line := range scraped(t, registry) {
 		if strings.Contains(line, "certificate_not_after") || strings.Contains(line, "crl_next") || strings.Contains(line, `"42"`) {
 			t.Errorf("%s is still there", line)

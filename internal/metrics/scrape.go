@@ -66,6 +66,7 @@ type CertificateInfo struct {
 // PolicyInfo is what the metrics tell of the policy in force.
 type PolicyInfo struct {
 	Generation   string
+	Database     string // name; empty: unknown
 	Rules        int
 	LoadedAt     time.Time
 	Certificates []CertificateInfo
@@ -74,14 +75,14 @@ type PolicyInfo struct {
 	CRLNextUpdates []time.Time
 }
 
-// maxGeneration bounds the label, in bytes.
+// maxGeneration bounds each label of policy_info, in bytes.
 const maxGeneration = 64
 
 // PolicyApplied replaces the series of the policy before by those of this one. A scrape sees the one or the other.
 func (m *Metrics) PolicyApplied(info PolicyInfo) {
 	s := &m.scrape
 	series := []prometheus.Metric{
-		gauge(s.generation, 1, safetext.Escape(info.Generation, maxGeneration)),
+		gauge(s.generation, 1, safetext.Escape(info.Generation, maxGeneration), safetext.Escape(info.Database, maxGeneration)),
 		gauge(s.loaded, seconds(info.LoadedAt)),
 		gauge(s.rules, float64(info.Rules)),
 		gauge(s.leftOut, float64(info.LeftOut)),

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -20,6 +21,7 @@ import (
 type Builder struct {
 	Backend    *backend.Target
 	MinVersion uint16 // of TLS with clients: tls.VersionTLS12 or tls.VersionTLS13
+	Database   string // name of the database, for policies that have none in their header; may be empty
 }
 
 // Build builds a snapshot, or gives all problems as [config.Problems], each with the line of the policy that it hangs
@@ -33,6 +35,7 @@ func (b Builder) Build(files *Files, previous *Snapshot, now time.Time) (*Snapsh
 	build := building{files: files}
 	s := &Snapshot{
 		Generation: p.Generation,
+		Database:   cmp.Or(files.Database, b.Database),
 		Digest:     files.Digest,
 		LoadedAt:   now,
 		Rules:      build.rules(),

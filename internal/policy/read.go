@@ -25,6 +25,7 @@ const policyName = "policy.yaml"
 type Files struct {
 	Dir      string
 	Policy   *config.Policy
+	Database string            // name in the control plane's header; empty: there is none
 	Contents map[string][]byte // of every file that Policy names, by its path as written
 	Digest   string            // SHA-256 over names and bytes, in hex
 }
@@ -136,7 +137,7 @@ func (v *view) follow(at *resolvedDirs, file string, text []byte) *view {
 		errors.As(err, &v.problems)
 		return v.seal(text)
 	}
-	v.files.Policy = policy
+	v.files.Policy, v.files.Database = policy, config.HeaderName(text)
 	lists := 0
 	for _, ref := range references(policy) {
 		content, err := v.read(at.candidates(ref.Path), ref.kind)

@@ -24,6 +24,7 @@ import (
 // Snapshot is one policy, ready to be asked. It is immutable and safe for concurrent use.
 type Snapshot struct {
 	Generation string    // the control plane's name for it
+	Database   string    // its name, of the control plane's header or the proxy's configuration; empty: unknown
 	Digest     string    // SHA-256 over the files that it was built from, in hex
 	LoadedAt   time.Time // when it came into force
 

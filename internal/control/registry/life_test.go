@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/problem"
@@ -233,6 +234,15 @@ func TestDestroyedMutualTLSLetsNobodyInAndCanBeCreatedAtOnce(t *testing.T) {
 	_, err = w.Database(w.ctx, "orders")
 	refused(t, err, problem.NotFound, "orders")
 	w.database("orders") // the name is free
+}
+
+// The proxies show it in their metrics.
+func TestPolicyNamesItsDatabase(t *testing.T) {
+	w := newWorld(t)
+	w.operational("orders")
+	if got := config.HeaderName([]byte(w.policyText("orders"))); got != "orders" {
+		t.Errorf("the header names %q", got)
+	}
 }
 
 func TestSameGenerationIsTheSameBytes(t *testing.T) {

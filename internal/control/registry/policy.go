@@ -121,7 +121,8 @@ func policyOf(db Database, names policyFiles) (*config.Policy, error) {
 
 // policyText is the policy.yaml of a document.
 func policyText(db Database, p *config.Policy) []byte {
-	return append([]byte(policyformat.Header(db.ID, db.Generation)), config.FormatPolicy(p)...)
+	header := policyformat.Header(db.ID, db.Generation) + config.NameHeader(db.Name)
+	return append([]byte(header), config.FormatPolicy(p)...)
 }
 
 // checkPolicy refuses a change whose policy the proxies could not read, or would read as something else: once such a
