@@ -26,6 +26,7 @@ type Proxy struct {
 	Node      string    `json:"node,omitempty"`       // the daemon beside it
 	PolicyDir string    `json:"policy_dir,omitempty"` // left out: an agent delivers
 	Admin     string    `json:"admin,omitempty"`
+	Metrics   string    `json:"metrics,omitempty"` // host:port at which Prometheus reaches its admin address, if it was given
 	CreatedAt time.Time `json:"created_at"`
 }
 
@@ -46,6 +47,18 @@ type NewProxy struct {
 	Node      string `json:"node,omitempty"`
 	PolicyDir string `json:"policy_dir,omitempty"`
 	Admin     string `json:"admin,omitempty"`
+	Metrics   string `json:"metrics,omitempty"` // see [Proxy]
+}
+
+// ChangedProxy says what is to be changed of a proxy.
+type ChangedProxy struct {
+	Metrics *string `json:"metrics"` // see [Proxy]; empty: no address of its own; nil: as it is
+}
+
+// Target is what Prometheus' HTTP service discovery reads of one proxy.
+type Target struct {
+	Targets []string          `json:"targets"` // its address; empty when none is known
+	Labels  map[string]string `json:"labels"`  // database, space, proxy
 }
 
 // Acknowledgements is what the proxies of a database have, and what still waits for them.

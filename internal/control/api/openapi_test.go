@@ -35,6 +35,7 @@ var values = map[string]any{
 	"RuleDryRun": api.RuleDryRun{}, "Effect": api.Effect{}, "CertificateWithKey": api.Certificate{},
 	"NewCertificate": api.NewCertificate{}, "CertificateFiles": api.CertificateFiles{}, "Database": api.Database{},
 	"Proxy": api.Proxy{}, "NewDatabase": api.NewDatabase{}, "NewProxy": api.NewProxy{},
+	"ChangedProxy": api.ChangedProxy{}, "Target": api.Target{},
 	"Acknowledgements": api.Acknowledgements{}, "Connection": api.Connection{}, "Authority": api.Authority{},
 	"CAUser": api.CAUser{}, "CRL": api.CRL{}, "ImportCA": api.ImportCA{}, "Token": api.Token{}, "NewToken": api.NewToken{},
 	"Agent": api.Agent{}, "NewEnrolment": api.NewEnrolment{}, "Enrolment": api.Enrolment{}, "Record": api.Record{},

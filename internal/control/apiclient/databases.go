@@ -37,6 +37,16 @@ func (c *Client) AddProxy(ctx context.Context, db string, proxy api.NewProxy) (a
 	return ask[api.Database](ctx, c, call{method: http.MethodPost, path: databasePath(db, "proxies"), body: proxy})
 }
 
+// ChangeProxy changes what is given of a proxy.
+func (c *Client) ChangeProxy(ctx context.Context, db, proxy string, changed api.ChangedProxy) (api.Database, error) {
+	return ask[api.Database](ctx, c, call{method: http.MethodPatch, path: databasePath(db, "proxies", proxy), body: changed})
+}
+
+// Targets lists the proxies that the token may see, as Prometheus reads them.
+func (c *Client) Targets(ctx context.Context) ([]api.Target, error) {
+	return ask[[]api.Target](ctx, c, call{method: http.MethodGet, path: path("v1", "targets")})
+}
+
 // RemoveProxy forgets a proxy of a database.
 func (c *Client) RemoveProxy(ctx context.Context, db, proxy string) (api.Database, error) {
 	return ask[api.Database](ctx, c, call{method: http.MethodDelete, path: databasePath(db, "proxies", proxy)})

@@ -47,6 +47,11 @@ var calls = map[string]func(context.Context, *apiclient.Client) error{
 	"addProxy": func(ctx context.Context, c *apiclient.Client) error {
 		return second(c.AddProxy(ctx, "db", api.NewProxy{Name: "p"}))
 	},
+	"changeProxy": func(ctx context.Context, c *apiclient.Client) error {
+		address := "db1:9815"
+		return second(c.ChangeProxy(ctx, "db", "p", api.ChangedProxy{Metrics: &address}))
+	},
+	"listTargets":         func(ctx context.Context, c *apiclient.Client) error { return second(c.Targets(ctx)) },
 	"removeProxy":         func(ctx context.Context, c *apiclient.Client) error { return second(c.RemoveProxy(ctx, "db", "p")) },
 	"getAcknowledgements": func(ctx context.Context, c *apiclient.Client) error { return second(c.Acknowledgements(ctx, "db")) },
 	"getConnection": func(ctx context.Context, c *apiclient.Client) error {

@@ -81,6 +81,44 @@ func addProxy(c *call) error {
 	return c.answer(http.StatusCreated, showDatabase(db))
 }
 
+func changeProxy(c *call) error {
+	var body api.ChangedProxy
+	if err := c.read(&body); err != nil {
+		return err
+	}
+	if body.Metrics == nil {
+		return invalid("nothing is to be changed; name metrics, the address at which Prometheus reaches the proxy")
+	}
+	db, err := c.server.registry.ChangeProxy(c.ctx(), c.actor(), c.db.ID, c.r.PathValue("proxy"), *body.Metrics)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, showDatabase(db))
+}
+
+// listTargets gives every proxy that the caller may see, in the form of Prometheus' HTTP service discovery. One whose
+// address is not known is a group without targets, which Prometheus passes over.
+func listTargets(c *call) error {
+	databases, err := c.server.registry.Databases(c.ctx())
+	if err != nil {
+		return err
+	}
+	targets := []api.Target{}
+	for _, db := range databases {
+		if c.caller.May(access.ReadDatabase, db.ID) != nil {
+			continue
+		}
+		for _, p := range db.Proxies {
+			target := api.Target{Targets: []string{}, Labels: map[string]string{"database": db.Name, "space": db.Space, "proxy": p.Name}}
+			if address := p.Target(); address != "" {
+				target.Targets = append(target.Targets, address)
+			}
+			targets = append(targets, target)
+		}
+	}
+	return c.answer(http.StatusOK, targets)
+}
+
 func removeProxy(c *call) error {
 	db, err := c.server.registry.RemoveProxy(c.ctx(), c.actor(), c.db.ID, c.r.PathValue("proxy"))
 	if err != nil {
@@ -117,7 +155,7 @@ func showDatabase(db registry.Database) api.Database {
 		shows.MTLS = string(db.MTLS.Status)
 	}
 	for i, p := range db.Proxies {
-		shows.Proxies[i] = api.Proxy{Name: p.Name, Node: p.Node, PolicyDir: p.PolicyDir, Admin: p.Admin, CreatedAt: utc(p.CreatedAt)}
+		shows.Proxies[i] = api.Proxy{Name: p.Name, Node: p.Node, PolicyDir: p.PolicyDir, Admin: p.Admin, Metrics: p.Metrics, CreatedAt: utc(p.CreatedAt)}
 	}
 	return shows
 }

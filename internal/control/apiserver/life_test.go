@@ -53,6 +53,7 @@ func (p *plane) lifeOfDatabases(t *testing.T) {
 		t.Errorf("got %+v", again.Proxies)
 	}
 	p.refused(422, api.InvalidParams, ask{method: "POST", path: "/v1/databases/orders/proxies", token: p.admin, body: local("out", "/etc")})
+	p.targets(t)
 	p.must(200, ask{method: "DELETE", path: "/v1/databases/orders/proxies/near", token: p.admin}, &again)
 	p.refused(404, api.NotFound, ask{method: "DELETE", path: "/v1/databases/orders/proxies/near", token: p.admin})
 	var connection api.Connection

@@ -15,7 +15,7 @@ func (c *call) newProxy(asks api.NewProxy) (registry.NewProxy, error) {
 		if asks.Node != "" {
 			return registry.NewProxy{}, invalid("node requires a policy_dir; a proxy with an agent has no node")
 		}
-		return registry.NewProxy{Name: asks.Name}, nil
+		return registry.NewProxy{Name: asks.Name, Metrics: asks.Metrics}, nil
 	}
 	if asks.PolicyDir == "" || asks.Admin == "" {
 		return registry.NewProxy{}, invalid("a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither")
@@ -34,5 +34,5 @@ func (c *call) newProxy(asks api.NewProxy) (registry.NewProxy, error) {
 	if err != nil {
 		return registry.NewProxy{}, invalid("policy_dir: %s", err)
 	}
-	return registry.NewProxy{Name: asks.Name, Node: c.server.node, PolicyDir: dir, Admin: admin.String()}, nil
+	return registry.NewProxy{Name: asks.Name, Node: c.server.node, PolicyDir: dir, Admin: admin.String(), Metrics: asks.Metrics}, nil
 }

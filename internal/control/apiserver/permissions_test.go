@@ -40,6 +40,7 @@ POST   /v1/databases                                 y    f    f        f       
 GET    /v1/databases/{database}                      yyn  yyn  ynn      fff       fff   uuu
 DELETE /v1/databases/{database}                      yyn  fff  fff      fff       fff   uuu
 POST   /v1/databases/{database}/proxies              yyn  fff  fff      fff       fff   uuu
+PATCH  /v1/databases/{database}/proxies/{proxy}      yyn  fff  fff      fff       fff   uuu
 DELETE /v1/databases/{database}/proxies/{proxy}      yyn  fff  fff      fff       fff   uuu
 GET    /v1/databases/{database}/acknowledgements     yyn  yyn  ynn      fff       fff   uuu
 GET    /v1/databases/{database}/url                  yyn  yyn  ynn      fff       fff   uuu
@@ -53,6 +54,7 @@ PUT    /client/v11/enhanced_certificates/{database}/disable  yyn  fff  ynn  fff 
 GET    /client/v11/enhanced_certificates/{database}/status   yyn  yyn  ynn  fff  fff  uuu
 GET    /v1/acme                                      y    y    f        f         f     u
 POST   /v1/acme/{authority}/rollover                 y    f    f        f         f     u
+GET    /v1/targets                                   y    y    y        f         f     u
 GET    /v1/spaces                                    y    y    f        f         f     u
 GET    /v1/spaces/{space}/ca                         y    y    f        f         f     u
 POST   /v1/spaces/{space}/ca/rotate                  y    f    f        f         f     u

@@ -38,7 +38,7 @@ const (
 // table has every route. Heroku's paths below /postgres ignore unknown fields, since its clients send some that mean nothing here;
 // agents' paths do, since agents and daemons are not upgraded in the same minute.
 func (s *Server) table(metrics *prometheus.Registry) []route {
-	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
+	const get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
 	return []route{
 		{method: get, path: endpointPath, action: access.ReadDatabase, about: aboutPath, do: getEndpoint},
 		{method: post, path: endpointPath, action: access.ChangeDatabase, about: aboutPath, do: createEndpoint, gives: true},
@@ -63,6 +63,7 @@ func (s *Server) table(metrics *prometheus.Registry) []route {
 		{method: get, path: databasePath, action: access.ReadDatabase, about: aboutPath, do: getDatabase},
 		{method: del, path: databasePath, action: access.ManageDatabases, about: aboutPath, do: deleteDatabase},
 		{method: post, path: databasePath + "/proxies", action: access.ManageDatabases, about: aboutPath, do: addProxy, gives: true, body: api.MaxBody},
+		{method: patch, path: databasePath + "/proxies/{proxy}", action: access.ManageDatabases, about: aboutPath, do: changeProxy, body: api.MaxBody},
 		{method: del, path: databasePath + "/proxies/{proxy}", action: access.ManageDatabases, about: aboutPath, do: removeProxy},
 		{method: get, path: databasePath + "/acknowledgements", action: access.ReadDatabase, about: aboutPath, do: getAcknowledgements},
 		{method: get, path: databasePath + "/url", action: access.ReadDatabase, about: aboutPath, do: getConnection},
@@ -71,6 +72,7 @@ func (s *Server) table(metrics *prometheus.Registry) []route {
 		{method: del, path: databasePath + "/enhanced-certificate", action: access.ChangeDatabase, about: aboutPath, do: deleteEnhanced},
 		{method: post, path: databasePath + "/enhanced-certificate/renew", action: access.ChangeDatabase, about: aboutPath, do: renewEnhanced, gives: true, body: api.MaxBody, mayBeEmpty: true},
 		{method: get, path: databasePath + "/enhanced-certificate/records", action: access.ReadDatabase, about: aboutPath, do: listDNSRecords},
+		{method: get, path: "/v1/targets", action: access.ListDatabases, do: listTargets},
 
 		{method: get, path: "/v1/spaces", action: access.ReadSpaces, do: listSpaces},
 		{method: get, path: "/v1/spaces/{space}/ca", action: access.ReadSpaces, do: listAuthorities},

@@ -22,7 +22,7 @@ func (a *app) proxies() *cobra.Command {
 	return a.client(group(&cobra.Command{
 		Use:   "proxies DB",
 		Short: "Manage the proxies in front of a database",
-	}, list, a.addProxy(), a.removeProxy()))
+	}, list, a.addProxy(), a.changeProxy(), a.removeProxy()))
 }
 
 // The words for a proxy's state.
@@ -122,10 +122,13 @@ func delivery(database api.Database, name string) string {
 	return "agent"
 }
 
+const metricsUsage = "`host:port` at which Prometheus reaches the proxy's admin address"
+
 func proxyFlags(cmd *cobra.Command, proxy *api.NewProxy) {
 	flags := cmd.Flags()
 	flags.StringVar(&proxy.PolicyDir, "policy-dir", "", "the proxy's policy_dir, on the daemon's machine; without it an agent delivers")
 	flags.StringVar(&proxy.Admin, "admin", "", "the proxy's admin `address`, with --policy-dir, such as 127.0.0.1:9815")
+	flags.StringVar(&proxy.Metrics, "metrics", "", metricsUsage)
 	flags.StringVar(&proxy.Node, "node", "", "the daemon beside the proxy, if there are several")
 	_ = cmd.MarkFlagDirname("policy-dir") // it is there
 	cmd.MarkFlagsRequiredTogether("policy-dir", "admin")
@@ -160,6 +163,31 @@ acknowledged it. With --policy-dir the daemon writes the policy itself; without 
 		}),
 	}
 	proxyFlags(cmd, &proxy)
+	return cmd
+}
+
+func (a *app) changeProxy() *cobra.Command {
+	var metrics string
+	cmd := &cobra.Command{
+		Use:   "set DB NAME --metrics HOST:PORT",
+		Short: "Set the address at which Prometheus reaches a proxy",
+		Long: `Sets the address at which Prometheus reaches a proxy's admin address, for GET /v1/targets. Without one, a proxy beside the
+daemon is reached at its admin address, and one with an agent is left out. An empty address removes it.`,
+		Example:           `  pgmtls proxies set shop edge-1 --metrics edge-1.example.com:9815`,
+		Args:              exactly(2),
+		ValidArgsFunction: a.complete(databaseThenProxy),
+		RunE: a.run(func(s *session) error {
+			database, err := s.ChangeProxy(s, s.args[0], s.args[1], api.ChangedProxy{Metrics: &metrics})
+			if err != nil {
+				return err
+			}
+			return s.out.show(database, func() {
+				s.out.line("Prometheus reaches %s at %s", clean(s.args[1]), or(clean(metrics), "no address of its own"))
+			})
+		}),
+	}
+	cmd.Flags().StringVar(&metrics, "metrics", "", metricsUsage)
+	_ = cmd.MarkFlagRequired("metrics") // it is there
 	return cmd
 }
 

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -35,6 +37,8 @@ type NewDatabase struct {
 // proxy has the directory is seen here.
 type NewProxy struct {
 	Name, Node, PolicyDir, Admin string
+
+	Metrics string // see [Proxy]
 }
 
 // DefaultSpace is the space of a database that names none.
@@ -106,11 +110,25 @@ func (n NewProxy) check() error {
 	if (n.PolicyDir == "") != (n.Admin == "") {
 		return problem.New(problem.InvalidParams, "proxy %s: a proxy beside the daemon needs both policy_dir and admin; one with an agent needs neither", n.Name)
 	}
+	return checkMetrics(n.Metrics)
+}
+
+// checkMetrics accepts what Prometheus can connect to: a name or an address, with a port.
+func checkMetrics(address string) error {
+	if address == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	number, numberErr := strconv.ParseUint(port, 10, 16)
+	_, addrErr := netip.ParseAddr(host)
+	if err != nil || numberErr != nil || number == 0 || addrErr != nil && authority.CheckHost(host) != nil {
+		return problem.New(problem.InvalidParams, "metrics: %s is no address that Prometheus can connect to; use the form host:port, such as db1.example.com:9815", problem.Quote(address))
+	}
 	return nil
 }
 
 func (n NewProxy) proxy(now time.Time) Proxy {
-	return Proxy{Name: n.Name, CreatedAt: now, Node: n.Node, PolicyDir: n.PolicyDir, Admin: n.Admin}
+	return Proxy{Name: n.Name, CreatedAt: now, Node: n.Node, PolicyDir: n.PolicyDir, Admin: n.Admin, Metrics: n.Metrics}
 }
 
 // CreateDatabase registers a database. Nobody is let in before [Registry.EnableMTLS].
@@ -290,6 +308,24 @@ func (db *Database) addProxy(n NewProxy, now time.Time) error {
 	}
 	db.Proxies = append(db.Proxies, added)
 	return nil
+}
+
+// ChangeProxy sets the address at which Prometheus reaches a proxy; empty: none of its own.
+func (r *Registry) ChangeProxy(ctx context.Context, by audit.Actor, db, name, metrics string) (Database, error) {
+	if err := checkMetrics(metrics); err != nil {
+		return Database{}, err
+	}
+	return r.change(ctx, by, db, func(c *change) error {
+		p := c.db.proxy(name)
+		if p == nil {
+			return problem.New(problem.NotFound, "database %s has no proxy %s", c.db.Name, problem.Quote(name))
+		}
+		if p.Metrics == metrics {
+			return errUnchanged
+		}
+		p.Metrics = metrics
+		return c.audit("proxy.change", name, map[string]string{"metrics": metrics})
+	})
 }
 
 // RemoveProxy forgets a proxy: nothing waits for it any more. It does not stop it, and it takes its policy from

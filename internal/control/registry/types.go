@@ -1,6 +1,9 @@
 package registry
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Database is a database behind one or more proxies. It is also the document that the store keeps.
 type Database struct {
@@ -42,7 +45,18 @@ type Proxy struct {
 	PolicyDir string `json:"policy_dir,omitempty"`
 	Admin     string `json:"admin,omitempty"`
 
+	// Metrics is where Prometheus reaches the proxy's admin address, host:port; empty: at Admin, if that is TCP.
+	Metrics string `json:"metrics,omitempty"`
+
 	Acknowledged Acknowledgement `json:"acknowledged"`
+}
+
+// Target returns the host:port at which Prometheus reaches the proxy's metrics; empty: none is known.
+func (p Proxy) Target() string {
+	if p.Metrics == "" && !strings.HasPrefix(p.Admin, "unix:") {
+		return p.Admin
+	}
+	return p.Metrics
 }
 
 // Local reports whether a daemon delivers to the proxy itself.
