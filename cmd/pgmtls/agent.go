@@ -50,7 +50,7 @@ not start, 2 usage.`,
 			defer lines.Close(flushLimit)
 			supervisor := newSupervisor(env.getenv, log)
 			defer supervisor.Close(flushLimit)
-			o.Log = log
+			o.Log, o.LogLinesDropped = log, lines.Dropped
 			if err := deliver(cmd.Context(), o, supervisor); err != nil {
 				return &exit{code: exitFailure, err: err}
 			}

@@ -46,6 +46,9 @@ type Options struct {
 	UserAgent    string        // empty: none
 	Log          zerolog.Logger
 
+	// LogLinesDropped returns how many lines of the log were lost so far. Nil: none can be.
+	LogLinesDropped func() uint64
+
 	// Ready is called once, when the agent is enrolled, and is connected or finds a policy of its database in place.
 	// Nil: nobody waits for it.
 	Ready func()

@@ -241,6 +241,17 @@ func TestADamagedStateIsNotGuessedAt(t *testing.T) {
 	}
 }
 
+// Nobody scrapes an agent: its control plane counts for it.
+func TestLostLinesOfTheLogAreReported(t *testing.T) {
+	c, press := newControl(t), newPress(t)
+	s := newSite(t, c)
+	s.LogLinesDropped = func() uint64 { return 7 }
+	stop := s.start(t)
+	c.offer(press.policy(t, 1))
+	c.told(t, "of lost lines", func(r api.Report) bool { return r.LogLinesDropped == 7 })
+	must.OK(t, stop())
+}
+
 func TestWhatIsToBeReportedFits(t *testing.T) {
 	r := api.Report{Error: strings.Repeat("ä", 4096), Ended: map[string]int{strings.Repeat("x", 65): 1, "revoked": 2}, Certificates: map[string]api.Usage{}}
 	for i := range 3000 {

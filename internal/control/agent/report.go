@@ -33,6 +33,9 @@ func (a *agent) report(ctx context.Context, r api.Report) error {
 		r.Error, r.ErrorKind = strings.TrimSuffix(a.rejected+"; "+r.Error, "; "), api.ErrorUndeliverable
 	}
 	a.mu.Unlock()
+	if a.options.LogLinesDropped != nil {
+		r.LogLinesDropped = int64(a.options.LogLinesDropped())
+	}
 	err := client.Report(ctx, bounded(r))
 	if refused, ok := errors.AsType[*api.Error](err); ok && refused.ID == api.InvalidParams {
 		a.log.Error().Err(err).Msg("the control plane refused a report")

@@ -26,6 +26,8 @@ type Report struct {
 	Certificates map[string]Usage `json:"certificates,omitempty"`
 	ProxyVersion string           `json:"proxy_version,omitempty"`
 
+	LogLinesDropped int64 `json:"log_lines_dropped,omitempty"` // of the agent's log, since it started
+
 	// Time is the proxy's clock when the report is sent; zero: not known.
 	Time time.Time `json:"time,omitzero"`
 	// ReadAt is when Time was read of the proxy, by the clock of the one who asked it. It is not sent: before that, Time is

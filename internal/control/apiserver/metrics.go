@@ -56,26 +56,29 @@ type controlState struct {
 }
 
 var (
-	descUp        = describe("up", "Whether the store is readable and writable.")
-	descDatabases = describe("databases", "Databases.")
-	descProxies   = describe("proxies", "Number of proxies of all databases.")
-	descBehind    = describe("proxies_behind", "Number of proxies that do not have the newest policy of their database in force.")
-	descFailing   = describe("proxies_failing", "Number of proxies that refused their policy, or whose files another program changed.")
-	descOldest    = describe("oldest_unacknowledged_seconds", "Age of the oldest change that is not in force everywhere; 0 if there is none.")
-	descSkew      = describe("proxy_clock_skew_seconds", "Largest absolute difference between a proxy's clock and this daemon's.")
-	descLeader    = describe("leader", "Whether this daemon is the leader.")
-	descSize      = describe("store_bytes", "Size of the store on disk.")
-	descInUse     = describe("store_in_use_bytes", "Size of the store that is in use.")
-	descLogLost   = describe("log_lines_dropped_total", "Log lines lost because the reader is too slow or gone, or the disk is full.")
-	descQuota     = describe("store_quota_bytes", "Size at which the store stops accepting writes; 0 if unknown.")
-	descPublic    = describe("enhanced_certificates", "Enhanced certificates by status.", "status")
-	descLeft      = describe("enhanced_certificate_min_left_seconds", "Time until the first enhanced certificate in a policy expires; absent if there is none.")
-	descOverdue   = describe("enhanced_certificates_overdue", "Number of enhanced certificates whose renewal is late.")
-	descWaiting   = describe("acme_waiting", "Number of certificates that wait for an order at a public authority.")
-	descWait      = describe("acme_oldest_wait_seconds", "Time that the certificate that waits longest for an order has waited; 0 if none does.")
-	descAway      = describe("acme_authority_away", "Whether a public authority fails or limits, so that it is asked less and less often.", "ca")
-	descOrders    = describe("acme_orders_left", "New orders that the configured limit of a public authority leaves; absent without a limit.", "ca")
-	descFree      = describe("store_free_bytes", "Bytes free on the disk of the embedded store; below 192 MiB the daemon accepts nothing new. Absent for an etcd cluster.")
+	descUp         = describe("up", "Whether the store is readable and writable.")
+	descDatabases  = describe("databases", "Databases.")
+	descProxies    = describe("proxies", "Number of proxies of all databases.")
+	descBehind     = describe("proxies_behind", "Number of proxies that do not have the newest policy of their database in force.")
+	descFailing    = describe("proxies_failing", "Number of proxies that refused their policy, can't be reached, or whose files another program changed; without those of databases that have no policy yet.")
+	descOldest     = describe("oldest_unacknowledged_seconds", "Age of the oldest change that is not in force everywhere; 0 if there is none.")
+	descSkew       = describe("proxy_clock_skew_seconds", "Largest absolute difference between a proxy's clock and this daemon's.")
+	descLeader     = describe("leader", "Whether this daemon is the leader.")
+	descSize       = describe("store_bytes", "Size of the store on disk.")
+	descInUse      = describe("store_in_use_bytes", "Size of the store that is in use.")
+	descLists      = describe("revocation_lists_overdue", "Revocation lists that should have been signed anew by now. More than 0 for minutes: no leader works, or it can't sign; its log has the reason.")
+	descUnreplaced = describe("certificates_unreplaced", "Client certificates that end soon, are in use, and whose successor has not been seen in use. Bring the successors to the clients.")
+	descAgentLost  = describe("agent_log_lines_dropped", "Log lines that agents lost since they started, as they last reported.")
+	descLogLost    = describe("log_lines_dropped_total", "Log lines lost because the reader is too slow or gone, or the disk is full.")
+	descQuota      = describe("store_quota_bytes", "Size at which the store stops accepting writes; 0 if unknown.")
+	descPublic     = describe("enhanced_certificates", "Enhanced certificates by status.", "status")
+	descLeft       = describe("enhanced_certificate_min_left_seconds", "Time until the first enhanced certificate in a policy expires; absent if there is none.")
+	descOverdue    = describe("enhanced_certificates_overdue", "Number of enhanced certificates whose renewal is late.")
+	descWaiting    = describe("acme_waiting", "Number of certificates that wait for an order at a public authority.")
+	descWait       = describe("acme_oldest_wait_seconds", "Time that the certificate that waits longest for an order has waited; 0 if none does.")
+	descAway       = describe("acme_authority_away", "Whether a public authority fails or limits, so that it is asked less and less often.", "ca")
+	descOrders     = describe("acme_orders_left", "New orders that the configured limit of a public authority leaves; absent without a limit.", "ca")
+	descFree       = describe("store_free_bytes", "Bytes free on the disk of the embedded store; below 192 MiB the daemon accepts nothing new. Absent for an etcd cluster.")
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
@@ -84,7 +87,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe sends the descriptions of the series.
 func (controlState) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descSkew, descLeader, descSize, descInUse, descQuota, descLogLost, descFree,
+	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descSkew, descLists, descUnreplaced, descAgentLost, descLeader, descSize, descInUse, descQuota, descLogLost, descFree,
 		descPublic, descLeft, descOverdue, descWaiting, descWait, descAway, descOrders} {
 		descs <- desc
 	}
@@ -105,7 +108,12 @@ func (s controlState) Collect(series chan<- prometheus.Metric) {
 	databases, err := s.registry.Databases(ctx)
 	if err == nil {
 		s.count(databases, tell)
-		err = s.countPublic(ctx, databases, series)
+		var overdue registry.Overdue
+		if overdue, err = s.registry.Overdue(ctx, databases); err == nil {
+			tell(descLists, float64(overdue.Lists))
+			tell(descUnreplaced, float64(overdue.Certificates))
+			err = s.countPublic(ctx, databases, series)
+		}
 	}
 	stats, statsErr := s.store.Stats(ctx)
 	if statsErr == nil {
@@ -122,6 +130,7 @@ func (s controlState) Collect(series chan<- prometheus.Metric) {
 func (s controlState) count(databases []registry.Database, tell func(*prometheus.Desc, float64)) {
 	var proxies, behind, failing int
 	var oldest, skew time.Duration
+	var lost int64
 	now := s.now()
 	for _, db := range databases {
 		proxies += len(db.Proxies)
@@ -130,7 +139,8 @@ func (s controlState) count(databases []registry.Database, tell func(*prometheus
 				behind++
 			}
 			skew = max(skew, proxy.Acknowledged.Clock.Skew.Abs())
-			if proxy.Acknowledged.Error != "" || proxy.Acknowledged.Drift != "" {
+			lost += proxy.Acknowledged.AgentLogLinesDropped
+			if db.Generation > 0 && (proxy.Acknowledged.Error != "" || proxy.Acknowledged.Drift != "") {
 				failing++
 			}
 		}
@@ -144,6 +154,7 @@ func (s controlState) count(databases []registry.Database, tell func(*prometheus
 	tell(descFailing, float64(failing))
 	tell(descOldest, oldest.Seconds())
 	tell(descSkew, skew.Seconds())
+	tell(descAgentLost, float64(lost))
 }
 
 // countPublic tells of the public certificates and their authorities. Without an acme block and without a public

@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 
 	"pgmtls-proxy/internal/control/access"
@@ -70,4 +71,47 @@ func TestTargetsAreThoseOfTheCaller(t *testing.T) {
 			}
 		}
 	}
+}
+
+// series gives the values of the control plane's own series.
+func (p *plane) series(t *testing.T) map[string]string {
+	t.Helper()
+	values := map[string]string{}
+	for line := range strings.Lines(string(p.must(200, ask{method: "GET", path: "/metrics", token: p.reader}, nil).body)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && strings.HasPrefix(name, "pgmtls_control_") {
+			values[strings.TrimPrefix(name, "pgmtls_control_")] = value
+		}
+	}
+	return values
+}
+
+// wants compares some of the series.
+func (p *plane) wants(t *testing.T, what string, want map[string]string) {
+	t.Helper()
+	got := p.series(t)
+	for name, value := range want {
+		if got[name] != value {
+			t.Errorf("%s: %s is %q, want %s", what, name, got[name], value)
+		}
+	}
+}
+
+// A new database, whose proxies are not there yet, is nobody's fault.
+func TestProxiesOfNewDatabasesDoNotFail(t *testing.T) {
+	p := newPlane(t, nil)
+	db := p.database("orders")
+	report := func(report api.Report) {
+		t.Helper()
+		if err := p.registry.Acknowledge(t.Context(), db.ID, "edge", report); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report(api.Report{Error: "nobody answers at 127.0.0.1:9815"})
+	p.wants(t, "new", map[string]string{"proxies": "1", "proxies_failing": "0", "proxies_behind": "0", "revocation_lists_overdue": "0", "certificates_unreplaced": "0"})
+	p.must(201, ask{method: "POST", path: endpoint("orders"), token: p.admin}, nil)
+	p.wants(t, "with a policy", map[string]string{"proxies_failing": "1", "proxies_behind": "1"})
+	p.acknowledge("orders")
+	p.wants(t, "in force", map[string]string{"proxies_failing": "0", "proxies_behind": "0", "agent_log_lines_dropped": "0"})
+	report(api.Report{Applied: 1, InForce: 1, LogLinesDropped: 7})
+	p.wants(t, "lines lost", map[string]string{"agent_log_lines_dropped": "7"})
 }

@@ -139,6 +139,7 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 			SessionsEnded: boundedCounts(report.Ended), Error: bounded(report.Error), ErrorKind: errorKind(report), Drift: bounded(report.Drift),
 			Version: bounded(report.ProxyVersion), At: c.now,
 		}
+		said.AgentLogLinesDropped = max(report.LogLinesDropped, 0)
 		said.Clock = clockOf(p.Acknowledged.Clock, report, c.now)
 		if had > c.before+maxAhead {
 			return problem.New(problem.InvalidParams, "a report of generation %d, but the newest is %d", had, c.before)
@@ -209,7 +210,8 @@ func errorKind(r api.Report) string {
 
 // same reports whether two acknowledgements differ in nothing but the time of the report.
 func (a Acknowledgement) same(b Acknowledgement) bool {
-	return a.Clock == b.Clock && a.Applied == b.Applied && a.InForce == b.InForce && a.Error == b.Error && a.ErrorKind == b.ErrorKind && a.Drift == b.Drift && a.Version == b.Version &&
+	return a.Clock == b.Clock && a.AgentLogLinesDropped == b.AgentLogLinesDropped && a.Applied == b.Applied && a.InForce == b.InForce &&
+		a.Error == b.Error && a.ErrorKind == b.ErrorKind && a.Drift == b.Drift && a.Version == b.Version &&
 		a.AppliedAt.Equal(b.AppliedAt) && a.InForceAt.Equal(b.InForceAt) && maps.Equal(a.SessionsEnded, b.SessionsEnded)
 }
 

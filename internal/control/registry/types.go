@@ -75,6 +75,8 @@ type Acknowledgement struct {
 	Version       string         `json:"version,omitempty"`
 	At            time.Time      `json:"at,omitzero"`
 
+	AgentLogLinesDropped int64 `json:"agent_log_lines_dropped,omitempty"` // by the agent, since it started
+
 	Clock Clock `json:"clock,omitzero"`
 }
 

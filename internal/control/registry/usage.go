@@ -103,8 +103,7 @@ func (r *Registry) CAUsers(ctx context.Context, space, id string, seen Observati
 			user := CAUser{Database: db.Name, DatabaseID: db.ID, Certificate: cert, Sessions: used.Sessions, LastSeen: used.LastSeen}
 			if successor := db.certificate(cert.Successor); successor != nil {
 				user.SuccessorAt = successor.CreatedAt
-				// Not to have been seen proves nothing: a client may come once a month. Its successor in use does.
-				user.Replaced = used.Sessions == 0 && used.LastSeen.Before(usage[successor.Serial].LastSeen)
+				user.Replaced = replaced(used, usage[successor.Serial])
 			}
 			users = append(users, user)
 		}
