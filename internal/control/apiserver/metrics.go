@@ -62,6 +62,7 @@ var (
 	descBehind     = describe("proxies_behind", "Number of proxies that do not have the newest policy of their database in force.")
 	descFailing    = describe("proxies_failing", "Number of proxies that refused their policy, can't be reached, or whose files another program changed; without those of databases that have no policy yet.")
 	descOldest     = describe("oldest_unacknowledged_seconds", "Age of the oldest change that is not in force everywhere; 0 if there is none.")
+	descRemoval    = describe("oldest_removal_seconds", "Age of the oldest change that takes something away and is not in force everywhere: a rule, a certificate, mutual TLS; 0 if there is none.")
 	descSkew       = describe("proxy_clock_skew_seconds", "Largest absolute difference between a proxy's clock and this daemon's.")
 	descLeader     = describe("leader", "Whether this daemon is the leader.")
 	descSize       = describe("store_bytes", "Size of the store on disk.")
@@ -87,7 +88,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe sends the descriptions of the series.
 func (controlState) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descSkew, descLists, descUnreplaced, descAgentLost, descLeader, descSize, descInUse, descQuota, descLogLost, descFree,
+	for _, desc := range []*prometheus.Desc{descUp, descDatabases, descProxies, descBehind, descFailing, descOldest, descRemoval, descSkew, descLists, descUnreplaced, descAgentLost, descLeader, descSize, descInUse, descQuota, descLogLost, descFree,
 		descPublic, descLeft, descOverdue, descWaiting, descWait, descAway, descOrders} {
 		descs <- desc
 	}
@@ -129,7 +130,7 @@ func (s controlState) Collect(series chan<- prometheus.Metric) {
 
 func (s controlState) count(databases []registry.Database, tell func(*prometheus.Desc, float64)) {
 	var proxies, behind, failing int
-	var oldest, skew time.Duration
+	var oldest, removal, skew time.Duration
 	var lost int64
 	now := s.now()
 	for _, db := range databases {
@@ -147,12 +148,16 @@ func (s controlState) count(databases []registry.Database, tell func(*prometheus
 		if since, waits := db.WaitingSince(); waits {
 			oldest = max(oldest, now.Sub(since))
 		}
+		if since, waits := db.RemovingSince(); waits {
+			removal = max(removal, now.Sub(since))
+		}
 	}
 	tell(descDatabases, float64(len(databases)))
 	tell(descProxies, float64(proxies))
 	tell(descBehind, float64(behind))
 	tell(descFailing, float64(failing))
 	tell(descOldest, oldest.Seconds())
+	tell(descRemoval, removal.Seconds())
 	tell(descSkew, skew.Seconds())
 	tell(descAgentLost, float64(lost))
 }

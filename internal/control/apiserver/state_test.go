@@ -21,7 +21,7 @@ func TestWaitingNamesEachChangeAndTheProxiesThatLack(t *testing.T) {
 		MTLS:    &registry.MTLS{Status: registry.Operational, Generation: 2, UpdatedAt: at(0)},
 		Rules: []registry.Rule{
 			{ID: "r1", CIDR: "192.0.2.0/24", Status: registry.Authorized, Generation: 3, UpdatedAt: at(1)},
-			{ID: "r2", CIDR: "198.51.100.0/24", Status: registry.Authorizing, Generation: 8, UpdatedAt: at(3)},
+			{ID: "r2", CIDR: "198.51.100.0/24", Status: registry.Authorizing, Generation: 8, UpdatedAt: at(1)},
 			{ID: "r3", CIDR: "203.0.113.0/24", Status: registry.Deauthorizing, Generation: 9, UpdatedAt: at(2)},
 		},
 		Certificates: []registry.Certificate{
@@ -47,8 +47,11 @@ func TestWaitingNamesEachChangeAndTheProxiesThatLack(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got[i], want[i])
 		}
 	}
-	if since, waits := db.WaitingSince(); !waits || !since.Equal(at(2)) {
+	if since, waits := db.WaitingSince(); !waits || !since.Equal(at(1)) {
 		t.Errorf("it waits %t since %s", waits, since)
+	}
+	if since, waits := db.RemovingSince(); !waits || !since.Equal(at(2)) {
+		t.Errorf("it takes something away %t since %s", waits, since)
 	}
 	db.Proxies = nil
 	if _, waits := db.WaitingSince(); waits {

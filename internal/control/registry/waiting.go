@@ -104,11 +104,20 @@ func (db *Database) Waiting() []Waiting {
 // WaitingSince returns when the oldest change was made that is not in force everywhere. A database without proxies waits
 // for nobody.
 func (db *Database) WaitingSince() (since time.Time, waits bool) {
+	return db.oldest(func(Waiting) bool { return true })
+}
+
+// RemovingSince is like [Database.WaitingSince], for changes that keep somebody out.
+func (db *Database) RemovingSince() (since time.Time, waits bool) {
+	return db.oldest(func(w Waiting) bool { return w.Until == InForceWord })
+}
+
+func (db *Database) oldest(counts func(Waiting) bool) (since time.Time, waits bool) {
 	if len(db.Proxies) == 0 {
 		return time.Time{}, false
 	}
 	for _, w := range db.Waiting() {
-		if !waits || w.Since.Before(since) {
+		if counts(w) && (!waits || w.Since.Before(since)) {
 			since, waits = w.Since, true
 		}
 	}
