@@ -20,7 +20,7 @@ ENGINE    ?= $(shell command -v docker || command -v podman)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install PostgreSQL, openssl, BIND and a C compiler from the distribution, if they are missing
+setup: ## install PostgreSQL, openssl, BIND, Prometheus and a C compiler from the distribution, if they are missing
 	@scripts/setup.sh
 
 check-go:

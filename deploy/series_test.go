@@ -33,6 +33,7 @@ func series(t *testing.T) map[string]labels {
 	m.ObserveSessions(oneState{})
 	m.PolicyApplied(metrics.PolicyInfo{
 		Generation: "1",
+		Database:   "orders",
 		Certificates: []metrics.CertificateInfo{
 			{Role: metrics.RoleServer, Serial: "01", NotAfter: time.Now()},
 			{Role: metrics.RoleClientCA, Serial: "02", NotAfter: time.Now()},
@@ -63,6 +64,34 @@ func series(t *testing.T) map[string]labels {
 		}
 	}
 	all["up"] = labels{"job": nil, "instance": nil} // Prometheus's own
+	maps.Copy(all, controlSeries(t))
+	return all
+}
+
+// controlSeries are those of a daemon, as its documentation has them, which is held against the code.
+func controlSeries(t *testing.T) map[string]labels {
+	t.Helper()
+	text, err := os.ReadFile("../docs/control-plane.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `(pgmtls_(?:api|control)_\\w+)` \\| (\\w+) \\|").FindAllStringSubmatch(string(text), -1)
+	if len(rows) < 20 {
+		t.Fatalf("the documentation has %d series: is its table written in another way now?", len(rows))
+	}
+	all := map[string]labels{}
+	for _, row := range rows {
+		name, found := row[1], labels{"job": nil, "instance": nil}
+		if strings.HasPrefix(name, "pgmtls_api_") {
+			found["route"], found["method"], found["code"] = nil, nil, nil
+		}
+		if row[2] == "histogram" {
+			found["le"] = nil
+			all[name+"_bucket"], all[name+"_count"], all[name+"_sum"] = found, found, found
+			continue
+		}
+		all[name] = found
+	}
 	return all
 }
 
@@ -97,8 +126,8 @@ func complaints(expr string, all map[string]labels) []string {
 				wrong = append(wrong, found[1]+" has no label "+name)
 				continue
 			}
-			if len(values) == 0 {
-				continue // job and instance
+			if len(values) == 0 || strings.HasPrefix(operator, "!") {
+				continue // job and instance; what is not to be there
 			}
 			alternatives := []string{regexp.QuoteMeta(value)}
 			if strings.HasSuffix(operator, "~") {
@@ -140,7 +169,14 @@ func TestSeriesCheckCatchesItsOffences(t *testing.T) {
 	}
 }
 
-func TestAlertsUseSeriesThatExist(t *testing.T) {
+// alert is a rule of alerts.yaml.
+type alert struct {
+	Alert, Expr, For    string
+	Labels, Annotations map[string]string
+}
+
+func alerts(t *testing.T) []alert {
+	t.Helper()
 	text, err := os.ReadFile("prometheus/alerts.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -148,90 +184,105 @@ func TestAlertsUseSeriesThatExist(t *testing.T) {
 	var file struct {
 		Groups []struct {
 			Name  string
-			Rules []struct {
-				Alert, Expr, For    string
-				Labels, Annotations map[string]string
-			}
+			Rules []alert
 		}
 	}
 	if err := yaml.UnmarshalWithOptions(text, &file, yaml.Strict()); err != nil {
 		t.Fatal(err)
 	}
+	var all []alert
+	for _, group := range file.Groups {
+		all = append(all, group.Rules...)
+	}
+	if len(all) == 0 {
+		t.Fatal("no alerts")
+	}
+	return all
+}
+
+func TestAlertsUseSeriesThatExist(t *testing.T) {
 	all := series(t)
 	names := map[string]bool{}
-	for _, group := range file.Groups {
-		for _, rule := range group.Rules {
-			for _, wrong := range complaints(rule.Expr, all) {
-				t.Errorf("%s: %s", rule.Alert, wrong)
-			}
-			if names[rule.Alert] {
-				t.Errorf("%s: twice", rule.Alert)
-			}
-			names[rule.Alert] = true
-			if severity := rule.Labels["severity"]; severity != "warning" && severity != "critical" {
-				t.Errorf("%s: severity %q", rule.Alert, severity)
-			}
-			if got := slices.Sorted(maps.Keys(rule.Annotations)); !slices.Equal(got, []string{"description", "runbook_url", "summary"}) {
-				t.Errorf("%s: annotations %q", rule.Alert, got)
-			}
+	for _, rule := range alerts(t) {
+		for _, wrong := range complaints(rule.Expr, all) {
+			t.Errorf("%s: %s", rule.Alert, wrong)
 		}
-	}
-	if len(names) == 0 {
-		t.Error("no alerts")
+		if names[rule.Alert] {
+			t.Errorf("%s: twice", rule.Alert)
+		}
+		names[rule.Alert] = true
+		if severity := rule.Labels["severity"]; severity != "warning" && severity != "critical" {
+			t.Errorf("%s: severity %q", rule.Alert, severity)
+		}
+		if got := slices.Sorted(maps.Keys(rule.Annotations)); !slices.Equal(got, []string{"description", "runbook_url", "summary"}) {
+			t.Errorf("%s: annotations %q", rule.Alert, got)
+		}
 	}
 }
 
-func TestDashboardUsesSeriesThatExist(t *testing.T) {
-	text, err := os.ReadFile("grafana/dashboard.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var dashboard struct {
-		Annotations struct{ List []struct{ Name, Expr string } }
-		Templating  struct {
-			List []struct {
-				Name  string
-				Query any // an object, but text for the data source
-			}
-		}
-		Panels []struct {
-			ID                       int
-			Title, Type, Description string
-			Targets                  []struct{ Expr string }
+// dashboards are those of the proxies and of the control plane.
+var dashboards = []string{"grafana/dashboard.json", "grafana/control-plane.json"}
+
+type dashboard struct {
+	UID         string
+	Annotations struct{ List []struct{ Name, Expr string } }
+	Templating  struct {
+		List []struct {
+			Name  string
+			Query any // an object, but text for the data source
 		}
 	}
-	if err := json.Unmarshal(text, &dashboard); err != nil {
-		t.Fatal(err)
+	Panels []struct {
+		ID                       int
+		Title, Type, Description string
+		Targets                  []struct{ Expr string }
 	}
+}
+
+func TestDashboardsUseSeriesThatExist(t *testing.T) {
 	all := series(t)
-	check := func(where, expr string) {
-		for _, wrong := range complaints(expr, all) {
-			t.Errorf("%s: %s", where, wrong)
+	shown, uids := map[string]bool{}, map[string]bool{}
+	for _, file := range dashboards {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	shown := map[string]bool{}
-	ids := map[int]bool{}
-	for _, panel := range dashboard.Panels {
-		if ids[panel.ID] {
-			t.Errorf("%s: id %d is another panel's", panel.Title, panel.ID)
+		var d dashboard
+		if err := json.Unmarshal(text, &d); err != nil {
+			t.Fatal(err)
 		}
-		ids[panel.ID] = true
-		if panel.Type != "row" && (len(panel.Targets) == 0 || panel.Description == "") {
-			t.Errorf("%s: no target, or no description", panel.Title)
+		if uids[d.UID] {
+			t.Errorf("%s: the uid %s is another dashboard's", file, d.UID)
 		}
-		for _, target := range panel.Targets {
-			check(panel.Title, target.Expr)
-			for _, found := range selector.FindAllStringSubmatch(target.Expr, -1) {
-				shown[found[1]] = true
+		uids[d.UID] = true
+		check := func(where, expr string) {
+			for _, wrong := range complaints(expr, all) {
+				t.Errorf("%s: %s: %s", file, where, wrong)
 			}
 		}
-	}
-	for _, annotation := range dashboard.Annotations.List {
-		check(annotation.Name, annotation.Expr)
-	}
-	for _, variable := range dashboard.Templating.List {
-		if query, ok := variable.Query.(map[string]any); ok {
-			check(variable.Name, query["query"].(string))
+		ids := map[int]bool{}
+		for _, panel := range d.Panels {
+			if ids[panel.ID] {
+				t.Errorf("%s: %s: id %d is another panel's", file, panel.Title, panel.ID)
+			}
+			ids[panel.ID] = true
+			if panel.Type != "row" && (len(panel.Targets) == 0 || panel.Description == "") {
+				t.Errorf("%s: %s: no target, or no description", file, panel.Title)
+			}
+			for _, target := range panel.Targets {
+				check(panel.Title, target.Expr)
+				for _, found := range selector.FindAllStringSubmatch(target.Expr, -1) {
+					shown[found[1]] = true
+				}
+			}
+		}
+		for _, annotation := range d.Annotations.List {
+			check(annotation.Name, annotation.Expr)
+		}
+		for _, variable := range d.Templating.List {
+			if query, ok := variable.Query.(map[string]any); ok {
+				check(variable.Name, query["query"].(string))
+			}
 		}
 	}
 

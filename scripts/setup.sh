@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what building and testing needs on a Debian or Ubuntu: PostgreSQL (server, psql, pgbench) from the
-# distribution, a C compiler for Go's race detector, openssl, which judges certificates in tests, and BIND, in which tests
-# of public certificates answer DNS challenges; and drivers, with which tests see what programs read. Checks Go, which it
-# does not install.
+# distribution, a C compiler for Go's race detector, openssl, which judges certificates in tests, BIND, in which tests of
+# public certificates answer DNS challenges, Prometheus, which evaluates the alerts and dashboards, and drivers, with which
+# tests see what programs read. Checks Go, which it does not install.
 #
 # Does nothing, quickly, when nothing is missing. Needs root or sudo only when something is.
 set -eu
@@ -41,15 +41,15 @@ prevent_main_cluster() {
 	echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
 }
 
-# BIND's package starts a server on port 53 of every address, which no test wants: each starts its own on loopback. A
-# policy that forbids it is written for the time of the installation, unless there is one already.
-without_bind_service() {
+# The packages of BIND and Prometheus start servers on ports of every address, which no test wants: each starts its own on
+# loopback. A policy that forbids it is written for the time of the installation, unless there is one already.
+without_services() {
 	if [ -e /usr/sbin/policy-rc.d ]; then
 		"$@"
 		return
 	fi
 	# shellcheck disable=SC2016 # "$1" is for the script that is written
-	printf '#!/bin/sh\ncase "$1" in bind9 | named) exit 101 ;; esac\nexit 0\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
+	printf '#!/bin/sh\ncase "$1" in bind9 | named | prometheus) exit 101 ;; esac\nexit 0\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
 	as_root chmod 755 /usr/sbin/policy-rc.d
 	status=0
 	"$@" || status=$?
@@ -68,6 +68,7 @@ command -v gcc >/dev/null 2>&1 || missing="$missing gcc"
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 has_program named || missing="$missing bind9"
+{ has_program prometheus && has_program promtool; } || missing="$missing prometheus"
 
 # Drivers. Where the distribution has none of them, or nobody may install it, the tests that need it are skipped and say so.
 drivers=
@@ -103,7 +104,8 @@ done
 [ -n "$missing" ] || exit 0
 # dpkg would ask questions, and psql's package would keep the file above by asking about it.
 # shellcheck disable=SC2086 # a list of words
-without_bind_service as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+without_services as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
 	-o Dpkg::Options::=--force-confold $missing
-# It would start with the next boot, unless it had been there before.
+# They would start with the next boot, unless they had been there before.
 case "$missing" in *bind9*) as_root systemctl disable named bind9 >/dev/null 2>&1 || true ;; esac
+case "$missing" in *prometheus*) as_root systemctl disable prometheus >/dev/null 2>&1 || true ;; esac
