@@ -30,7 +30,7 @@ func TestPrometheusTakesTheAlerts(t *testing.T) {
 	promtool(t, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml")
 }
 
-// The file has a healthy day, in which no alert fires, and what makes each of them fire.
+// The file has six healthy hours, in which no alert fires, and what makes each of them fire.
 func TestAlertsFireWhenTheyShould(t *testing.T) {
 	promtool(t, "test", "rules", "alerts_test.yaml")
 }
@@ -67,7 +67,7 @@ func TestEveryAlertIsTestedToFireAndToBeSilent(t *testing.T) {
 			}
 			for _, expression := range test.Expressions {
 				if !strings.Contains(expression.Expr, "ALERTS") || len(expression.Samples) != 0 {
-					t.Errorf("a healthy day expects %q", expression.Samples)
+					t.Errorf("what is healthy expects %q", expression.Samples)
 				}
 			}
 		}
@@ -85,7 +85,7 @@ func TestEveryAlertIsTestedToFireAndToBeSilent(t *testing.T) {
 		names = append(names, rule.Alert)
 		for _, used := range selector.FindAllStringSubmatch(rule.Expr, -1) {
 			if !healthy[used[1]] {
-				t.Errorf("%s: the healthy day has no %s", rule.Alert, used[1])
+				t.Errorf("%s: nothing healthy has %s", rule.Alert, used[1])
 			}
 		}
 	}
