@@ -16,7 +16,7 @@ import (
 type front struct {
 	*process
 	PolicyDir string
-	Admin     string // as proxies are registered with it: a unix socket
+	Admin     string // as proxies are registered with it: a unix socket, but for those of newFrontOnTCP
 	Port      string // of 127.0.0.1 where clients connect; another one after each start
 
 	database string // empty where no test asks
@@ -28,12 +28,24 @@ type front struct {
 func newFront(t testing.TB, policyDir string) *front {
 	t.Helper()
 	dir := shortDir(t)
-	f := &front{PolicyDir: policyDir, Admin: "unix:" + filepath.Join(dir, "admin"), config: filepath.Join(dir, "proxy.yaml")}
+	return newFrontAt(t, &front{PolicyDir: policyDir, Admin: "unix:" + filepath.Join(dir, "admin"), config: filepath.Join(dir, "proxy.yaml")})
+}
+
+// newFrontOnTCP is newFront with an admin address that Prometheus can reach.
+func newFrontOnTCP(t testing.TB, policyDir string) *front {
+	t.Helper()
+	f := newFrontAt(t, &front{PolicyDir: policyDir, Admin: "127.0.0.1:0", config: filepath.Join(t.TempDir(), "proxy.yaml")})
+	f.Admin = f.waitFor(t, "serving").text("admin")
+	return f
+}
+
+func newFrontAt(t testing.TB, f *front) *front {
+	t.Helper()
 	text, err := json.Marshal(map[string]any{
 		"listen":     []string{"127.0.0.1:0"},
 		"admin":      f.Admin,
 		"backend":    map[string]any{"address": "unix:" + postgres.Server(t).SocketPath},
-		"policy_dir": policyDir,
+		"policy_dir": f.PolicyDir,
 		"limits":     map[string]any{"sessions": 1000},
 		"drain":      map[string]any{"grace": "5s"},
 	})

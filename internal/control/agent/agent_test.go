@@ -243,11 +243,11 @@ func TestADamagedStateIsNotGuessedAt(t *testing.T) {
 
 // Nobody scrapes an agent: its control plane counts for it.
 func TestLostLinesOfTheLogAreReported(t *testing.T) {
-	c, press := newControl(t), newPress(t)
+	c, space := newControl(t), policytest.NewSpace(t)
 	s := newSite(t, c)
 	s.LogLinesDropped = func() uint64 { return 7 }
 	stop := s.start(t)
-	c.offer(press.policy(t, 1))
+	c.offer(space.Policy(t, policytest.Edition{Generation: 1}))
 	c.told(t, "of lost lines", func(r api.Report) bool { return r.LogLinesDropped == 7 })
 	must.OK(t, stop())
 }
