@@ -247,9 +247,13 @@ func (p *prometheus) staysSilent(t *testing.T) {
 // selects wants a selector to find something: an alert on what is never there is silent for the wrong reason.
 func (p *prometheus) selects(t *testing.T, where, selector string) {
 	t.Helper()
-	if found, err := p.query(selector); err != nil || len(found) == 0 {
-		t.Errorf("%s: %s finds %v, %v", where, selector, found, err)
-	}
+	eventually.OK(t, patience, func() error { // between a scrape that was too slow and the next there is nothing
+		found, err := p.query(selector)
+		if err == nil && len(found) == 0 {
+			err = fmt.Errorf("%s: %s finds nothing", where, selector)
+		}
+		return err
+	})
 }
 
 // grafana is as much of a dashboard as is asked for.
