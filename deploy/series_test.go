@@ -75,7 +75,7 @@ func controlSeries(t *testing.T) map[string]labels {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := regexp.MustCompile("(?m)^\\| `(pgmtls_(?:api|control)_\\w+)` \\| (\\w+) \\|").FindAllStringSubmatch(string(text), -1)
+	rows := regexp.MustCompile("(?m)^\\| `(pgmtls_(?:api|control|acme)_\\w+)` \\| (\\w+) \\|").FindAllStringSubmatch(string(text), -1)
 	if len(rows) < 20 {
 		t.Fatalf("the documentation has %d series: is its table written in another way now?", len(rows))
 	}
@@ -84,6 +84,9 @@ func controlSeries(t *testing.T) map[string]labels {
 		name, found := row[1], labels{"job": nil, "instance": nil}
 		if strings.HasPrefix(name, "pgmtls_api_") {
 			found["route"], found["method"], found["code"] = nil, nil, nil
+		}
+		if strings.HasPrefix(name, "pgmtls_acme_") || strings.HasPrefix(name, "pgmtls_control_acme_") || name == "pgmtls_control_enhanced_certificates" {
+			found["ca"], found["result"], found["status"] = nil, nil, nil
 		}
 		if row[2] == "histogram" {
 			found["le"] = nil

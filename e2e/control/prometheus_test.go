@@ -239,10 +239,15 @@ func (p *prometheus) staysSilent(t *testing.T) {
 	})
 	for _, rule := range rules {
 		for _, selected := range regexp.MustCompile(`\b(?:up|(?:pgmtls|process)_[a-z_]+)(?:\{[^}]*\})?`).FindAllString(rule.Query, -1) {
-			p.selects(t, rule.Name, selected)
+			if !ofPublicAuthorities.MatchString(selected) {
+				p.selects(t, rule.Name, selected)
+			}
 		}
 	}
 }
+
+// ofPublicAuthorities are the series that are not there without an acme block in pgmtls.yaml, which these tests do not have.
+var ofPublicAuthorities = regexp.MustCompile(`pgmtls_(control_)?(acme|enhanced)_`)
 
 // selects wants a selector to find something: an alert on what is never there is silent for the wrong reason.
 func (p *prometheus) selects(t *testing.T, where, selector string) {
@@ -291,10 +296,11 @@ func (p *prometheus) showsDashboards(t *testing.T) {
 		}
 		for _, panel := range board.Panels {
 			for _, target := range panel.Targets {
+				public := ofPublicAuthorities.MatchString(target.Expr)
 				expr := chosen(target.Expr, job, ".*")
 				eventually.OK(t, patience, func() error {
 					found, err := p.query(expr)
-					if err == nil && len(found) == 0 {
+					if err == nil && len(found) == 0 && !public {
 						err = fmt.Errorf("%s: %s shows nothing", panel.Title, expr)
 					}
 					return err
