@@ -46,6 +46,10 @@ func (c *change) advance() {
 			cert.Status, cert.UpdatedAt = Ready, c.now
 			settled("certificate.ready", cert.ID, cert.Generation)
 		case Disabling:
+			if c.tx.Operations() >= maxBeforeSettling {
+				c.more = true
+				continue
+			}
 			c.disable(cert)
 			settled("certificate.disabled", cert.ID, cert.Generation)
 		}
@@ -61,6 +65,17 @@ func (c *change) advance() {
 			settled("mtls.destroyed", c.db.ID, m.Generation)
 		}
 	}
+}
+
+// maxBeforeSettling is how many operations a transaction has at most before the records of what settles, and the document,
+// come into it.
+const maxBeforeSettling = store.MaxOperations / 2
+
+// unsettled reports whether a certificate could be disabled and is not: see [change.advance].
+func (db *Database) unsettled() bool {
+	return slices.ContainsFunc(db.Certificates, func(cert Certificate) bool {
+		return cert.Status == Disabling && db.confirmed(cert.Status, cert.Generation)
+	})
 }
 
 // settledObject is what became true of an object, and with which generation.

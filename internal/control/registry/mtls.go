@@ -8,6 +8,7 @@ import (
 	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/authority"
 	"pgmtls-proxy/internal/control/problem"
+	"pgmtls-proxy/internal/control/store"
 )
 
 // EnableMTLS creates mutual TLS of a database: the space's authority if it has none, the database's server
@@ -49,6 +50,10 @@ func (r *Registry) EnableMTLS(ctx context.Context, by audit.Actor, db string) (D
 // DisableMTLS destroys mutual TLS of a database: from the next policy nobody is let in, all its client certificates
 // are revoked, and its rules are gone. It is gone itself when every proxy has ended the sessions.
 func (r *Registry) DisableMTLS(ctx context.Context, by audit.Actor, db string) (Database, error) {
+	dropped, err := r.dropRevokedLeaves(ctx, db)
+	if err != nil {
+		return Database{}, err
+	}
 	return r.change(ctx, by, db, func(c *change) error {
 		if c.db.MTLS == nil {
 			return problem.New(problem.NotFound, "database %s has no mutual TLS", c.db.Name)
@@ -67,7 +72,7 @@ func (r *Registry) DisableMTLS(ctx context.Context, by audit.Actor, db string) (
 		}
 		detail := map[string]string{"certificates": fmt.Sprint(len(usable)), "ip_rules": fmt.Sprint(len(c.db.Rules))}
 		for _, cert := range c.db.Certificates {
-			if cert.Status != Disabled {
+			if cert.Status != Disabled && !dropped[cert.ID] {
 				c.tx.Delete(keyLeaves + cert.ID)
 			}
 		}
@@ -76,6 +81,36 @@ func (r *Registry) DisableMTLS(ctx context.Context, by audit.Actor, db string) (
 		c.db.MTLS.Status, c.db.MTLS.Generation, c.db.MTLS.UpdatedAt = Deprovisioning, c.newPolicy(), c.now
 		return c.audit("mtls.destroy", c.db.ID, detail)
 	})
+}
+
+// dropRevokedLeaves deletes the texts and keys of revoked certificates, which nobody needs, ahead of the destruction of mutual
+// TLS: there may be more of them than a transaction can delete. It returns their ids.
+func (r *Registry) dropRevokedLeaves(ctx context.Context, nameOrID string) (dropped map[string]bool, err error) {
+	db, err := r.Database(ctx, nameOrID)
+	if err != nil || db.MTLS == nil || db.MTLS.Status == Deprovisioning {
+		return nil, err
+	}
+	const page = 100 // deletes in one transaction
+	dropped = make(map[string]bool)
+	tx := new(store.Tx)
+	for _, cert := range db.Certificates {
+		if cert.Status != Disabling {
+			continue
+		}
+		tx.Delete(keyLeaves + cert.ID)
+		dropped[cert.ID] = true
+		if tx.Operations() == page {
+			if _, err := r.docs.Commit(ctx, tx); err != nil {
+				return nil, err
+			}
+			tx = new(store.Tx)
+		}
+	}
+	if tx.Operations() == 0 {
+		return dropped, nil
+	}
+	_, err = r.docs.Commit(ctx, tx)
+	return dropped, err
 }
 
 // serverDue reports whether the database's server certificate must be replaced: it ends soon, or is not valid yet.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"pgmtls-proxy/internal/control/audit"
@@ -145,6 +146,9 @@ func (r *Registry) dueAt(db *Database, authorities []Authority, now time.Time) (
 	if !db.governed() {
 		return at
 	}
+	if db.unsettled() {
+		return now
+	}
 	state := make(map[string]AuthorityState)
 	for _, a := range authorities {
 		state[a.ID] = a.State
@@ -196,7 +200,7 @@ func (r *Registry) successorAt(cert Certificate, issuer AuthorityState, now time
 }
 
 // manyDue is how many certificates one transaction ends or replaces when they are due together.
-const manyDue = 12
+const manyDue = 10
 
 // catchUp does what is due for one database, and reports whether more is due than fits into one transaction.
 func (c *change) catchUp() (more bool, err error) {
@@ -234,20 +238,27 @@ func (c *change) catchUp() (more bool, err error) {
 	if err := c.syncTrust(); err != nil {
 		return false, err
 	}
-	if c.records == 0 && c.db.Generation == c.before {
+	if c.records == 0 && c.db.Generation == c.before && !c.db.unsettled() {
 		return false, errUnchanged
 	}
 	return ended == manyDue || replaced == manyDue, nil
 }
 
 func (c *change) expireRules() error {
+	var ids, cidrs []string
 	for i := range c.db.Rules {
 		rule := &c.db.Rules[i]
 		if rule.Status == Deauthorizing || rule.ExpiresAt.IsZero() || rule.ExpiresAt.After(c.now) {
 			continue
 		}
 		c.removeRule(rule)
-		if err := c.audit("ip_rule.expired", rule.ID, map[string]string{"cidr": rule.CIDR}); err != nil {
+		ids, cidrs = append(ids, rule.ID), append(cidrs, rule.CIDR)
+	}
+	if len(ids) > manyAtOnce {
+		return c.audit("ip_rule.expired", "", map[string]string{"objects": strings.Join(ids, " "), "cidr": strings.Join(cidrs, " ")})
+	}
+	for i, id := range ids {
+		if err := c.audit("ip_rule.expired", id, map[string]string{"cidr": cidrs[i]}); err != nil {
 			return err
 		}
 	}

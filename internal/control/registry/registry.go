@@ -159,6 +159,7 @@ type change struct {
 	records     int                        // of the audit trail, so far
 	adds        bool                       // something to the document, for which there must be room
 	settled     map[string][]settledObject // by action
+	more        bool                       // could settle, and did not fit into the transaction
 }
 
 // newChange begins a change of a document.
@@ -170,18 +171,33 @@ func newChange(db *Database) *change {
 // maxAttempts bounds how often a change is tried again because another one was faster.
 const maxAttempts = 24
 
-// change changes a database's document by one transaction, and settles what that already makes true.
+// change changes a database's document by one transaction, and settles what that already makes true: in that transaction, or as
+// far as it does not fit, in others after it.
 func (r *Registry) change(ctx context.Context, by audit.Actor, nameOrID string, f func(*change) error) (Database, error) {
+	changed, more, err := r.changeOnce(ctx, by, nameOrID, f)
+	for more && err == nil {
+		var next Database
+		next, more, err = r.changeOnce(ctx, audit.System, changed.ID, func(*change) error { return nil })
+		if err != nil { // the change itself is done
+			r.log.Warn().Err(err).Str("database", changed.Name).Msg("can't yet settle all that the proxies have acknowledged; trying again")
+			return changed, nil
+		}
+		changed = next
+	}
+	return changed, err
+}
+
+// changeOnce is change for one transaction. More reports that there is more to settle.
+func (r *Registry) changeOnce(ctx context.Context, by audit.Actor, nameOrID string, f func(*change) error) (changed Database, more bool, err error) {
 	id, err := r.databaseID(ctx, nameOrID)
 	if err != nil {
-		return Database{}, err
+		return Database{}, false, err
 	}
 	done, err := r.turn(ctx, id)
 	if err != nil {
-		return Database{}, err
+		return Database{}, false, err
 	}
 	defer done()
-	var changed Database
 	err = r.attempt(ctx, func() error {
 		db, err := r.load(ctx, id)
 		if err != nil {
@@ -218,13 +234,14 @@ func (r *Registry) change(ctx context.Context, by audit.Actor, nameOrID string, 
 		if err != nil {
 			return err
 		}
-		changed = db
+		changed, more = db, c.more
 		return nil
 	})
 	if errors.Is(err, errUnchanged) {
-		return r.load(ctx, id)
+		changed, err = r.load(ctx, id)
+		return changed, false, err
 	}
-	return changed, err
+	return changed, more, err
 }
 
 // errUnchanged ends a change that has nothing to change.

@@ -53,6 +53,9 @@ func (t *Tx) DeletePrefix(prefix string) *Tx {
 	return t
 }
 
+// Operations returns the number of changes so far, which may be [MaxOperations] at most.
+func (t *Tx) Operations() int { return len(t.changes) }
+
 // Bytes returns the size of all keys and values so far, which may be [MaxBytes] at most.
 func (t *Tx) Bytes() int { return t.size }
 
