@@ -99,7 +99,13 @@ type conversation struct {
 // converse starts psql and returns when its session is there.
 func (v visitor) converse(t testing.TB) *conversation {
 	t.Helper()
-	command, err := pgtest.Client{}.Command(t.Context(), v.conninfo(), "-At")
+	return v.converseBy(t, v.conninfo())
+}
+
+// converseBy is converse with another connection string.
+func (v visitor) converseBy(t testing.TB, conninfo string) *conversation {
+	t.Helper()
+	command, err := pgtest.Client{}.Command(t.Context(), conninfo, "-At")
 	if err != nil {
 		t.Fatal(err)
 	}
