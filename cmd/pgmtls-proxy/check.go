@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/policy"
+	"pgmtls-proxy/internal/tlsconf"
 )
 
 func newCheck(path *string, env environment) *cobra.Command {
@@ -83,12 +85,18 @@ func summarizeTrust(w *tabwriter.Writer, s *policy.Snapshot, now time.Time) {
 	for _, ca := range s.Trust.CAs() {
 		fmt.Fprintf(w, "client CA\t%s, %s\n", ca.Subject, validity(ca.NotBefore, ca.NotAfter, now))
 	}
+	if all := s.Trust.CAs(); len(all) > 0 && !slices.ContainsFunc(all, func(ca tlsconf.CAInfo) bool { return !now.After(ca.NotAfter) }) {
+		fmt.Fprintln(w, "WARNING\tevery client CA has EXPIRED: no certificate lets anybody in, and a running proxy refuses a policy that brings these CAs; use the CA that issues the clients' certificates now")
+	}
 	for _, list := range s.Trust.CRLs() {
 		below := ""
 		if list.Below {
 			below = ", for clients that send this CA (client_ca does not have it)"
 		}
 		fmt.Fprintf(w, "CRL\tof %s, %d revoked%s, %s\n", list.Issuer, list.Revoked, below, lifetime(list.NextUpdate, now))
+		if now.After(list.NextUpdate) {
+			fmt.Fprintf(w, "WARNING\tthis CRL has EXPIRED: every client of %s is refused; have its issuer sign another one\n", list.Issuer)
+		}
 		if now.Before(list.ThisUpdate) {
 			fmt.Fprintf(w, "WARNING\tthis CRL is NOT IN FORCE before %s UTC: what it revokes counts already, and what it no longer revokes counts until then; compare the clocks of this host and of the issuer\n",
 				list.ThisUpdate.UTC().Format(time.DateTime))
@@ -104,6 +112,9 @@ func summarizeCertificates(w *tabwriter.Writer, s *policy.Snapshot, now time.Tim
 		}
 		fmt.Fprintf(w, "certificate\t%s%s, chain of %d, issued by %s, %s\n",
 			strings.Join(c.Names(), " "), role, len(c.Chain), c.Leaf.Issuer, validity(c.NotBefore(), c.NotAfter(), now))
+		if now.After(c.NotAfter()) {
+			fmt.Fprintln(w, "WARNING\tthis certificate has EXPIRED: a running proxy leaves it out, unless it serves it already, and one that starts serves it, to clients that refuse it; install its successor")
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ func checked(t *testing.T, space *testpki.CA, lists map[string][]byte, now time.
 	var text bytes.Buffer
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	summarizeTrust(w, snapshot, now)
+	summarizeCertificates(w, snapshot, now)
 	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
@@ -66,5 +67,32 @@ func TestCheckShowsListsOfCAsBelow(t *testing.T) {
 	text := checked(t, space, map[string][]byte{"crl.pem": space.MustCRL(t, testpki.CRL{}), "below.pem": below.MustCRL(t, testpki.CRL{})}, time.Now())
 	if !strings.Contains(text, "of CN=Below, 0 revoked, for clients that send this CA") || !strings.Contains(text, "of CN=Space CA, 0 revoked, valid until") {
 		t.Errorf("got\n%s", text)
+	}
+}
+
+// What has expired is refused or left out by a process that runs; check, which is asked before one does, must say so.
+func TestCheckWarnsOfWhatHasExpired(t *testing.T) {
+	now := time.Now()
+	space := testpki.MustCA(t, "Space CA")
+	end := space.Cert.NotAfter
+	for name, row := range map[string]struct {
+		at       time.Time
+		lists    map[string][]byte
+		warnings []string
+	}{
+		"nothing": {now, map[string][]byte{"crl.pem": space.MustCRL(t, testpki.CRL{NextUpdate: now.Add(48 * time.Hour)})}, nil},
+		"a revocation list": {now.Add(12 * time.Hour), map[string][]byte{"crl.pem": space.MustCRL(t, testpki.CRL{NextUpdate: now.Add(time.Hour)})},
+			[]string{"every client of CN=Space CA is refused"}},
+		"the CA, and all that it issued": {end.Add(time.Second), nil, []string{"every client CA has EXPIRED", "this certificate has EXPIRED: a running proxy leaves it out"}},
+	} {
+		text := checked(t, space, row.lists, row.at)
+		if strings.Count(text, "WARNING") != len(row.warnings) {
+			t.Errorf("%s: want %d warnings:\n%s", name, len(row.warnings), text)
+		}
+		for _, warning := range row.warnings {
+			if !strings.Contains(text, warning) {
+				t.Errorf("%s: want %q:\n%s", name, warning, text)
+			}
+		}
 	}
 }

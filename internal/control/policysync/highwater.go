@@ -81,21 +81,32 @@ func (c *Publisher) recall() error {
 	if err != nil {
 		return fmt.Errorf("read the last published generation from %s: %w", c.MarkFile, err)
 	}
+	c.marked = mark
 	if mark > c.newest && c.latest == nil {
 		c.newest, c.heard = mark, max(c.heard, mark)
 	}
 	return nil
 }
 
-// mark keeps the generation outside the directory. It comes behind the publication, which it must not hold up.
+// mark keeps the generation outside the directory, unless it is there: the same one is published again when somebody has edited
+// the directory. It comes behind the publication, which it must not hold up.
 func (c *Publisher) mark(generation int64) error {
-	if c.MarkFile == "" {
+	c.mu.Lock()
+	known := c.MarkFile == "" || c.marked == generation
+	c.mu.Unlock()
+	if known {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(c.MarkFile), 0o700); err != nil {
 		return err
 	}
-	return atomicfile.Replace(c.MarkFile, []byte(strconv.FormatInt(generation, 10)+"\n"), 0o600)
+	if err := atomicfile.Replace(c.MarkFile, []byte(strconv.FormatInt(generation, 10)+"\n"), 0o600); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.marked = generation
+	return nil
 }
 
 // ask gets the proxy's word before the first publication into an empty directory.

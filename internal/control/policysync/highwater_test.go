@@ -12,6 +12,7 @@ import (
 
 	"pgmtls-proxy/internal/adminapi"
 	"pgmtls-proxy/internal/control/api"
+	"pgmtls-proxy/internal/control/policyformat"
 	"pgmtls-proxy/internal/control/policyformat/policytest"
 	"pgmtls-proxy/internal/testkit/must"
 )
@@ -123,4 +124,31 @@ func TestDamagedHighWaterMarkHoldsUpNothing(t *testing.T) {
 			publish(t, c, policytest.NewSpace(t).Policy(t, edition{Generation: 4}))
 		})
 	}
+}
+
+// A write of the mark is two syncs of the disk.
+func TestHighWaterMarkIsWrittenOnceForAGeneration(t *testing.T) {
+	inTime(t, func(t *testing.T, j *journey) {
+		j.Publisher.MarkFile = filepath.Join(t.TempDir(), "marks", "edge")
+		defer travel(t, j.Syncer)()
+		j.offer(t, 1)
+		pass(t, time.Second)
+		before, err := os.Stat(j.Publisher.MarkFile)
+		must.OK(t, err)
+		must.OK(t, os.WriteFile(filepath.Join(j.follower.dir, api.PolicyFile), []byte(policyformat.Header(database, 1)+"ip_rules: []\n"), 0o644))
+		pass(t, 11*time.Second)
+		if got, err := readWhole(j.follower.dir); got != 1 || err != nil {
+			t.Errorf("the drift was not put right: generation %d, %v", got, err)
+		}
+		after, err := os.Stat(j.Publisher.MarkFile)
+		must.OK(t, err)
+		if !os.SameFile(before, after) {
+			t.Error("the mark was written though only a drift was put right")
+		}
+		j.offer(t, 2)
+		pass(t, time.Second)
+		if text, err := os.ReadFile(j.Publisher.MarkFile); string(text) != "2\n" {
+			t.Errorf("the mark is %q, %v", text, err)
+		}
+	})
 }

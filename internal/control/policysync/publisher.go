@@ -49,6 +49,7 @@ type Publisher struct {
 	mu        sync.Mutex
 	heard     int64                        // generation of which the proxy or MarkFile told before the first publication
 	recalled  bool                         // MarkFile was read
+	marked    int64                        // what MarkFile has, as far as it was read or written here
 	newest    int64                        // generation that was published last, here or by what Dir holds
 	latest    map[string][sha256.Size]byte // what was published last, by file name; keys are not kept
 	published time.Time                    // when this publisher last changed Dir
