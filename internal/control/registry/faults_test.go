@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -199,7 +198,15 @@ func TestWhatFailsAtAnyMomentIsDoneWholeOrNotAtAll(t *testing.T) {
 		}
 		return err
 	})
+	change("sign the space's list", func(ctx context.Context, _ int) error {
+		list, err := w.RevocationList(ctx, "acme", "")
+		if err == nil && list.Revoked == 0 {
+			t.Error("the list has no entries")
+		}
+		return err
+	})
 	old := w.authorities()[0]
+	change("count the revoked", func(ctx context.Context, _ int) error { _, err := w.CountRevoked(ctx, old); return err })
 	change("rotate", func(ctx context.Context, n int) error {
 		if len(w.authorities()) > 3 {
 			return nil // the answers of some were lost
@@ -249,63 +256,6 @@ func TestWhatFailsAtAnyMomentIsDoneWholeOrNotAtAll(t *testing.T) {
 	change("delete the database", func(ctx context.Context, _ int) error { return w.DeleteDatabase(ctx, admin, "orders") })
 	if _, err := w.Database(w.ctx, "orders"); !problem.Is(err, problem.NotFound) {
 		t.Errorf("at the end: %v", err)
-	}
-}
-
-// What is damaged in the store is an error that names its key, never an empty document and never a permission.
-func TestDamagedDocumentIsAnErrorThatNamesItsKey(t *testing.T) {
-	w := newWorld(t)
-	db := w.operational("orders")
-	cert := db.Certificates[0]
-	a := w.authorities()[0]
-	w.says(db, "edge", api.Report{Applied: db.Generation, InForce: db.Generation, Certificates: map[string]api.Usage{cert.Serial: {Sessions: 1}}})
-	for key, use := range map[string]func() error{
-		KeyDatabases + db.ID:       func() error { _, err := w.Databases(w.ctx); return err },
-		keyLeaves + cert.ID:        func() error { _, err := w.CertificateFiles(w.ctx, "orders", cert.ID); return err },
-		keyLeaves + db.Server.ID:   func() error { _, err := w.Policy(w.ctx, db.ID); return err },
-		authorityKey("acme", a.ID): func() error { _, err := w.EnableMTLS(w.ctx, admin, w.database("third").ID); return err },
-		keySpaces + "acme":         func() error { _, err := w.RotateCA(w.ctx, admin, "acme"); return err },
-		keyUsage + db.ID + "/edge": func() error { _, err := w.CAUsers(w.ctx, "acme", a.ID, Observation{}); return err },
-	} {
-		item, err := w.docs.Get(w.ctx, key)
-		w.done(nil, err)
-		w.done(w.docs.Commit(w.ctx, new(store.Tx).Put(key, []byte("{"))))
-		if err := use(); err == nil || !strings.Contains(err.Error(), key) {
-			t.Errorf("%s: %v", key, err)
-		}
-		w.done(w.docs.Commit(w.ctx, new(store.Tx).Put(key, item.Value)))
-	}
-	w.whole()
-}
-
-// A key that is lost, or sealed for another ring, stops what it signs, and nothing else.
-func TestWithoutItsKeyAnAuthoritySignsNothing(t *testing.T) {
-	w := newWorld(t)
-	db := w.operational("orders")
-	w.database("second")
-	a := w.authorities()[0]
-	key, err := w.docs.Get(w.ctx, keySigners+a.ID)
-	w.done(nil, err)
-	for name, tx := range map[string]*store.Tx{
-		"lost":    new(store.Tx).Delete(key.Key),
-		"damaged": new(store.Tx).Put(key.Key, key.Value[:len(key.Value)-1]),
-		"no key":  new(store.Tx).Put(key.Key, w.docs.Ring.Seal(key.Key, []byte("x"))),
-	} {
-		w.done(w.docs.Commit(w.ctx, tx))
-		for what, err := range map[string]error{
-			"a certificate was issued": second(w.CreateCertificate(w.ctx, admin, "orders", NewCertificate{})),
-			"mutual TLS was created":   second(w.EnableMTLS(w.ctx, admin, "second")),
-		} {
-			if err == nil || problem.Is(err, problem.NotFound) {
-				t.Errorf("%s: %s: %v", name, what, err)
-			}
-		}
-		w.done(w.CreateRule(w.ctx, admin, "orders", NewRule{CIDR: fmt.Sprintf("10.0.%d.0/24", len(name))}))
-	}
-	w.done(w.docs.Commit(w.ctx, new(store.Tx).Put(key.Key, key.Value)))
-	w.done(w.CreateCertificate(w.ctx, admin, "orders", NewCertificate{}))
-	if got := w.is("orders"); got.ID != db.ID || len(got.Certificates) != 2 {
-		t.Errorf("%d certificates", len(got.Certificates))
 	}
 }
 

@@ -202,3 +202,16 @@ func TestListForThirdPartiesHasTheWholeSpace(t *testing.T) {
 	_, err = w.RevocationList(w.ctx, "acme", a.ID)
 	refused(t, err, problem.Conflict, "was retired")
 }
+
+func TestMutualTLSCountsAsAnIssueOfItsDay(t *testing.T) {
+	w := newWorld(t)
+	w.database("orders")
+	w.done(w.change(w.ctx, admin, "orders", func(c *change) error {
+		c.db.Issues = &Issues{Day: w.at.Format(time.DateOnly), Count: MaxIssuesPerDay}
+		return nil
+	}))
+	_, err := w.EnableMTLS(w.ctx, admin, "orders")
+	refused(t, err, problem.Conflict, "the daily limit")
+	w.at = w.at.AddDate(0, 0, 1)
+	w.done(w.EnableMTLS(w.ctx, admin, "orders"))
+}

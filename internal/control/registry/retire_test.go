@@ -2,6 +2,7 @@ package registry
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,4 +93,34 @@ func TestOnlyProxiesThatTrustTheCAAreAsked(t *testing.T) {
 	if seen, err := w.Observe(w.ctx, "elsewhere"); err != nil || len(seen.Said) != 0 {
 		t.Errorf("got %+v, %v", seen, err)
 	}
+}
+
+func TestRetiredAuthorityHasNoListAndNoUsersOfOtherSpaces(t *testing.T) {
+	w, old, _, before, _ := rotated(t)
+	w.done(w.CreateDatabase(w.ctx, admin, NewDatabase{Name: "elsewhere", Space: "other", Hosts: []string{"elsewhere.example.com"}, Proxies: []NewProxy{{Name: "edge"}}}))
+	w.done(w.EnableMTLS(w.ctx, admin, "elsewhere"))
+	users, err := w.CAUsers(w.ctx, "acme", old, Observation{})
+	w.done(users, err)
+	for _, user := range users {
+		if user.Database != "orders" {
+			t.Errorf("a user of another space: %+v", user)
+		}
+	}
+	w.done(w.DeleteCertificate(w.ctx, admin, "orders", before.ID, 0))
+	count := func() int {
+		t.Helper()
+		i := slices.IndexFunc(w.authorities(), func(a Authority) bool { return a.ID == old })
+		n, err := w.CountRevoked(w.ctx, w.authorities()[i])
+		w.done(n, err)
+		return n
+	}
+	if n := count(); n != 1 {
+		t.Errorf("%d certificates are revoked before it is retired, want 1", n)
+	}
+	w.done(w.RetireCA(w.ctx, admin, "acme", old, true))
+	if n := count(); n != 0 {
+		t.Errorf("%d certificates of a retired authority are revoked, want 0: nothing trusts any of them", n)
+	}
+	_, err = w.RevocationList(w.ctx, "acme", old)
+	refused(t, err, problem.Conflict, "was retired")
 }

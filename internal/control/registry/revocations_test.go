@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -233,5 +234,29 @@ func BenchmarkRevocation(b *testing.B) {
 			w.done(w.RevocationList(w.ctx, "acme", ""))
 			b.ReportMetric(float64(time.Since(start).Microseconds())/1000, "ms-whole-list")
 		})
+	}
+}
+
+// What is revoked has to be in the lists that its change signs, so a change can't revoke again behind them.
+func TestChangeRevokesOnceAndOfKnownAuthoritiesOnly(t *testing.T) {
+	w := newWorld(t)
+	w.operational("orders")
+	cert := w.is("orders").Certificates[0]
+	for name, f := range map[string]func(c *change) error{
+		"after it had signed": func(c *change) error {
+			return errors.Join(c.revoke(c.db.certificate(cert.ID)), c.revoke())
+		},
+		"authority unknown of space acme": func(c *change) error {
+			cert := *c.db.certificate(cert.ID)
+			cert.CA = "unknown"
+			return c.revoke(&cert)
+		},
+	} {
+		if _, err := w.change(w.ctx, admin, "orders", f); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("got %v, want an error with %q", err, name)
+		}
+	}
+	if now := w.certificate("orders", cert.ID); now.Status != cert.Status {
+		t.Errorf("the certificate is %s", now.Status)
 	}
 }
