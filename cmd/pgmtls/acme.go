@@ -19,6 +19,7 @@ import (
 	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/store"
 	"pgmtls-proxy/internal/retry"
+	"pgmtls-proxy/internal/safetext"
 	"pgmtls-proxy/internal/secretfile"
 )
 
@@ -73,6 +74,7 @@ func publicAuthority(ca config.ACMECA) (acme.CA, []byte, error) {
 	if err != nil {
 		return acme.CA{}, nil, err
 	}
+	text = safetext.WithoutMark(text)
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {
 		return acme.CA{}, nil, fmt.Errorf("%s has no certificate in PEM", ca.TrustFile.Path)

@@ -30,6 +30,7 @@ import (
 	"pgmtls-proxy/internal/control/proxyquery"
 	"pgmtls-proxy/internal/control/registry"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // daemon is the running program.
@@ -153,7 +154,7 @@ func storeOptions(cfg *config.Control, log zerolog.Logger) (store.Options, error
 			return options, fmt.Errorf("authority of the store: %w", err)
 		}
 		options.TLS.RootCAs = x509.NewCertPool()
-		if !options.TLS.RootCAs.AppendCertsFromPEM(text) {
+		if !options.TLS.RootCAs.AppendCertsFromPEM(safetext.WithoutMark(text)) {
 			return options, fmt.Errorf("authority of the store: %s has no certificate in PEM", cfg.Store.CA.Path)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/seal"
 	"pgmtls-proxy/internal/control/store"
+	"pgmtls-proxy/internal/safetext"
 	"pgmtls-proxy/internal/secretfile"
 )
 
@@ -95,7 +96,7 @@ func keyPair(cert, key config.File) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	pair, err := tls.X509KeyPair(safetext.WithoutMark(certPEM), keyPEM)
 	if err != nil {
 		return nil, fmt.Errorf("%s and %s: %w", cert.Path, key.Path, err)
 	}

@@ -26,6 +26,7 @@ import (
 	"pgmtls-proxy/internal/buildinfo"
 	"pgmtls-proxy/internal/connlimit"
 	"pgmtls-proxy/internal/policy"
+	"pgmtls-proxy/internal/safetext"
 	"pgmtls-proxy/internal/session"
 )
 
@@ -170,5 +171,5 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	case err != nil:
 		text(w, http.StatusBadRequest, "the body can't be read")
 	}
-	return content, err == nil
+	return safetext.WithoutMark(content), err == nil
 }

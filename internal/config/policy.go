@@ -6,6 +6,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"pgmtls-proxy/internal/safetext"
 )
 
 // File is a reference to a PEM file.
@@ -103,7 +105,7 @@ const maxName = 63
 // that somebody else wrote, and for one of an older control plane.
 func HeaderName(text []byte) string {
 	first, rest, _ := bytes.Cut(text, []byte("\n"))
-	if !bytes.HasPrefix(withoutMark(first), []byte(ControlHeader)) {
+	if !bytes.HasPrefix(safetext.WithoutMark(first), []byte(ControlHeader)) {
 		return ""
 	}
 	second, _, ended := bytes.Cut(rest, []byte("\n"))

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"pgmtls-proxy/internal/safetext"
 )
 
 // at is a value to hang a problem on: the key if it is in the document, or this value's place.
@@ -34,7 +36,7 @@ func (v value) faulty(path string) bool {
 
 // checkEnd refuses a text of the control plane that has lost its end, wherever it was cut.
 func checkEnd(v value, text []byte) {
-	if bytes.HasPrefix(withoutMark(text), []byte(ControlHeader)) && !v.ended {
+	if bytes.HasPrefix(safetext.WithoutMark(text), []byte(ControlHeader)) && !v.ended {
 		v.d.problems.add(Problem{Position: Position{File: v.d.file, Line: 1 + bytes.Count(text, []byte("\n"))},
 			Message: `has the control plane's header and not the last line "...", so its end is missing`,
 			Fix:     "let the control plane write it again, or remove the header if the file is yours"})

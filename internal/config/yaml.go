@@ -9,6 +9,8 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"pgmtls-proxy/internal/safetext"
 )
 
 // maxText bounds a configuration file, in bytes. Sixty rules with long descriptions are under 50 KiB. A policy may come from
@@ -60,7 +62,7 @@ func parseYAML(file string, text []byte, problems *problemList) (node, bool) {
 		line := 1 + bytes.Count(text[:at], []byte("\n"))
 		return fail(line, fmt.Sprintf("has a byte 0x%02x that is no text", text[at]), "save the file as UTF-8, and write it whole before it is renamed into place")
 	}
-	text = withoutMark(text)
+	text = safetext.WithoutMark(text)
 	before := len(problems.list)
 	root, syntax := readYAML(text, func(line, column int, c complaint) {
 		problems.add(Problem{Position: Position{File: file, Line: line, Column: column}, Message: c.message, Fix: c.fix})
@@ -79,9 +81,6 @@ func parseYAML(file string, text []byte, problems *problemList) (node, bool) {
 	}
 	return root, true
 }
-
-// withoutMark takes away the mark that Windows editors put in front of UTF-8.
-func withoutMark(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\ufeff")) }
 
 // firstNonText is the index of the first byte that no YAML or JSON text has, or -1. A NUL is what a file shows that
 // was extended and not yet written.

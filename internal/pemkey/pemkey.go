@@ -101,7 +101,10 @@ func decode(block *pem.Block) (crypto.Signer, error) {
 	}
 	if err != nil {
 		cause := safetext.Escape(strings.ReplaceAll(err.Error(), "\n", "; "), maxShown)
-		return nil, fmt.Errorf("the private key can't be read (%s): it is damaged, or of a kind other than ECDSA, RSA and Ed25519; copy the file again", cause)
+		if strings.Contains(cause, "unknown algorithm") {
+			return nil, fmt.Errorf("the private key can't be read (%s): it is of a kind other than ECDSA, RSA and Ed25519; make one with %s", cause, generate)
+		}
+		return nil, fmt.Errorf("the private key can't be read (%s): %s", cause, Remedy(block.Bytes, err))
 	}
 	switch key := key.(type) {
 	case *rsa.PrivateKey:

@@ -181,7 +181,7 @@ func (v *view) refuse(f config.File, err error) {
 	case errors.Is(err, fs.ErrNotExist):
 		p.Message, p.Fix = "does not exist", "put the file into the policy directory, or correct the name"
 	case errors.Is(err, fs.ErrPermission):
-		p.Message, p.Fix = "can't be read", fmt.Sprintf("let the proxy's user (uid %d) read it", os.Geteuid())
+		p.Message, p.Fix = "can't be read", fmt.Sprintf("let the proxy's user (uid %d) read it; in a Kubernetes volume, by defaultMode: 0440 and the pod's fsGroup", os.Geteuid())
 	}
 	v.problems = append(v.problems, p)
 }

@@ -109,7 +109,7 @@ ip_rules: []
 		path + `:3: client_ca[1]: "dir.pem" is refused: it is not a regular file (d---------)` + "\n" +
 		path + `:4: client_ca[2]: "pipe.pem" is refused: it is not a regular file (p---------)` + "\n" +
 		path + `:6: certificates[0].cert: "gone.crt" does not exist; put the file into the policy directory, or correct the name` + "\n" +
-		path + `:6: certificates[0].key: "open.key" is refused: private key file has group or world access (mode 0644); chmod 0600 it`
+		path + `:6: certificates[0].key: "open.key" is refused: private key file has group or world access (mode 0644); chmod 0600 it, or in a Kubernetes volume set defaultMode: 0400`
 	if err == nil || err.Error() != want {
 		t.Errorf("\n got %v\nwant %s", err, want)
 	}

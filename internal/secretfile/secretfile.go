@@ -7,6 +7,7 @@
 package secretfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ import (
 
 // Read returns the content of a file of at most limit bytes that passes [Check] for the effective user of this process. What
 // was checked is what is read: the check is made on the opened descriptor, and a path that is exchanged in between changes
-// nothing. Errors name the path; that of a missing file satisfies errors.Is with fs.ErrNotExist.
+// nothing. Secrets are text: a byte order mark at the beginning is left out. Errors name the path; that of a missing file satisfies errors.Is with fs.ErrNotExist.
 func Read(path string, limit int) ([]byte, error) {
 	// Without O_NONBLOCK the open of a named pipe would wait for a writer, before its type can be seen.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -40,7 +41,7 @@ func Read(path string, limit int) ([]byte, error) {
 		clear(text)
 		return nil, err
 	}
-	return text, nil
+	return bytes.TrimPrefix(text, []byte("\ufeff")), nil
 }
 
 // Check returns nil if nobody but the user with this uid, root, and the group that root gives can read the file. The info
@@ -60,9 +61,9 @@ func Check(info fs.FileInfo, uid int) error {
 	case owner != uid && owner != 0:
 		return fmt.Errorf("must be owned by the user of this process (uid %d) or root, not by uid %d; chown it", uid, owner)
 	case owner == uid && bits&0o077 != 0:
-		return fmt.Errorf("has group or world access (mode %04o); chmod 0600 it", bits)
+		return fmt.Errorf("has group or world access (mode %04o); chmod 0600 it, or in a Kubernetes volume set defaultMode: 0400", bits)
 	case owner == 0 && bits&0o037 != 0:
-		return fmt.Errorf("is owned by root, and may be readable only by its group (mode %04o); chmod 0640 it", bits)
+		return fmt.Errorf("is owned by root, and may be readable only by its group (mode %04o); chmod 0640 it, or in a Kubernetes volume set defaultMode: 0440 and the pod's fsGroup", bits)
 	}
 	return nil
 }

@@ -50,8 +50,8 @@ func TestKeyModeSaysWhatToDo(t *testing.T) {
 		info keyInfo
 		want string
 	}{
-		{keyInfo{0o644, &syscall.Stat_t{Uid: 7}}, "has group or world access (mode 0644); chmod 0600 it"},
-		{keyInfo{0o644, &syscall.Stat_t{Uid: 0}}, "is owned by root, and may be readable only by its group (mode 0644); chmod 0640 it"},
+		{keyInfo{0o644, &syscall.Stat_t{Uid: 7}}, "has group or world access (mode 0644); chmod 0600 it, or in a Kubernetes volume set defaultMode: 0400"},
+		{keyInfo{0o644, &syscall.Stat_t{Uid: 0}}, "is owned by root, and may be readable only by its group (mode 0644); chmod 0640 it, or in a Kubernetes volume set defaultMode: 0440 and the pod's fsGroup"},
 		{keyInfo{0o600, &syscall.Stat_t{Uid: 8}}, "must be owned by the user of this process (uid 7) or root, not by uid 8; chown it"},
 		{keyInfo{fs.ModeDir | 0o700, &syscall.Stat_t{Uid: 7}}, "is not a regular file (d---------)"},
 		{keyInfo{fs.ModeNamedPipe | 0o600, &syscall.Stat_t{Uid: 7}}, "is not a regular file (p---------)"},
@@ -81,7 +81,7 @@ func TestFileThatOthersCanReadIsRefused(t *testing.T) {
 			if (err == nil) != good || (string(text) == "secret") != good {
 				t.Errorf("mode %04o: %q, %v", mode, text, err)
 			}
-			if want := fmt.Sprintf("%s has group or world access (mode %04o); chmod 0600 it", name, mode); !good && err.Error() != want {
+			if want := fmt.Sprintf("%s has group or world access (mode %04o); chmod 0600 it, or in a Kubernetes volume set defaultMode: 0400", name, mode); !good && err.Error() != want {
 				t.Errorf("%v, want %s", err, want)
 			}
 		}
@@ -150,5 +150,18 @@ func TestWhatIsReadIsWhatWasChecked(t *testing.T) {
 	close(stop)
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// A token or a password that was saved on Windows begins with a byte order mark, which is no part of it.
+func TestMarkInFrontOfASecretIsSkipped(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	for text, want := range map[string]string{"\ufeffsecret\n": "secret\n", "\ufeff": "", "secret\ufeff": "secret\ufeff"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Read(path, 100); err != nil || string(got) != want {
+			t.Errorf("%q gives %q, %v", text, got, err)
+		}
 	}
 }

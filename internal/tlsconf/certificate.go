@@ -109,7 +109,7 @@ func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d can't be read (%s); copy the file again", i+1, safetext.Escape(oneLine(err), maxName))
+			return nil, fmt.Errorf("certificate %d can't be read (%s): %s", i+1, safetext.Escape(oneLine(err), maxName), pemkey.Remedy(block.Bytes, err))
 		}
 		certs = append(certs, cert)
 	}

@@ -56,7 +56,7 @@ func TestServerCertificateNamesTheFileAndTheFault(t *testing.T) {
 		{"trailing garbage", join(good.CertPEM, []byte("garbage\n")), good.KeyPEM, "certificate: there is text after the last PEM block (block 2); remove it, or, if the file was truncated"},
 		{"trailing garbage in the key", good.CertPEM, join(good.KeyPEM, []byte("garbage")), "key: there is text after the last PEM block (block 1)"},
 		{"indented", bytes.ReplaceAll(good.CertPEM, []byte("-----BEGIN"), []byte("  -----BEGIN")), good.KeyPEM, "certificate: PEM block 1 does not start at the beginning of a line"},
-		{"behind a byte order mark", join([]byte("\xef\xbb\xbf"), good.CertPEM), good.KeyPEM, "certificate: PEM block 1 does not start at the beginning of a line"},
+		{"behind two byte order marks", join([]byte("\xef\xbb\xbf\xef\xbb\xbf"), good.CertPEM), good.KeyPEM, "certificate: PEM block 1 does not start at the beginning of a line"},
 		{"a damaged block", bytes.Replace(good.CertPEM, []byte("\nMII"), []byte("\nM*I"), 1), good.KeyPEM, "certificate: PEM block 1 is damaged; copy the file again"},
 		{"no END line", bytes.Replace(good.CertPEM, []byte("-----END CERTIFICATE-----\n"), nil, 1), good.KeyPEM, "certificate: PEM block 1 has no -----END line; the file was cut or damaged"},
 		{"another END line", bytes.Replace(good.CertPEM, []byte("-----END CERTIFICATE"), []byte("-----END SOMETHING"), 1), good.KeyPEM, "certificate: PEM block 1 is damaged"},

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 
+	"pgmtls-proxy/internal/pemkey"
 	"pgmtls-proxy/internal/safetext"
 )
 
@@ -59,9 +60,9 @@ func parseList(der []byte) (*parsedList, error) {
 	list, err := x509.ParseRevocationList(head)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("the revocation list can't be read (%s); copy the file again", safetext.Escape(oneLine(err), maxName))
-	case len(list.RevokedCertificateEntries) > 0:
-		return nil, errors.New("the revocation list has its entries in two places; copy the file again")
+		return nil, fmt.Errorf("the revocation list can't be read (%s): %s", safetext.Escape(oneLine(err), maxName), pemkey.Remedy(der, err))
+	case ok && len(list.RevokedCertificateEntries) > 0:
+		return nil, errors.New("the revocation list has its entries in two places, and is not as RFC 5280 has it: issue it again, with another program")
 	case !ok || len(list.Raw) != len(head):
 		return nil, errors.New("there are bytes behind the revocation list; copy the file again")
 	}
@@ -148,7 +149,7 @@ func checkList(list *x509.RevocationList) (scope, error) {
 
 // readSerials reads the entries of a list. All serials are parts of one string.
 func readSerials(entries cryptobyte.String) (map[string]bool, error) {
-	broken := errors.New("an entry can't be read; copy the file again")
+	broken := errors.New("an entry can't be read: it is not as RFC 5280 has it; issue the list again, with another program")
 	count := 0
 	for rest := entries; !rest.Empty(); count++ {
 		if !rest.SkipASN1(cryptobyte_asn1.SEQUENCE) {
@@ -182,7 +183,7 @@ func readSerials(entries cryptobyte.String) (map[string]bool, error) {
 func checkEntry(rest cryptobyte.String, serial []byte) error {
 	var extensions cryptobyte.String
 	if !rest.ReadASN1(&extensions, cryptobyte_asn1.SEQUENCE) || !rest.Empty() {
-		return errors.New("an entry can't be read; copy the file again")
+		return errors.New("an entry can't be read: it is not as RFC 5280 has it; issue the list again, with another program")
 	}
 	for !extensions.Empty() {
 		var extension cryptobyte.String
@@ -190,7 +191,7 @@ func checkEntry(rest cryptobyte.String, serial []byte) error {
 		var critical bool
 		if !extensions.ReadASN1(&extension, cryptobyte_asn1.SEQUENCE) || !extension.ReadASN1ObjectIdentifier(&id) ||
 			extension.PeekASN1Tag(cryptobyte_asn1.BOOLEAN) && !extension.ReadASN1Boolean(&critical) {
-			return errors.New("an entry's extension can't be read; copy the file again")
+			return errors.New("an entry's extension can't be read: it is not as RFC 5280 has it; issue the list again, with another program")
 		}
 		if critical {
 			return fmt.Errorf("its entry for serial %s has the unknown critical extension %v; issue it without",

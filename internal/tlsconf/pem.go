@@ -5,6 +5,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+
+	"pgmtls-proxy/internal/safetext"
 )
 
 // readPEM returns all blocks of the text, or an error if there is anything that may once have been one.
@@ -14,6 +16,7 @@ import (
 // block only (openssl writes its descriptions there, RFC 7468 section 5.2), and nothing but white space and lines that
 // start with # may follow the last one. What can't be noticed is a file that was cut exactly between two blocks.
 func readPEM(text []byte) ([]*pem.Block, error) {
+	text = safetext.WithoutMark(text)
 	switch {
 	case len(bytes.TrimSpace(text)) == 0:
 		return nil, errors.New("the file is empty")
@@ -75,10 +78,14 @@ func measure(text []byte) (int, error) {
 	if !bytes.HasPrefix(text[end:], []byte("-----END ")) {
 		return 0, errors.New("has no -----END line; the file was cut or damaged: copy it again")
 	}
-	if line := bytes.IndexByte(text[end:], '\n'); line >= 0 {
-		return end + line + 1, nil
+	line := text[end:]
+	if i := bytes.IndexByte(line, '\n'); i >= 0 {
+		line = line[:i+1]
 	}
-	return len(text), nil
+	if bytes.Contains(line, []byte("-----BEGIN ")) {
+		return 0, errors.New("ends in the line in which the next one begins: two files were joined without a line break; put one between -----END …----- and -----BEGIN")
+	}
+	return end + len(line), nil
 }
 
 // misplaced reports whether text between blocks holds the start of one.

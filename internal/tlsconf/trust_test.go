@@ -59,7 +59,7 @@ func TestTrustNamesTheFileAndTheFault(t *testing.T) {
 		{"a list", crl, nil, "ca.pem: there is a revocation list where certificates are expected; it belongs in client_crl"},
 		{"a request", bytes.ReplaceAll(ca, []byte("CERTIFICATE"), []byte("CERTIFICATE REQUEST")), nil, "the CA has to sign it first"},
 		{"another block", bytes.ReplaceAll(ca, []byte("CERTIFICATE"), []byte("TRUSTED CERTIFICATE")), nil, `ca.pem: PEM block 1 has the type "TRUSTED CERTIFICATE" where a CERTIFICATE is expected`},
-		{"nonsense in PEM", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("hello")}), nil, "ca.pem: certificate 1 can't be read (x509: malformed certificate); copy the file again"},
+		{"nonsense in PEM", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("hello")}), nil, "ca.pem: certificate 1 can't be read (x509: malformed certificate): it is damaged or was cut: copy the file again"},
 		{"RSA 1024", authority(func(c *testpki.Template) { c.Key = testpki.RSA1024 }), nil, `ca.pem: certificate 1, "CN=Odd CA": its RSA key has 1024 bits, not 2048 to 4096; a CA with such a key can't be trusted`},
 		{"SHA-1", authority(func(c *testpki.Template) { c.Signature = x509.ECDSAWithSHA1 }), nil, "it is signed with ECDSA-SHA1; SHA-256 or stronger is needed"},
 		{"no keyCertSign", authority(func(c *testpki.Template) { c.KeyUsage = x509.KeyUsageCRLSign }), nil, "its key usage lacks keyCertSign, so certificates that it issues are not valid"},

@@ -14,6 +14,7 @@ import (
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/apiclient"
+	"pgmtls-proxy/internal/safetext"
 	"pgmtls-proxy/internal/secretfile"
 )
 
@@ -66,7 +67,7 @@ func (i identity) matches(o Options) error {
 // token returns the token to enrol with, empty if there is none.
 func (o Options) token(enrolled bool) (string, error) {
 	if o.Token != "" || o.TokenFile == "" {
-		return strings.TrimSpace(o.Token), nil
+		return strings.TrimSpace(string(safetext.WithoutMark([]byte(o.Token)))), nil
 	}
 	text, err := secretfile.Read(o.TokenFile, maxTokenFile)
 	if errors.Is(err, fs.ErrNotExist) && enrolled {

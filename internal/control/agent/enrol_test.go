@@ -25,7 +25,7 @@ func TestWhatCanNotEnrolSaysWhy(t *testing.T) {
 		"has no token":       func(s *site) { s.Token = "" },
 		"a token works once": func(s *site) { s.Token = "pgmtls_00000000_another" },
 		"token file":         func(s *site) { s.Token, s.TokenFile = "", "/does/not/exist" },
-		"has group or world access (mode 0644); chmod 0600 it": func(s *site) { s.Token, s.TokenFile = "", file(theToken, 0o644) },
+		"has group or world access (mode 0644); chmod 0600 it, or in a Kubernetes volume": func(s *site) { s.Token, s.TokenFile = "", file(theToken, 0o644) },
 		"can't be trusted":                          func(s *site) { s.CAFile = other },
 		"the control plane's CA":                    func(s *site) { s.CAFile = "/does/not/exist" },
 		"an agent authenticates with a certificate": func(s *site) { s.Control = strings.Replace(s.Control, "https", "http", 1) },

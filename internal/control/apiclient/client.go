@@ -17,6 +17,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"pgmtls-proxy/internal/safetext"
 )
 
 // DefaultTimeout is how long a call may take, all attempts together.
@@ -138,7 +140,7 @@ func pool(pem []byte) (*x509.CertPool, error) {
 		return nil, nil
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
+	if !roots.AppendCertsFromPEM(safetext.WithoutMark(pem)) {
 		return nil, errors.New("the control plane's CA has no certificate in PEM")
 	}
 	return roots, nil

@@ -280,15 +280,26 @@ func TestBodyThatDoesNotArriveIsNotWaitedForLong(t *testing.T) {
 	}
 }
 
+func TestMarkInFrontOfABodyIsSkipped(t *testing.T) {
+	var body api.NewRule
+	if err := decode([]byte("\ufeff{\"cidr\": \"::/0\"}"), &body, true); err != nil || body.CIDR != "::/0" {
+		t.Errorf("got %+v, %v", body, err)
+	}
+	if err := decode([]byte("\ufeff\ufeff{}"), &body, true); err == nil {
+		t.Error("two marks are skipped")
+	}
+}
+
 func FuzzDecode(f *testing.F) {
-	for _, seed := range []string{`{"cidr": "::/0"}`, `{"cidr": 1}`, `{} {}`, ` {"expires_at": "x"}`, "null", "[]", "", "{", `{"a":`, "\x00", `{"cidr": "\ud800"}`, `{"x": {"y": [{"z": 1}]}}`} {
+	for _, seed := range []string{"\ufeff{}", `{"cidr": "::/0"}`, `{"cidr": 1}`, `{} {}`, ` {"expires_at": "x"}`, "null", "[]", "", "{", `{"a":`, "\x00", `{"cidr": "\ud800"}`, `{"x": {"y": [{"z": 1}]}}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for _, strict := range []bool{true, false} {
 			var body api.NewRule
 			err := decode(text, &body, strict)
-			if err == nil && (!json.Valid(text) || bytes.TrimLeft(text, " \t\r\n")[0] != '{') {
+			plain := bytes.TrimPrefix(text, []byte("\ufeff"))
+			if err == nil && (!json.Valid(plain) || bytes.TrimLeft(plain, " \t\r\n")[0] != '{') {
 				t.Errorf("%q is taken", text)
 			}
 			if err != nil && len(err.Error()) > 200 {

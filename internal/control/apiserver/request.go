@@ -16,6 +16,7 @@ import (
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/audit"
 	"pgmtls-proxy/internal/control/registry"
+	"pgmtls-proxy/internal/safetext"
 )
 
 // call is one request on its way.
@@ -114,6 +115,7 @@ func (c *call) readUntil(deadline time.Time) {
 // decode reads one JSON object and nothing behind it. The error says what is wrong without showing the text: it may
 // hold a key.
 func decode(text []byte, into any, strict bool) error {
+	text = safetext.WithoutMark(text)
 	start := bytes.TrimLeft(text, " \t\r\n")
 	if len(start) == 0 {
 		return errEmptyBody

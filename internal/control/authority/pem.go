@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"pgmtls-proxy/internal/pemkey"
 	"pgmtls-proxy/internal/safetext"
 )
 
@@ -25,6 +26,10 @@ func readPEM(text []byte) ([]*pem.Block, error) {
 		return nil, errors.New("it is empty")
 	case len(text) > maxText:
 		return nil, fmt.Errorf("it has %d bytes, more than the maximum of %d", len(text), maxText)
+	}
+	text = safetext.WithoutMark(text)
+	if bytes.Contains(text, []byte("----------BEGIN ")) {
+		return nil, errors.New("two PEM blocks are in one line: files were joined without a line break; put one between -----END …----- and -----BEGIN")
 	}
 	var blocks []*pem.Block
 	for {
@@ -64,7 +69,7 @@ func parseCertificates(text []byte) ([]*x509.Certificate, error) {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d can't be read (%s); copy the file again", i+1, clean(err.Error()))
+			return nil, fmt.Errorf("certificate %d can't be read (%s): %s", i+1, clean(err.Error()), pemkey.Remedy(block.Bytes, err))
 		}
 		certs = append(certs, cert)
 	}

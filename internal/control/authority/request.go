@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"pgmtls-proxy/internal/safetext"
 )
 
 // maxRequest bounds a certificate request, in bytes. One for an RSA key of 4096 bits has some 2 kB.
@@ -38,6 +40,7 @@ func requestDER(csr []byte) ([]byte, error) {
 	if len(csr) > maxRequest {
 		return nil, fmt.Errorf("it has %d bytes, more than the maximum of %d", len(csr), maxRequest)
 	}
+	csr = safetext.WithoutMark(csr)
 	if len(csr) > 0 && csr[0] == 0x30 && !bytes.Contains(csr, []byte("-----BEGIN ")) { // a sequence in DER, not a text
 		return csr, nil
 	}

@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+
+	"pgmtls-proxy/internal/safetext"
+	"pgmtls-proxy/internal/secretfile"
 )
 
 // ClientFile is client.yaml: which control plane to ask, and as whom. Relative paths are relative to the file.
@@ -70,7 +73,7 @@ func (a *app) find() (settings, error) {
 func (a *app) findToken(s *settings, file ClientFile) error {
 	path := a.server.tokenFile
 	if path == "" {
-		if s.token = strings.TrimSpace(a.env.Getenv("PGMTLS_TOKEN")); s.token != "" {
+		if s.token = strings.TrimSpace(string(safetext.WithoutMark([]byte(a.env.Getenv("PGMTLS_TOKEN"))))); s.token != "" {
 			s.tokenAt = "PGMTLS_TOKEN"
 			return goodToken(s.token, s.tokenAt)
 		}
@@ -153,8 +156,8 @@ func goodToken(text, from string) error {
 	return nil
 }
 
-// readToken reads a token file. It must be its owner's alone, as a private key must; the check is made on the file that
-// is open.
+// readToken reads a token file. It must be its owner's alone, or handed out by root as private keys may be; the check is made on the
+// file that is open.
 func readToken(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -165,8 +168,8 @@ func readToken(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the token: %w", err)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return "", fmt.Errorf("others can read the token in %s (mode %04o): chmod 600 %s", path, mode, path)
+	if mode := info.Mode().Perm(); mode&0o077 != 0 && secretfile.Check(info, os.Geteuid()) != nil {
+		return "", fmt.Errorf("others can read the token in %s (mode %04o): chmod 600 %s, or in a Kubernetes volume set defaultMode: 0440 and the pod's fsGroup", path, mode, path)
 	}
 	text, err := readBounded(file, maxToken)
 	if err != nil {
@@ -194,5 +197,5 @@ func readBounded(from io.Reader, bound int64) ([]byte, error) {
 	if err == nil && int64(len(text)) > bound {
 		err = fmt.Errorf("it is longer than %d bytes: check that it is the right file", bound)
 	}
-	return text, err
+	return safetext.WithoutMark(text), err
 }

@@ -84,7 +84,7 @@ func TestBadSettingsSayWhatToDo(t *testing.T) {
 			func(w *world) { w.write("client.yaml", "uri: x\n", 0o644) }, nil},
 		{"no url", "have no url: write one",
 			func(w *world) { w.write("client.yaml", "ca: x\n", 0o644) }, nil},
-		{"token that others may read", "others can read the token in /home/me/token (mode 0644): chmod 600 /home/me/token\n",
+		{"token that others may read", "others can read the token in /home/me/token (mode 0644): chmod 600 /home/me/token, or in a Kubernetes volume set defaultMode: 0440 and the pod's fsGroup\n",
 			func(w *world) { w.write("token", "pgmtls_1_secret", 0o644) }, nil},
 		{"token that a group may read", "(mode 0640)",
 			func(w *world) { w.write("token", "pgmtls_1_secret", 0o640) }, nil},
@@ -171,5 +171,28 @@ func TestColoursAreOnlyForTerminalsThatWantThem(t *testing.T) {
 		if got := w.run("mtls", "shop"); strings.Contains(got.stdout, "␛") != c.colour {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+}
+
+// PowerShell writes files, and gives variables, with a byte order mark.
+func TestMarksInSettingsAreSkipped(t *testing.T) {
+	for _, name := range []string{"client.yaml", "token", "control-ca.pem"} {
+		w := versionWorld(t)
+		text, err := os.ReadFile(filepath.Join(w.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.write(name, "\ufeff"+string(text), 0o600)
+		if got := w.run("version"); got.code != 0 {
+			t.Errorf("%s: %+v", name, got)
+		}
+		if got := w.run("databases"); strings.Contains(got.stderr, "does not contain a token") {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	w := versionWorld(t)
+	w.env["PGMTLS_TOKEN"] = "\ufeffpgmtls_1_secret"
+	if got := w.run("databases"); strings.Contains(got.stderr, "does not contain a token") {
+		t.Errorf("%+v", got)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"pgmtls-proxy/internal/safetext"
 )
 
 const (
@@ -42,7 +44,7 @@ func ParseRing(text []byte) (*Ring, error) {
 	}
 	var ring Ring
 	number := 0
-	for line := range bytes.Lines(text) {
+	for line := range bytes.Lines(safetext.WithoutMark(text)) {
 		number++
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 || line[0] == '#' {

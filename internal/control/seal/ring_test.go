@@ -114,3 +114,15 @@ func manyKeys(n int) string {
 	}
 	return text.String()
 }
+
+func TestMarkInFrontOfAKeyFileIsSkipped(t *testing.T) {
+	text := Generate()
+	plain, err := ParseRing(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	marked, err := ParseRing(append([]byte("\ufeff"), text...))
+	if err != nil || marked.keys[0].id != plain.keys[0].id {
+		t.Errorf("another key, or %v", err)
+	}
+}
