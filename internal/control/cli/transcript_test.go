@@ -53,7 +53,7 @@ func TestTablesFitTheTerminal(t *testing.T) {
 			continue
 		}
 		for shown := range strings.Lines(session(newWorld(t, tablePages()), command, true)) {
-			shown = regexp.MustCompile("␛\\[[0-9]*m").ReplaceAllString(strings.TrimSuffix(shown, "\n"), "")
+			shown = regexp.MustCompile(`␛\[[0-9]*m`).ReplaceAllString(strings.TrimSuffix(shown, "\n"), "")
 			if width := utf8.RuneCountInString(shown); width > 80 {
 				t.Errorf("%s: %d columns: %s", command, width, shown)
 			}

@@ -327,7 +327,7 @@ func testEnhancedExpired(t *testing.T, w *publicWorld) {
 	w.rule("expired", "203.0.113.0/24")
 	db := w.enabled("expired")
 	w.stop()
-	w.ahead.Store(int64(db.Enhanced.Leaf.NotAfter.Sub(time.Now()) - time.Minute))
+	w.ahead.Store(int64(time.Until(db.Enhanced.Leaf.NotAfter) - time.Minute))
 	w.done(w.Reconcile(w.ctx))
 	db = w.is("expired")
 	if db.Enhanced.Leaf != nil || db.Enhanced.Status != Provisioning {
