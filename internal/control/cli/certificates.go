@@ -245,6 +245,11 @@ func (a *app) deleteCertificate() *cobra.Command {
 					s.out.line("")
 					s.out.line("To keep it: pgmtls certificates keep %s --id %s", clean(s.args[0]), certificate.ID)
 				}
+				if certificate.Successor != "" {
+					s.out.line("")
+					s.out.line("Its successor stays valid, and has the same key if the client made that itself. To revoke it, too: pgmtls certificates delete %s --id %s",
+						clean(s.args[0]), clean(certificate.Successor))
+				}
 			}))
 		}),
 	}

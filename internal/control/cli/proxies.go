@@ -82,8 +82,8 @@ func listProxies(s *session) error {
 				heard = elapsed(s.app.env.Now().Sub(proxy.At)) + " ago"
 			}
 			rows = append(rows, []string{
-				proxy.Proxy, stateOf(proxy, acknowledgements.Generation), strconv.FormatInt(proxy.Applied, 10),
-				strconv.FormatInt(proxy.InForce, 10), heard, clock(proxy), delivery(database, proxy.Proxy), or(proxy.Version, "-"),
+				proxy.Proxy, stateOf(proxy, acknowledgements.Generation), generation(proxy, proxy.Applied),
+				generation(proxy, proxy.InForce), heard, clock(proxy), delivery(database, proxy.Proxy), or(proxy.Version, "-"),
 			})
 		}
 		s.out.table(rows...)
@@ -97,6 +97,14 @@ func listProxies(s *session) error {
 		}
 		s.out.waiting(acknowledgements)
 	})
+}
+
+// generation returns the number of one that a proxy follows, and ? for a proxy that can't be asked.
+func generation(proxy api.ProxyAcknowledgement, number int64) string {
+	if number == 0 && proxy.ErrorKind == api.ErrorUnreachable {
+		return "?"
+	}
+	return strconv.FormatInt(number, 10)
 }
 
 // clock returns how far the clock of a proxy is from the control plane's. Less than some seconds is the way of the message.

@@ -17,5 +17,8 @@ func TestProxyIsSaidToBeDownOnlyWhenItIs(t *testing.T) {
 		if state, problem := stateOf(proxy, 3), problemOf(proxy); state != want.state || problem != want.problem {
 			t.Errorf("%q: edge is %q and %q, want %q and %q", kind, state, problem, want.state, want.problem)
 		}
+		if got, want := generation(api.ProxyAcknowledgement{ErrorKind: kind}, 0), map[bool]string{true: "?", false: "0"}[kind == api.ErrorUnreachable]; got != want {
+			t.Errorf("%q: it follows %q, want %q", kind, got, want)
+		}
 	}
 }

@@ -75,12 +75,21 @@ func (d *directory) write(name string, content []byte) error {
 	rand.Read(random)
 	temporary := temporaryStart + hex.EncodeToString(random) + temporaryEnd
 	if err := d.fill(temporary, content, d.owner.mode(name)); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", name, err), ignoreMissing(d.root.Remove(temporary)))
+		return errors.Join(fmt.Errorf("write %s: %w", name, err), d.discard(temporary))
 	}
 	if err := d.root.Rename(temporary, name); err != nil {
-		return errors.Join(fmt.Errorf("move %s into place: %w", name, err), ignoreMissing(d.root.Remove(temporary)))
+		return errors.Join(fmt.Errorf("move %s into place: %w", name, err), d.discard(temporary))
 	}
 	return nil
+}
+
+// discard removes what a failed write has left. That nothing can be changed here, the write has said already.
+func (d *directory) discard(temporary string) error {
+	err := d.root.Remove(temporary)
+	if errors.Is(err, syscall.EROFS) {
+		return nil
+	}
+	return ignoreMissing(err)
 }
 
 // fill makes a file of nobody else's before it has content, and wider than 0600 only when it has its owner.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"regexp"
+	"strings"
 	"time"
 
 	"pgmtls-proxy/internal/control/api"
@@ -261,5 +262,6 @@ var temporaryNames = regexp.MustCompile(`\.pgmtls-[0-9a-f]{16}\.tmp`)
 
 // failureText is the same text for the same failure.
 func failureText(err error) string {
-	return clean(temporaryNames.ReplaceAllString(err.Error(), "a temporary file"), maxErrorText)
+	text := strings.ReplaceAll(err.Error(), "\n", "; ") // of joined errors
+	return clean(temporaryNames.ReplaceAllString(text, "a temporary file"), maxErrorText)
 }

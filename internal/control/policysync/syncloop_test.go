@@ -235,6 +235,9 @@ func TestTheSameFailureHasTheSameText(t *testing.T) {
 	text := func(name string) string {
 		return failureText(fmt.Errorf("write server.crt: openat .pgmtls-%s.tmp: no space left on device", name))
 	}
+	if got := failureText(errors.Join(errors.New("no space left"), errors.New("nor right"))); got != "no space left; nor right" {
+		t.Errorf("%q", got) // in one line, as everything that is said of a proxy
+	}
 	if a, b := text("0123456789abcdef"), text("fedcba9876543210"); a != b || !strings.Contains(a, "no space left") {
 		t.Errorf("%q and %q", a, b)
 	}
