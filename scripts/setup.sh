@@ -23,6 +23,9 @@ has_program() {
 	return 1
 }
 
+# has_file PATTERN: the shell has replaced the pattern by the files that there are, or left it as it is.
+has_file() { [ -e "$1" ]; }
+
 as_root() {
 	if [ "$(id -u)" -eq 0 ]; then
 		"$@"
@@ -41,7 +44,7 @@ prevent_main_cluster() {
 	echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
 }
 
-# The packages of BIND and Prometheus start servers on ports of every address, which no test wants: each starts its own on
+# The packages of BIND, Prometheus and PgBouncer start servers on fixed ports, which no test wants: each starts its own on
 # loopback. A policy that forbids it is written for the time of the installation, unless there is one already.
 without_services() {
 	if [ -e /usr/sbin/policy-rc.d ]; then
@@ -49,7 +52,7 @@ without_services() {
 		return
 	fi
 	# shellcheck disable=SC2016 # "$1" is for the script that is written
-	printf '#!/bin/sh\ncase "$1" in bind9 | named | prometheus) exit 101 ;; esac\nexit 0\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
+	printf '#!/bin/sh\ncase "$1" in bind9 | named | prometheus | pgbouncer) exit 101 ;; esac\nexit 0\n' | as_root tee /usr/sbin/policy-rc.d >/dev/null
 	as_root chmod 755 /usr/sbin/policy-rc.d
 	status=0
 	"$@" || status=$?
@@ -72,11 +75,19 @@ has_program named || missing="$missing bind9"
 
 # Drivers. Where the distribution has none of them, or nobody may install it, the tests that need it are skipped and say so.
 drivers=
-for module in psycopg2 psycopg asyncpg; do
+for module in psycopg2 psycopg asyncpg sqlalchemy django; do
 	[ -e "/usr/lib/python3/dist-packages/$module" ] || drivers="$drivers python3-$module"
 done
 [ -e /usr/share/java/postgresql.jar ] || drivers="$drivers libpostgresql-jdbc-java"
 command -v javac >/dev/null 2>&1 || drivers="$drivers default-jdk-headless"
+has_file /usr/lib/*/perl5/*/DBD/Pg.pm || drivers="$drivers libdbd-pg-perl"
+command -v php >/dev/null 2>&1 || drivers="$drivers php-cli"
+has_file /usr/lib/php/*/pgsql.so || drivers="$drivers php-pgsql"
+has_file /usr/lib/ruby/vendor_ruby/pg.rb || drivers="$drivers ruby-pg"
+has_file /usr/share/rubygems-integration/*/gems/activerecord-*/lib/active_record.rb || drivers="$drivers ruby-activerecord"
+command -v isql >/dev/null 2>&1 || drivers="$drivers unixodbc"
+has_file /usr/lib/*/odbc/psqlodbcw.so || drivers="$drivers odbc-postgresql"
+has_program pgbouncer || drivers="$drivers pgbouncer"
 tried=".cache/drivers-tried" # which ones: once is enough
 if [ -n "$drivers" ] && [ "$(cat "$tried" 2>/dev/null)" = "$drivers" ]; then
 	drivers=
@@ -109,3 +120,4 @@ without_services as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -
 # They would start with the next boot, unless they had been there before.
 case "$missing" in *bind9*) as_root systemctl disable named bind9 >/dev/null 2>&1 || true ;; esac
 case "$missing" in *prometheus*) as_root systemctl disable prometheus >/dev/null 2>&1 || true ;; esac
+case "$missing" in *pgbouncer*) as_root systemctl disable pgbouncer >/dev/null 2>&1 || true ;; esac

@@ -6,9 +6,10 @@ import java.sql.SQLException;
 
 public class Connect {
     public static void main(String[] urls) throws Exception {
+        String query = System.getenv().getOrDefault("QUERY", "select 'answered'");
         for (String url : urls) {
             try (Connection connection = DriverManager.getConnection(url);
-                 ResultSet rows = connection.createStatement().executeQuery("select 'answered'")) {
+                 ResultSet rows = connection.createStatement().executeQuery(query)) {
                 rows.next();
                 System.out.println(rows.getString(1));
             } catch (SQLException e) {
