@@ -38,7 +38,7 @@ and with 1 if the proxy can't be reached.`,
 			if err != nil {
 				return &exit{code: exitUsage, err: fmt.Errorf("read the policy: %w", err)}
 			}
-			answer, err := ask(cmd.Context(), proxy.Admin, adminapi.Request{Path: "/dry-run", Query: url.Values{"name": {args[0]}}, ContentType: "application/yaml", Body: text})
+			answer, err := query(cmd.Context(), proxy.Admin, adminapi.Request{Path: "/dry-run", Query: url.Values{"name": {args[0]}}, ContentType: "application/yaml", Body: text})
 			if err != nil {
 				return &exit{code: exitFailure, err: err}
 			}

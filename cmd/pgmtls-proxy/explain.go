@@ -48,7 +48,7 @@ It exits with 0 if there is an answer, whether yes or no, and with 1 if there is
 			if err != nil {
 				return err
 			}
-			answer, err := ask(cmd.Context(), proxy.Admin, adminapi.Request{Path: "/explain", ContentType: "application/json", Body: body})
+			answer, err := query(cmd.Context(), proxy.Admin, adminapi.Request{Path: "/explain", ContentType: "application/json", Body: body})
 			if err != nil {
 				return &exit{code: exitFailure, err: err}
 			}

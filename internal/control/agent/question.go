@@ -14,8 +14,8 @@ const (
 	answerWithin = 15 * time.Second // whoever asks waits no longer
 )
 
-// ask begins to answer a question. One too many is not answered: it is asked again, or nobody waits.
-func (a *agent) ask(ctx context.Context, q api.Question) {
+// startAnswer begins to answer a question. One too many is not answered: it is asked again, or nobody waits.
+func (a *agent) startAnswer(ctx context.Context, q api.Question) {
 	select {
 	case a.asking <- struct{}{}:
 	default:

@@ -138,9 +138,9 @@ func (s *session) run(ctx context.Context) error {
 		}
 		switch {
 		case line.Policy != nil:
-			s.policy = a.take(*line.Policy) || s.policy
+			s.policy = a.deliver(*line.Policy) || s.policy
 		case line.Question != nil:
-			a.ask(ctx, *line.Question)
+			a.startAnswer(ctx, *line.Question)
 		}
 	}
 	return errors.New("the stream ended")
@@ -163,8 +163,8 @@ func (a *agent) connection(cut context.CancelFunc) (*apiclient.Client, apiclient
 	return a.client, apiclient.Has{Generation: a.newest.Generation, Digest: a.newest.Digest}
 }
 
-// take gives a policy to the route, if it is one to deliver.
-func (a *agent) take(p api.Policy) (taken bool) {
+// deliver gives a policy to the route, if it is one to deliver.
+func (a *agent) deliver(p api.Policy) (taken bool) {
 	err := policyformat.Check(p)
 	if err == nil && p.Database != a.self.Database {
 		err = fmt.Errorf("it belongs to database %s, but this agent serves %s", p.Database, a.self.Database)

@@ -96,7 +96,7 @@ func (h *hub) run(ctx context.Context, databases *informer.Hub, queries *proxyqu
 				if err != nil {
 					return err
 				}
-				h.ask(asked, time.Now())
+				h.forward(asked, time.Now())
 			}
 			return nil
 		})
@@ -135,8 +135,8 @@ func (s *subscription) wake() {
 	}
 }
 
-// ask passes a question to the agent that it is for, if its stream is here.
-func (h *hub) ask(asked proxyquery.Asked, now time.Time) {
+// forward passes a question to the agent that it is for, if its stream is here.
+func (h *hub) forward(asked proxyquery.Asked, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, question := range h.questions {

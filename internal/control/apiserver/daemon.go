@@ -28,12 +28,12 @@ const (
 
 // healthy returns why the store can't be read or written, or nil.
 func (s *Server) healthy(ctx context.Context) error {
-	err, _ := s.look(ctx)
+	err, _ := s.checkStore(ctx)
 	return err
 }
 
-// look returns why the store can't be read or written, and why it takes in nothing new.
-func (s *Server) look(ctx context.Context) (err, room error) {
+// checkStore returns why the store can't be read or written, and why it takes in nothing new.
+func (s *Server) checkStore(ctx context.Context) (err, room error) {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
 	if now := s.now(); now.Sub(s.health.at) >= healthFor || s.health.at.IsZero() {

@@ -114,7 +114,7 @@ func (c *call) admit() error {
 	}
 	if err == nil && c.route.gives {
 		// A store that does not answer says so when it is asked.
-		if _, room := c.server.look(c.ctx()); errors.Is(room, store.ErrFull) {
+		if _, room := c.server.checkStore(c.ctx()); errors.Is(room, store.ErrFull) {
 			return room
 		}
 	}

@@ -73,13 +73,13 @@ func (h *Hub) watch(ctx context.Context) error {
 		case listed != nil:
 			listed[change.Database.ID] = true
 		}
-		h.take(change)
+		h.update(change)
 	}
 	return nil
 }
 
-// take keeps a database as it is now, and wakes whoever follows it.
-func (h *Hub) take(change Change) {
+// update keeps a database as it is now, and wakes whoever follows it.
+func (h *Hub) update(change Change) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	id := change.Database.ID

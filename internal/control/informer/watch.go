@@ -28,7 +28,7 @@ func watch(ctx context.Context, docs *docstore.Docs) iter.Seq2[Change, error] {
 			return
 		}
 		for _, item := range items {
-			if !give(store.Event{Item: item}, yield) {
+			if !yieldEvent(store.Event{Item: item}, yield) {
 				return
 			}
 		}
@@ -45,7 +45,7 @@ func watch(ctx context.Context, docs *docstore.Docs) iter.Seq2[Change, error] {
 				last[event.Key] = i
 			}
 			for i, event := range events {
-				if last[event.Key] == i && !give(event, yield) {
+				if last[event.Key] == i && !yieldEvent(event, yield) {
 					return
 				}
 			}
@@ -53,8 +53,8 @@ func watch(ctx context.Context, docs *docstore.Docs) iter.Seq2[Change, error] {
 	}
 }
 
-// give yields a change of the store.
-func give(event store.Event, yield func(Change, error) bool) bool {
+// yieldEvent yields a change of the store.
+func yieldEvent(event store.Event, yield func(Change, error) bool) bool {
 	if event.Deleted {
 		return yield(Change{Database: registry.Database{ID: strings.TrimPrefix(event.Key, registry.KeyDatabases)}, Deleted: true}, nil)
 	}

@@ -2,9 +2,6 @@ package registry
 
 import (
 	"context"
-	"crypto"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,12 +14,12 @@ import (
 	"pgmtls-proxy/internal/control/store"
 )
 
-// Reconcile does everything whose time has come: certificates that end get successors, those whose time is over are
-// disabled, rules run out, revocation lists are signed anew, and databases follow their space's authorities. It gives
-// the time at which it should be called again if nothing changes before; call it at least every few minutes, since
-// changes may bring that forward. One caller at a time suffices ([store.Store.Lead]); several do no harm.
+// Reconcile does everything that is due: it issues successors for certificates that end soon, disables expired ones, ends
+// expired rules, signs revocation lists again, and brings databases up to date with their space's authorities. It returns
+// the time at which it should be called again if nothing changes before that; changes may bring the time forward, so call it
+// at least every few minutes. One caller at a time suffices ([store.Store.Lead]); several do no harm.
 //
-// What fails for one database or one authority does not keep the others waiting: the error tells of all.
+// A failure for one database or authority does not delay the others; the error joins all failures.
 func (r *Registry) Reconcile(ctx context.Context) (next time.Time, err error) {
 	now := r.now()
 	next = now.Add(time.Hour)
@@ -185,20 +182,6 @@ func (r *Registry) dueAt(db *Database, authorities []Authority, now time.Time) (
 	return at
 }
 
-// successorAt returns when a certificate is to get a successor; zero: not, since it has one or is to be disabled.
-func (r *Registry) successorAt(cert Certificate, issuer AuthorityState, now time.Time) time.Time {
-	switch {
-	case !cert.Usable() || cert.Successor != "" || !cert.DisableAt.IsZero():
-		return time.Time{}
-	case issuer == RetiringCA && cert.CreatedAt.Before(now):
-		return cert.CreatedAt
-	case issuer == RetiringCA, cert.early(now):
-		return now
-	}
-	// One that an ending authority has cut short is replaced at its last third.
-	return cert.ExpiresAt.Add(-min(r.lifetimes.ClientRenewBefore, cert.ExpiresAt.Sub(cert.CreatedAt)/3))
-}
-
 // manyDue is how many certificates one transaction ends or replaces when they are due together.
 const manyDue = 10
 
@@ -299,70 +282,6 @@ func (c *change) endCertificates(state map[string]AuthorityState) (ended int, er
 		return ended, nil
 	}
 	return ended, c.revoke(revoked...)
-}
-
-// makeSuccessors issues the certificates that replace those that end soon, or whose authority is being replaced, and
-// has people told. A client that made its own key goes on with it.
-func (c *change) makeSuccessors(state map[string]AuthorityState) (made int, err error) {
-	var ids []string
-	for _, cert := range c.db.Certificates {
-		if at := c.successorAt(cert, state[cert.CA], c.now); !at.IsZero() && !at.After(c.now) {
-			ids = append(ids, cert.ID)
-		}
-	}
-	ids = ids[:min(len(ids), manyDue, max(0, MaxCertificates-c.db.usable()))] // of a full list, the owner must delete some
-	for _, id := range ids {
-		if err := c.makeSuccessor(id); err != nil {
-			return made, err
-		}
-		made++
-	}
-	return made, nil
-}
-
-func (c *change) makeSuccessor(id string) error {
-	old := *c.db.certificate(id)
-	var key crypto.PublicKey
-	if old.OwnKey {
-		var err error
-		if key, err = c.publicKey(id); err != nil {
-			return err
-		}
-	}
-	made, err := c.issue(old.Name, key, id)
-	if err != nil {
-		return err
-	}
-	successor := *made
-	replaced := c.db.certificate(id)
-	replaced.Successor, replaced.UpdatedAt = successor.ID, c.now
-	notice := outbox.Notice{Kind: outbox.CertificateSuccessor, At: c.now, Space: c.db.Space, DatabaseID: c.db.ID, Database: c.db.Name,
-		Certificate: ofNotice(old), Successor: ofNotice(successor), ExpiresAt: old.ExpiresAt}
-	return errors.Join(
-		c.audit("certificate.renew", successor.ID, map[string]string{"predecessor": id, "serial": successor.Serial}),
-		c.outbox.Add(c.tx, notice))
-}
-
-// ofNotice is what people are told of a certificate.
-func ofNotice(c Certificate) *outbox.Certificate {
-	return &outbox.Certificate{ID: c.ID, Name: c.Name, Serial: c.Serial, ExpiresAt: c.ExpiresAt, OwnKey: c.OwnKey}
-}
-
-// publicKey returns the key that a certificate is for.
-func (c *change) publicKey(id string) (crypto.PublicKey, error) {
-	text, _, err := c.leaf(c.ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode([]byte(text))
-	if block == nil {
-		return nil, fmt.Errorf("certificate %s in the store is not PEM", id)
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("certificate %s in the store: %w", id, err)
-	}
-	return cert.PublicKey, nil
 }
 
 // renewServer replaces a server certificate that ends or is not valid yet, by the authority that its clients know.

@@ -59,7 +59,7 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	}
 	defer end()
 	if s.embedded != nil {
-		stats, err := s.ask(ctx, embeddedName)
+		stats, err := s.statsOf(ctx, embeddedName)
 		if err != nil {
 			return Stats{}, s.wrap(err, "get stats of store")
 		}
@@ -77,7 +77,7 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	answers := make(chan answer, len(members))
 	for _, member := range members {
 		asked.Go(func() {
-			stats, err := s.ask(ctx, member)
+			stats, err := s.statsOf(ctx, member)
 			answers <- answer{stats, err}
 		})
 	}
@@ -92,7 +92,7 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	return Stats{}, s.wrap(errors.Join(failed...), "get stats of store")
 }
 
-func (s *Store) ask(ctx context.Context, member string) (Stats, error) {
+func (s *Store) statsOf(ctx context.Context, member string) (Stats, error) {
 	answer, err := s.client.Status(ctx, member)
 	if err != nil {
 		return Stats{}, fmt.Errorf("%s: %w", member, err)

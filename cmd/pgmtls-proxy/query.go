@@ -17,8 +17,8 @@ const (
 	maxErrorText = 4 << 10          // bytes of an answer that go into an error
 )
 
-// ask posts a question to the running proxy. An answer that is neither 200 nor 422 is an error with its text.
-func ask(ctx context.Context, address config.Address, q adminapi.Request) (answer []byte, err error) {
+// query posts a question to the running proxy. An answer that is neither 200 nor 422 is an error with its text.
+func query(ctx context.Context, address config.Address, q adminapi.Request) (answer []byte, err error) {
 	q.Method, q.Timeout = http.MethodPost, askTimeout
 	code, answer, err := adminapi.Do(ctx, address.Network, address.Address, q)
 	switch {
