@@ -18,7 +18,11 @@ func (c *Publisher) understand(s *status) api.Report {
 	if s.Policy != nil && c.generation(s.Policy.Digest) == 0 {
 		c.learn(s.Policy.Digest)
 	}
-	return s.report(c.generation)
+	r := s.report(c.generation)
+	if text := c.elsewhere(s, r); text != "" {
+		r.Error, r.ErrorKind = text, api.ErrorUndeliverable
+	}
+	return r
 }
 
 // generation is that of a digest, 0 for one that is none of ours.

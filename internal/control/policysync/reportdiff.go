@@ -16,6 +16,7 @@ const (
 // lastReport is what was last reported.
 type lastReport struct {
 	any          bool // something was
+	elsewhere    bool // it was that the proxy reads another directory
 	report       api.Report
 	certificates map[string]api.Usage // the last that were
 }
@@ -29,19 +30,19 @@ func (t *syncLoop) say(r api.Report) {
 	if t.said.any && !t.again && sameButUse(r, t.said.report) && !t.useIsNews(r.Certificates, now) {
 		return
 	}
-	t.said.any, t.said.report = true, r
+	t.said.any, t.said.report, t.said.elsewhere = true, r, r.ErrorKind == api.ErrorUndeliverable && t.failure == ""
 	if r.Certificates != nil {
 		t.said.certificates, t.usedAt = r.Certificates, now
 	}
 	t.mail.put(r)
 }
 
-// keepRefusal gives a report the refusal that was reported last, if there is one: whether it is of what lies in the directory
-// now is not known yet.
+// keepRefusal gives a report the refusal that was reported last, if there is one, or that the proxy reads another directory:
+// whether that is so of what lies in the directory now is not known yet.
 func (l *lastReport) keepRefusal(r *api.Report) {
 	r.Error, r.ErrorKind = "", ""
-	if l.report.ErrorKind == api.ErrorRefused {
-		r.Error, r.ErrorKind = l.report.Error, api.ErrorRefused
+	if l.report.ErrorKind == api.ErrorRefused || l.elsewhere {
+		r.Error, r.ErrorKind = l.report.Error, l.report.ErrorKind
 	}
 }
 

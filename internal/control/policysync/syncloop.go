@@ -161,8 +161,8 @@ func (t *syncLoop) look(ctx context.Context) {
 	if t.brought {
 		r.OnDisk = t.policy.Generation
 	}
-	if r.Error != "" && !c.isNews(s) {
-		t.said.keepRefusal(&r) // it is of what has been replaced
+	if r.Error != "" && !c.isNews(s) || t.said.elsewhere && !t.inForce(r) && !c.sawWhatLies(s) {
+		t.said.keepRefusal(&r) // it is of what has been replaced, or may be
 	}
 	t.say(r)
 	if t.brought && t.inForce(r) {
@@ -203,7 +203,7 @@ func (t *syncLoop) observe(ctx context.Context) {
 	now := time.Now()
 	t.observeAt = now.Add(t.observePause(err != nil))
 	t.noticeDown(err)
-	if err == nil && t.waiting {
+	if err == nil && t.waiting && r.ErrorKind != api.ErrorUndeliverable {
 		t.said.keepRefusal(&r) // whether it is of what was just published, look knows
 	}
 	t.say(r)

@@ -37,6 +37,7 @@ type follower struct {
 	edits bool  // somebody edits the directory whenever it answers
 	use   []int // sessions per certificate
 
+	reads   string // what it says that its policy_dir is
 	refuses string // why it refuses what lies in its directory
 }
 
@@ -64,7 +65,7 @@ func (f *follower) fetch(ctx context.Context) (*status, error) {
 			return nil, err
 		}
 	}
-	s := &status{Info: buildinfo.Info{Version: "test"}}
+	s := &status{Info: buildinfo.Info{Version: "test"}, PolicyDir: f.reads}
 	s.Reload.CheckedAt = time.Now()
 	for i, sessions := range f.use {
 		now := time.Now()
