@@ -217,6 +217,35 @@ func TestDescriptionStopsNoRevocation(t *testing.T) {
 	l.download(t, l.shop, "shop", list[0].ID).comesIn(t)
 }
 
+// The proxy looks every ten seconds, and finds nothing where it looks.
+func TestProxyThatReadsAnotherDirectoryIsNamed(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	own := filepath.Join(t.TempDir(), "own")
+	if err := os.Mkdir(own, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f := newFront(t, own)
+	dir := p.policyDir(t, "shop")
+	p.do(t, "databases", "create", "shop", "--host", "localhost", "--proxy", "beside", "--policy-dir", dir, "--admin", f.Admin)
+	p.do(t, "mtls", "create", "shop")
+	eventually.OK(t, patience, func() error {
+		text := p.do(t, "proxies", "shop")
+		return errUnless(strings.Contains(text, "it reads its policy from "+own+", and its policy is written to "+dir), text)
+	})
+	if err := os.Remove(own); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(dir, own); err != nil {
+		t.Fatal(err)
+	}
+	says(t, p.do(t, "mtls", "create", "shop", "--wait"), "shop already has mutual TLS", "Operational after")
+	p.inForce(t, "shop")
+	if text := p.do(t, "proxies", "shop"); strings.Contains(text, "it reads its policy from") {
+		t.Errorf("it reads the directory by a link now, and is still told: %s", text)
+	}
+}
+
 func TestDestroyedMeansNobodyGetsIn(t *testing.T) {
 	t.Parallel()
 	l := newLife(t)

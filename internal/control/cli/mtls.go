@@ -39,12 +39,18 @@ func (a *app) createMTLS() *cobra.Command {
 		Use:   "create DB",
 		Short: "Create mutual TLS for a database: the space's CA, a server certificate and a first client certificate",
 		Long: `Creates mutual TLS for a database: the space's CA if there is none, the database's server certificate and a first
-client certificate. No client can connect until there is also an IP rule.`,
+client certificate. No client can connect until there is also an IP rule. With --wait, it is no error if the database has
+mutual TLS already, or is about to get it.`,
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
 			since := s.app.env.Now()
 			endpoint, err := s.CreateTLSEndpoint(s, s.args[0])
+			if wait.wanted && isID(err, api.Conflict) {
+				if endpoint, err = s.TLSEndpoint(s, s.args[0]); err == nil {
+					s.note("%s already has mutual TLS", clean(endpoint.Addon))
+				}
+			}
 			if err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -90,6 +91,12 @@ func (a *app) createRule() *cobra.Command {
 				}
 			}
 			created, err := s.CreateRule(s, s.args[0], rule)
+			if wait.wanted && isID(err, api.InvalidParams) {
+				if existing, found := s.sameRule(rule); found {
+					s.note("there is a rule for %s already", clean(existing.CIDR))
+					created, err = existing, nil
+				}
+			}
 			if err != nil {
 				return err
 			}
@@ -105,6 +112,26 @@ func (a *app) createRule() *cobra.Command {
 	confirm.flag(cmd, "database, for a network that lets in nearly everybody")
 	_ = cmd.MarkFlagRequired("cidr") // it is there
 	return cmd
+}
+
+// sameRule finds a rule of the database that says what is asked for: the same network and expiry, and no other description.
+func (s *session) sameRule(asked api.NewRule) (api.Rule, bool) {
+	network, err := netip.ParsePrefix(asked.CIDR)
+	if err != nil {
+		return api.Rule{}, false
+	}
+	rules, err := s.Rules(s, s.args[0])
+	if err != nil {
+		return api.Rule{}, false // why the rule can't be created is the better error
+	}
+	for _, rule := range rules {
+		has, err := netip.ParsePrefix(rule.CIDR)
+		if err == nil && has == network && rule.Status != api.Deauthorizing && rule.ExpiresAt.Equal(asked.ExpiresAt) &&
+			(asked.Description == "" || asked.Description == rule.Description) {
+			return rule, true
+		}
+	}
+	return api.Rule{}, false
 }
 
 // ruleWait is what is waited for; the rule is kept up to date meanwhile.
@@ -143,7 +170,10 @@ func (c *chosen) flags(a *app, cmd *cobra.Command) {
 }
 
 // find returns the rule that the flags name.
-func (c *chosen) find(s *session) (api.Rule, error) {
+func (c *chosen) find(s *session) (api.Rule, error) { return c.among(s, false) }
+
+// among is find, which also finds a network whose rule is being deleted, if leaving is set and it has no other.
+func (c *chosen) among(s *session, leaving bool) (api.Rule, error) {
 	if c.id != "" {
 		id, err := s.wholeRule(c.id)
 		if err != nil {
@@ -155,9 +185,11 @@ func (c *chosen) find(s *session) (api.Rule, error) {
 	if err != nil {
 		return api.Rule{}, err
 	}
-	for _, rule := range rules {
-		if rule.CIDR == c.cidr && rule.Status != api.Deauthorizing {
-			return rule, nil
+	for _, deleted := range []bool{false, true} {
+		for _, rule := range rules {
+			if rule.CIDR == c.cidr && (rule.Status == api.Deauthorizing) == deleted && (leaving || !deleted) {
+				return rule, nil
+			}
 		}
 	}
 	return api.Rule{}, fmt.Errorf("%s has no rule for %s: pgmtls ip-rules %[1]s lists them", clean(s.args[0]), clean(c.cidr))
@@ -196,7 +228,7 @@ func (a *app) deleteRule() *cobra.Command {
 		Args:              exactly(1),
 		ValidArgsFunction: a.databaseNames(),
 		RunE: a.run(func(s *session) error {
-			rule, err := which.find(s)
+			rule, err := which.among(s, wait.wanted)
 			if err != nil {
 				return err
 			}

@@ -106,3 +106,67 @@ func TestJSONStaysJSONWhileWaiting(t *testing.T) {
 		t.Errorf("%s", got.stderr)
 	}
 }
+
+// A script that was interrupted runs again: what it finds under way it waits for, and what it finds done is done.
+func TestCreatingTheSameAgainWaits(t *testing.T) {
+	exists := refuse(api.InvalidParams, "cidr: 203.0.113.7/32 already has a rule: "+ruleID)
+	mtls := func(status string) api.TLSEndpoint {
+		return api.TLSEndpoint{App: "acme", Addon: "shop", Status: status, EnabledBy: "admin", ActiveIPRules: []string{}}
+	}
+	again := func(t *testing.T, rules ...api.Rule) *world {
+		return newWorld(t, map[string][]canned{
+			"POST " + endpoint + "/ip-rules":          {exists},
+			"GET " + endpoint + "/ip-rules":           {ok(rules)},
+			"GET " + endpoint + "/ip-rules/" + ruleID: {ok(rule(api.Authorizing)), ok(rule(api.Authorized))},
+			"GET " + shop + "/acknowledgements":       {ok(behindBy(api.Waiting{Kind: api.WaitingRule, ID: ruleID}))},
+		})
+	}
+	w := again(t, rule(api.Authorizing))
+	if got := w.run(createAndWait...); got.code != 0 || !strings.HasPrefix(got.stdout, "there is a rule for 203.0.113.7/32 already\nAuthorized after") {
+		t.Errorf("a rule under way: %+v", got)
+	}
+	if got := again(t, rule(api.Authorized)).run(createAndWait[:5]...); got.code != 1 || !strings.Contains(got.stderr, "already has a rule") {
+		t.Errorf("without --wait: %+v", got)
+	}
+	for name, change := range map[string]func(r *api.Rule){
+		"another network":     func(r *api.Rule) { r.CIDR = "203.0.113.8/32" },
+		"one being deleted":   func(r *api.Rule) { r.Status = api.Deauthorizing },
+		"one with an end":     func(r *api.Rule) { r.ExpiresAt = start.Add(time.Hour) },
+		"another description": func(r *api.Rule) { r.Description = "somebody else's" },
+	} {
+		other := rule(api.Authorized)
+		change(&other)
+		got := again(t, other).run(append(createAndWait, "--description", rule(api.Authorized).Description)...)
+		if got.code != 1 || !strings.Contains(got.stderr, "already has a rule") {
+			t.Errorf("%s is not the same, and: %+v", name, got)
+		}
+	}
+
+	w = newWorld(t, map[string][]canned{
+		"POST " + endpoint:                  {refuse(api.Conflict, "database shop already has mutual TLS (Provisioning)")},
+		"GET " + endpoint:                   {ok(mtls(api.Provisioning)), ok(mtls(api.Provisioning)), ok(mtls(api.Operational))},
+		"GET " + shop + "/acknowledgements": {ok(behindBy(api.Waiting{Kind: api.WaitingTLSEndpoint}))},
+	})
+	if got := w.run("mtls", "create", "shop", "--wait"); got.code != 0 || !strings.HasPrefix(got.stdout, "shop already has mutual TLS\nOperational after") {
+		t.Errorf("mutual TLS under way: %+v", got)
+	}
+	if got := w.run("mtls", "create", "shop"); got.code != 1 || !strings.Contains(got.stderr, "already has mutual TLS") {
+		t.Errorf("without --wait: %+v", got)
+	}
+}
+
+func TestDeletingTheSameAgainWaits(t *testing.T) {
+	leaving := rule(api.Deauthorizing)
+	w := newWorld(t, map[string][]canned{
+		"GET " + endpoint + "/ip-rules":              {ok([]api.Rule{leaving})},
+		"DELETE " + endpoint + "/ip-rules/" + ruleID: {{202, leaving}},
+		"GET " + endpoint + "/ip-rules/" + ruleID:    {ok(leaving), refuse(api.NotFound, "it is gone")},
+		"GET " + shop + "/acknowledgements":          {ok(behindBy(api.Waiting{Kind: api.WaitingRule, ID: ruleID}))},
+	})
+	if got := w.run("ip-rules", "delete", "shop", "--cidr", leaving.CIDR, "--wait"); got.code != 0 || !strings.HasPrefix(got.stdout, "gone after") {
+		t.Errorf("a deletion under way: %+v", got)
+	}
+	if got := w.run("ip-rules", "delete", "shop", "--cidr", leaving.CIDR); got.code != 1 || !strings.Contains(got.stderr, "has no rule for") {
+		t.Errorf("without --wait: %+v", got)
+	}
+}
