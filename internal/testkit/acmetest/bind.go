@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/miekg/dns"
@@ -25,7 +24,7 @@ type DNS struct {
 	KeyAlgorithm string // as in dns.HmacSHA256
 
 	process *process
-	t       testing.TB
+	t       T
 }
 
 // The server's configuration. It asks nobody; of all names outside of its zone it says that there are none.
@@ -56,7 +55,7 @@ zone "." {
 
 // StartDNS starts BIND with a zone, to which records are added as in a zone file, one each. Names without a final dot
 // are relative to the zone. The zone's own NS and SOA records are there already.
-func StartDNS(t testing.TB, zone string, records ...string) *DNS {
+func StartDNS(t T, zone string, records ...string) *DNS {
 	t.Helper()
 	program := findNamed(t)
 	secret := make([]byte, 32)
@@ -74,7 +73,7 @@ func StartDNS(t testing.TB, zone string, records ...string) *DNS {
 }
 
 // findNamed finds the server, which the distribution keeps out of the path of ordinary users.
-func findNamed(t testing.TB) string {
+func findNamed(t T) string {
 	t.Helper()
 	for _, name := range []string{"named", "/usr/sbin/named"} {
 		if program, err := exec.LookPath(name); err == nil {

@@ -6,3 +6,16 @@
 // distribution's (make setup installs it), and runs as another user when the test is root. Each test gets its own
 // processes with their own ports and directories, and they end with it.
 package acmetest
+
+// T is what these programs need of the test that they run for. Every testing.TB has it, and the demo has one of its own:
+// Fatal must not return.
+type T interface {
+	Helper()
+	Error(args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Logf(format string, args ...any)
+	Failed() bool
+	Cleanup(f func())
+	TempDir() string
+}

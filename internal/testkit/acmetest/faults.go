@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"pgmtls-proxy/internal/testkit/testpki"
@@ -40,7 +39,7 @@ type rule struct {
 type Fault func(w http.ResponseWriter, r *http.Request, forward http.Handler)
 
 // StartFaults starts a proxy in front of the authority. Its certificate is one that HTTP trusts.
-func StartFaults(t testing.TB, ca *CA) *Faults {
+func StartFaults(t T, ca *CA) *Faults {
 	t.Helper()
 	f := &Faults{}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Trust, MinVersion: tls.VersionTLS12}}

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"pgmtls-proxy/internal/testkit/testpki"
@@ -35,15 +34,16 @@ type Options struct {
 type CA struct {
 	Directory string // URL
 	Trust     *x509.CertPool
+	TrustPEM  []byte // the same, for programs
 
 	host       string // host and port of the ACME server
 	management string // URL of the management interface
 	client     *http.Client
-	t          testing.TB
+	t          T
 }
 
 // StartCA starts Pebble. It forgets everything when it ends.
-func StartCA(t testing.TB, options Options) *CA {
+func StartCA(t T, options Options) *CA {
 	t.Helper()
 	program := pebbleProgram(t)
 	for range 5 {
@@ -56,7 +56,7 @@ func StartCA(t testing.TB, options Options) *CA {
 }
 
 // pebbleProgram builds Pebble, or finds it in the cache of the go command, which keeps tools.
-func pebbleProgram(t testing.TB) string {
+func pebbleProgram(t T) string {
 	t.Helper()
 	program, err := buildPebble()
 	if err != nil {
@@ -93,7 +93,7 @@ func repository() (string, error) {
 	return "", err
 }
 
-func tryCA(t testing.TB, program string, options Options) *CA {
+func tryCA(t T, program string, options Options) *CA {
 	t.Helper()
 	authority := testpki.MustCA(t, "the HTTPS side of Pebble")
 	pair := authority.MustIssue(t, testpki.Server("localhost", "127.0.0.1"))
@@ -142,7 +142,7 @@ func tryCA(t testing.TB, program string, options Options) *CA {
 	running := start(t, command)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: authority.Pool(), MinVersion: tls.VersionTLS12}}
 	t.Cleanup(transport.CloseIdleConnections)
-	ca := &CA{Directory: "https://" + host + "/dir", Trust: authority.Pool(), host: host, management: "https://" + management,
+	ca := &CA{Directory: "https://" + host + "/dir", Trust: authority.Pool(), TrustPEM: authority.PEM(), host: host, management: "https://" + management,
 		client: &http.Client{Timeout: patience, Transport: transport}, t: t}
 	up := running.await(t, "pebble", func() bool {
 		for _, url := range []string{ca.Directory, ca.management + "/roots/0"} {

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -28,7 +27,7 @@ type process struct {
 }
 
 // start runs the command until the test ends, and shows its output if the test fails.
-func start(t testing.TB, command *exec.Cmd) *process {
+func start(t T, command *exec.Cmd) *process {
 	t.Helper()
 	p := &process{exited: make(chan struct{})}
 	command.Stdout, command.Stderr = &p.output, &p.output
@@ -92,7 +91,7 @@ func (p *process) stop() {
 }
 
 // await polls until ready reports true, and reports false when the process ended before that.
-func (p *process) await(t testing.TB, name string, ready func() bool) bool {
+func (p *process) await(t T, name string, ready func() bool) bool {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -130,7 +129,7 @@ func (b *lockedBuffer) String() string {
 
 // freePort finds a port on loopback that nobody has, for TCP and UDP. It may be taken again before it is used, so
 // whoever starts a program on it must be ready to try another.
-func freePort(t testing.TB) int {
+func freePort(t T) int {
 	t.Helper()
 	for range 20 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
