@@ -94,7 +94,7 @@ func (d *demo) checkPicture(now status, lines []string) error {
 	}
 	all := strings.Join(lines, "\n")
 	for _, series := range []string{`pgmtls_sessions{state="outside_transaction"} 1`, "pgmtls_policy_rules 2",
-		fmt.Sprintf("pgmtls_policy_info{generation=%q} 1", now.Policy.Generation)} {
+		fmt.Sprintf("pgmtls_policy_info{database=\"shop\",generation=%q} 1", now.Policy.Generation)} {
 		if !strings.Contains(all, series) {
 			problems = append(problems, fmt.Errorf("the metrics don't show %s", series))
 		}
