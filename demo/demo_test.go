@@ -37,8 +37,8 @@ func TestDemoDoesWhatItSaysAndLeavesNothingRunning(t *testing.T) {
 		t.Errorf("a port is still in use: %v", err)
 	}
 	ended := regexp.MustCompile(`\(process (\d+)\) has ended`).FindAllStringSubmatch(text, -1)
-	// One more than run at a time: a proxy is replaced. The control plane that is killed says nothing.
-	if len(ended) != 4 || strings.Count(text, "has ended, with exit code 0.") != 3 {
+	// Two more than run at a time: a proxy is replaced, and the control plane gets its file. The one that is killed says nothing.
+	if len(ended) != 5 || strings.Count(text, "has ended, with exit code 0.") != 4 {
 		t.Errorf("control plane, both proxies and PostgreSQL did not all end well:\n%s", text)
 	}
 	for _, match := range ended {

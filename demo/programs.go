@@ -127,8 +127,7 @@ func (d *demo) gone(p *program) error {
 
 // startControlPlane starts pgmtls serve, and returns when it answers.
 func (d *demo) startControlPlane(ctx context.Context) (err error) {
-	d.control, err = d.start(program{name: "pgmtls", log: "control.log"},
-		"serve", "--data-dir", "control", "--listen", loopback(d.controlPort))
+	d.control, err = d.start(program{name: "pgmtls", log: "control.log"}, d.controlArgs...)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,9 @@ type demo struct {
 	postgres *pgtest.Server
 	control  *program // the control plane
 	proxy    *program
+	public   *stage // a public authority and a name server; nil: not started
+
+	controlArgs []string // of pgmtls
 }
 
 // setUp starts everything. What it has started when it fails, tearDown stops.
@@ -39,6 +42,7 @@ func (d *demo) setUp(ctx context.Context) error {
 	d.show.typed(commandLine("cd", d.state()))
 	d.show.typed(`export PATH="$PWD/bin:$PATH"`)
 	d.show.say("The control plane needs only a directory. It creates its store, a master key and a token there.")
+	d.controlArgs = []string{"serve", "--data-dir", "control", "--listen", loopback(d.controlPort)}
 	if err := d.startControlPlane(ctx); err != nil {
 		return err
 	}
@@ -110,6 +114,9 @@ func (d *demo) tearDown() error {
 		if p != nil {
 			problems = append(problems, d.stop(p))
 		}
+	}
+	if d.public != nil {
+		d.public.close()
 	}
 	if d.postgres != nil {
 		pid := d.postgres.PID()

@@ -30,6 +30,7 @@ var steps = []step{
 	{"policy.yaml is edited by hand", editPolicy},
 	{"The CA is rotated", rotateCA},
 	{"The control plane is killed", killControlPlane},
+	{"A publicly trusted certificate, together with mutual TLS", enhance},
 	{"The proxy is replaced, while a session is in a transaction", replaceProxy},
 	{"What the operator sees", lookAsOperator},
 	{"Who did what", readTrail},
