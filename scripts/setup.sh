@@ -88,6 +88,7 @@ has_file /usr/share/rubygems-integration/*/gems/activerecord-*/lib/active_record
 command -v isql >/dev/null 2>&1 || drivers="$drivers unixodbc"
 has_file /usr/lib/*/odbc/psqlodbcw.so || drivers="$drivers odbc-postgresql"
 has_program pgbouncer || drivers="$drivers pgbouncer"
+has_program ip || drivers="$drivers iproute2" # for the test that types the documents' commands
 tried=".cache/drivers-tried" # which ones: once is enough
 if [ -n "$drivers" ] && [ "$(cat "$tried" 2>/dev/null)" = "$drivers" ]; then
 	drivers=

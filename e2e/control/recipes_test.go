@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -76,9 +77,7 @@ var recipeBlock = regexp.MustCompile("(?m)^<!-- recipe: (.*) -->\n```[a-z]*\n((?
 // Every recipe of the document lets its program in, with the files as they were downloaded.
 func TestRecipesOfTheDocumentsLetClientsIn(t *testing.T) {
 	t.Parallel()
-	server := postgres.Server(t)
-	server.Query(t, "create role app login")
-	server.Query(t, "create database app owner app")
+	appDatabase(t)
 	p := newPlane(t)
 	f := p.front(t, "shop", "default")
 	app := t.TempDir()
@@ -133,6 +132,18 @@ func TestRecipesOfTheDocumentsLetClientsIn(t *testing.T) {
 			}
 		})
 	}
+}
+
+var appOnce sync.Once
+
+// appDatabase makes the role and the database of the documents, once for all tests.
+func appDatabase(t *testing.T) {
+	t.Helper()
+	server := postgres.Server(t)
+	appOnce.Do(func() {
+		server.Query(t, "create role app login")
+		server.Query(t, "create database app owner app")
+	})
 }
 
 // run runs a command in the recipe's directory, and gives what it prints.
