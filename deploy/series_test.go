@@ -39,7 +39,7 @@ func series(t *testing.T) map[string]labels {
 			{Role: metrics.RoleClientCA, Serial: "02", NotAfter: time.Now()},
 			{Role: metrics.RoleBackend, Serial: "03", NotAfter: time.Now()},
 		},
-		CRLNextUpdates: []time.Time{time.Now()},
+		CRLs: []metrics.CRLInfo{{ThisUpdate: time.Now(), NextUpdate: time.Now()}},
 	})
 	families, err := registry.Gather()
 	if err != nil {

@@ -156,18 +156,18 @@ func (p *proxy) looked(result metrics.ReloadResult) {
 func policyInfo(s *policy.Snapshot) metrics.PolicyInfo {
 	info := metrics.PolicyInfo{Generation: s.Generation, Database: s.Database, Rules: len(s.Rules.Rules()), LoadedAt: s.LoadedAt, LeftOut: len(s.LeftOut)}
 	for _, c := range s.Certificates {
-		info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleServer, Serial: c.Serial(), NotAfter: c.NotAfter()})
+		info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleServer, Serial: c.Serial(), NotBefore: c.NotBefore(), NotAfter: c.NotAfter()})
 	}
 	if s.Backend.TLS != nil {
 		for _, c := range s.Backend.TLS.Certificates {
-			info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleBackend, Serial: tlsconf.FormatSerial(c.Leaf.SerialNumber), NotAfter: c.Leaf.NotAfter})
+			info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleBackend, Serial: tlsconf.FormatSerial(c.Leaf.SerialNumber), NotBefore: c.Leaf.NotBefore, NotAfter: c.Leaf.NotAfter})
 		}
 	}
 	for _, ca := range s.Trust.CAs() {
-		info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleClientCA, Serial: ca.Serial, NotAfter: ca.NotAfter})
+		info.Certificates = append(info.Certificates, metrics.CertificateInfo{Role: metrics.RoleClientCA, Serial: ca.Serial, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter})
 	}
 	for _, list := range s.Trust.CRLs() {
-		info.CRLNextUpdates = append(info.CRLNextUpdates, list.NextUpdate)
+		info.CRLs = append(info.CRLs, metrics.CRLInfo{ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate})
 	}
 	return info
 }

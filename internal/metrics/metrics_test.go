@@ -53,12 +53,12 @@ var (
 	policy = PolicyInfo{
 		Generation: "42", Database: "orders", Rules: 2, LoadedAt: noon,
 		Certificates: []CertificateInfo{
-			{RoleServer, "0a:ff", noon.Add(time.Hour)},
-			{RoleClientCA, "01", noon.Add(2 * time.Hour)},
-			{RoleClientCA, "01", noon.Add(time.Hour)},
-			{RoleBackend, "01", noon.Add(3 * time.Hour)},
+			{RoleServer, "0a:ff", noon.Add(-time.Hour), noon.Add(time.Hour)},
+			{RoleClientCA, "01", noon, noon.Add(2 * time.Hour)},
+			{RoleClientCA, "01", noon.Add(-time.Minute), noon.Add(time.Hour)},
+			{RoleBackend, "01", noon, noon.Add(3 * time.Hour)},
 		},
-		CRLNextUpdates: []time.Time{noon, {}, noon.Add(time.Minute)},
+		CRLs: []CRLInfo{{noon.Add(-time.Hour), noon}, {}, {noon, noon.Add(time.Minute)}},
 	}
 )
 
@@ -228,6 +228,10 @@ func TestPolicyReplacesTheSeriesOfTheOneBefore(t *testing.T) {
 		`pgmtls_certificate_not_after_seconds{role="server",serial="0a:ff"} 1.7953524e+09`,
 		`pgmtls_certificate_not_after_seconds{role="client_ca",serial="01"} 1.7953524e+09`, // the earlier of two
 		`pgmtls_certificate_not_after_seconds{role="backend",serial="01"} 1.7953596e+09`,
+		`pgmtls_certificate_not_before_seconds{role="server",serial="0a:ff"} 1.7953452e+09`,
+		`pgmtls_certificate_not_before_seconds{role="client_ca",serial="01"} 1.79534874e+09`, // of the same
+		`pgmtls_crl_this_update_seconds{position="0"} 1.7953452e+09`,
+		`pgmtls_crl_this_update_seconds{position="2"} 1.7953488e+09`,
 		`pgmtls_crl_next_update_seconds{position="0"} 1.7953488e+09`,
 		`pgmtls_crl_next_update_seconds{position="2"} 1.79534886e+09`,
 	)

@@ -19,7 +19,9 @@ type scrape struct {
 	handshakes                  *prometheus.Desc
 	generation, loaded, rules   *prometheus.Desc
 	certificates, crls, leftOut *prometheus.Desc
-	logLost                     *prometheus.Desc
+
+	certificateBegins, crlBegins *prometheus.Desc
+	logLost                      *prometheus.Desc
 
 	table     atomic.Pointer[Sessions]
 	computing atomic.Pointer[func() int]
@@ -58,9 +60,9 @@ const (
 // CertificateInfo is one certificate of the policy. If two of a role have the same serial, as roots may, the one that
 // expires first is shown.
 type CertificateInfo struct {
-	Role     Role
-	Serial   string // lower-case hex pairs with colons, as policy.yaml and /status write it
-	NotAfter time.Time
+	Role                Role
+	Serial              string // lower-case hex pairs with colons, as policy.yaml and /status write it
+	NotBefore, NotAfter time.Time
 }
 
 // PolicyInfo is what the metrics tell of the policy in force.
@@ -70,10 +72,12 @@ type PolicyInfo struct {
 	Rules        int
 	LoadedAt     time.Time
 	Certificates []CertificateInfo
-	LeftOut      int // server certificates of the policy that are not served
-	// CRLNextUpdates has the end of each CRL in the order of client_crl; zero for one that never goes stale.
-	CRLNextUpdates []time.Time
+	LeftOut      int       // server certificates of the policy that are not served
+	CRLs         []CRLInfo // in the order of their positions
 }
+
+// CRLInfo is the time of a revocation list. One that never goes out of date has a zero NextUpdate, and no series.
+type CRLInfo struct{ ThisUpdate, NextUpdate time.Time }
 
 // maxGeneration bounds each label of policy_info, in bytes.
 const maxGeneration = 64
@@ -97,20 +101,23 @@ func (m *Metrics) PolicyApplied(info PolicyInfo) {
 	for _, c := range first {
 		if k := (key{c.Role, c.Serial}); !seen[k] {
 			seen[k] = true
-			series = append(series, gauge(s.certificates, seconds(c.NotAfter), string(c.Role), c.Serial))
+			series = append(series, gauge(s.certificates, seconds(c.NotAfter), string(c.Role), c.Serial),
+				gauge(s.certificateBegins, seconds(c.NotBefore), string(c.Role), c.Serial))
 		}
 	}
-	for position, end := range info.CRLNextUpdates {
-		if !end.IsZero() {
-			series = append(series, gauge(s.crls, seconds(end), strconv.Itoa(position)))
+	for i, list := range info.CRLs {
+		if list.NextUpdate.IsZero() {
+			continue
 		}
+		position := strconv.Itoa(i)
+		series = append(series, gauge(s.crls, seconds(list.NextUpdate), position), gauge(s.crlBegins, seconds(list.ThisUpdate), position))
 	}
 	s.policy.Store(&series)
 }
 
 // Describe is prometheus.Collector's.
 func (s *scrape) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{s.unfinished, s.sessions, s.bytes, s.handshakes, s.generation, s.loaded, s.rules, s.certificates, s.crls, s.leftOut, s.logLost} {
+	for _, d := range []*prometheus.Desc{s.unfinished, s.sessions, s.bytes, s.handshakes, s.generation, s.loaded, s.rules, s.certificates, s.certificateBegins, s.crls, s.crlBegins, s.leftOut, s.logLost} {
 		to <- d
 	}
 }

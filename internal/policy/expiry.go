@@ -7,9 +7,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// How long ahead the log warns. The metrics have the dates themselves, for alerts that the operator chooses.
+// How long ahead the log warns, at most: of a certificate in the last third of its life, of a list in its last quarter. The metrics
+// have the dates themselves, for alerts that the operator chooses.
 const (
-	certificateAhead = 30 * 24 * time.Hour
+	certificateAhead = 14 * 24 * time.Hour
 	crlAhead         = 3 * 24 * time.Hour
 	warnAgain        = 24 * time.Hour
 )
@@ -26,12 +27,12 @@ func (w *warnings) check(s *Snapshot, now time.Time, log zerolog.Logger) {
 		w.snapshot, w.said = s, make(map[string]time.Time)
 	}
 	for _, c := range s.Certificates {
-		w.warn("server certificate "+c.Leaf.Subject.String(), c.NotAfter(), certificateAhead, now, log,
+		w.warn("server certificate "+c.Leaf.Subject.String(), c.NotAfter(), ahead(c.NotBefore(), c.NotAfter()), now, log,
 			"clients that verify it refuse to connect")
 		w.early("server certificate "+c.Leaf.Subject.String(), c.NotBefore(), now, log, "clients that verify it refuse to connect until then")
 	}
 	for _, ca := range s.Trust.CAs() {
-		w.warn("client CA "+ca.Subject, ca.NotAfter, certificateAhead, now, log, "its client certificates are refused")
+		w.warn("client CA "+ca.Subject, ca.NotAfter, ahead(ca.NotBefore, ca.NotAfter), now, log, "its client certificates are refused")
 		w.early("client CA "+ca.Subject, ca.NotBefore, now, log, "its client certificates are refused until then")
 	}
 	for _, list := range s.Trust.CRLs() {
@@ -40,6 +41,9 @@ func (w *warnings) check(s *Snapshot, now time.Time, log zerolog.Logger) {
 		w.early("CRL of "+list.Issuer, list.ThisUpdate, now, log, "it counts already, and the clock of its issuer is ahead or the clock of this host behind")
 	}
 }
+
+// ahead is how long before its end a certificate is warned of. A certificate of six days must not be about to end all its life.
+func ahead(begin, end time.Time) time.Duration { return min(certificateAhead, end.Sub(begin)/3) }
 
 // early warns of what begins only later: the clock of its issuer is wrong, or that of this host.
 func (w *warnings) early(what string, begin, now time.Time, log zerolog.Logger, then string) {

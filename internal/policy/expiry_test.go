@@ -82,9 +82,10 @@ func TestCAsAndListsRunOutToo(t *testing.T) {
 		want string
 	}{
 		{now, ""},
-		{now.Add(17*day - time.Second), "warn: the client CA CN=Space CA expires soon; then its client certificates are refused"},
+		{now.Add(17*day - time.Second), ""},
 		{now.Add(17 * day), "warn: the CRL of CN=Space CA expires soon; then the client certificates of its issuer are refused"},
 		{now.Add(20*day + time.Second), "error: the CRL of CN=Space CA has expired: the client certificates of its issuer are refused"},
+		{now.Add(27 * day), "warn: the client CA CN=Space CA expires soon; then its client certificates are refused"}, // the last third
 		{now.Add(40*day + time.Second), "error: the client CA CN=Space CA has expired"},
 	} {
 		got := w.heard(t, s, row.at)
@@ -101,6 +102,24 @@ func containsPrefix(list []string, prefix string) bool {
 		}
 	}
 	return false
+}
+
+// Certificates of six days, or of hours, are renewed all the time, and must not be about to end all their lives.
+func TestWarningsFollowTheLifetime(t *testing.T) {
+	now := time.Now().UTC().Truncate(time.Second)
+	for life, ahead := range map[time.Duration]time.Duration{
+		3 * time.Hour: time.Hour, 6 * day: 2 * day, 42 * day: 14 * day, 90 * day: 14 * day, 3650 * day: 14 * day,
+	} {
+		s := dated(t, now.Add(life-time.Hour), now.Add(36500*day), now.Add(36500*day)) // it has begun an hour ago
+		end := s.Certificates[0].NotAfter()
+		var w warnings
+		if got := w.heard(t, s, end.Add(-ahead-2*time.Second)); len(got) > 0 {
+			t.Errorf("a certificate of %v, %v before its end: %q", life, ahead, got)
+		}
+		if got := w.heard(t, s, end.Add(-ahead+2*time.Second)); len(got) != 1 || !strings.Contains(got[0], "server certificate CN=db.example.com expires soon") {
+			t.Errorf("a certificate of %v, %v before its end: %q", life, ahead, got)
+		}
+	}
 }
 
 // A list that is made anew every hour would otherwise be about to end all the time.
@@ -121,7 +140,8 @@ func TestNewPolicyIsWarnedOfAnew(t *testing.T) {
 	s := dated(t, now.Add(day), now.Add(400*day), now.Add(200*day))
 	again := *s
 	var w warnings
-	if first, second, third := w.heard(t, s, now), w.heard(t, s, now), w.heard(t, &again, now); len(first) != 1 || len(second) != 0 || len(third) != 1 {
+	at := now.Add(20 * time.Hour)
+	if first, second, third := w.heard(t, s, at), w.heard(t, s, at), w.heard(t, &again, at); len(first) != 1 || len(second) != 0 || len(third) != 1 {
 		t.Errorf("%q, %q, %q", first, second, third)
 	}
 }
