@@ -13,9 +13,9 @@ const (
 	signature = "\r\n\r\n\x00\r\nQUIT\n"
 	fixed     = len(signature) + 4
 	// maxBody is the most that is taken behind the fixed part. The addresses of a unix socket take 216 bytes, and the
-	// specification expects headers to fit in 536; a balancer that adds names of its own must not be turned away for
-	// them.
-	maxBody = 2048
+	// specification expects headers to fit in 536; a balancer that adds what it knows, as of the client's certificate, must not
+	// be turned away for it. Only the addresses are kept.
+	maxBody = 8192
 )
 
 // The values that are understood (section 2.2), with the room that a family's addresses take.
@@ -43,8 +43,11 @@ func readBinary(r io.Reader, begin [lookahead]byte) (Header, error) {
 	if length > maxBody {
 		return Header{}, malformed("it is %d bytes long, more than %d", fixed+length, fixed+maxBody)
 	}
-	body := make([]byte, length)
+	body := make([]byte, min(length, lengthUnix))
 	if err := readOn(r, body); err != nil {
+		return Header{}, err
+	}
+	if err := skip(r, length-len(body)); err != nil {
 		return Header{}, err
 	}
 	switch command {
@@ -54,6 +57,19 @@ func readBinary(r io.Reader, begin [lookahead]byte) (Header, error) {
 		return parseBody(family, body)
 	}
 	return Header{}, malformed("version and command 0x%02x are unknown", command)
+}
+
+// skip reads exactly so many bytes of a header that has begun, and keeps none.
+func skip(r io.Reader, length int) error {
+	var some [512]byte
+	for length > 0 {
+		n := min(length, len(some))
+		if err := readOn(r, some[:n]); err != nil {
+			return err
+		}
+		length -= n
+	}
+	return nil
 }
 
 func parseBody(family byte, body []byte) (Header, error) {

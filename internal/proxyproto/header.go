@@ -40,7 +40,7 @@ const lookahead = 8
 
 // Read reads exactly one header. The error is [io.EOF] if the peer left without a byte, [io.ErrUnexpectedEOF] if it left in
 // between, [ErrNoHeader], one that wraps [ErrMalformed], or that of the reader. Nothing that a peer
-// sends makes it take more than 2 kB.
+// sends makes it take more than a kilobyte.
 func Read(r io.Reader) (Header, error) {
 	var begin [lookahead]byte
 	if _, err := io.ReadFull(r, begin[:]); err != nil {

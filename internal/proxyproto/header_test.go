@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -193,4 +194,39 @@ func FuzzHeader(f *testing.F) {
 			t.Fatalf("read %q", read)
 		}
 	})
+}
+
+// What a balancer says of the client's TLS, with its certificate, takes kilobytes. It is read to its end, and not kept.
+func TestLongHeaderIsSkippedAndNotKept(t *testing.T) {
+	for _, length := range []int{len(four), lengthUnix - 1, lengthUnix, lengthUnix + 1, lengthUnix + 512, 2049, 4096, 8191, 8192} {
+		header := v2(0x21, 0x11, four, make([]byte, length-len(four)))
+		for _, cut := range []int{1, 20, len(header) / 2, len(header) - 1} {
+			r := dribble(header+behind, cut)
+			got, err := Read(r)
+			if err != nil || got.Source.String() != "203.0.113.7" {
+				t.Errorf("%d bytes: got %+v, %v", length, got, err)
+			}
+			if rest, _ := io.ReadAll(r); string(rest) != behind {
+				t.Errorf("%d bytes: %q is left", length, rest)
+			}
+			if got, err := Read(strings.NewReader(header[:cut])); cut > lookahead && err != io.ErrUnexpectedEOF || got != (Header{}) {
+				t.Errorf("%d of %d bytes: got %+v, %v", cut, len(header), got, err)
+			}
+		}
+	}
+	header := v2(0x21, 0x11, four, make([]byte, maxBody-len(four)))
+	r := strings.NewReader(header)
+	const times = 100
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range times {
+		r.Reset(header)
+		if _, err := Read(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / times; each > 2048 {
+		t.Errorf("a header of %d bytes takes %d of memory", len(header), each)
+	}
 }
