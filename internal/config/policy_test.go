@@ -108,6 +108,10 @@ func TestPolicyProblemsNameLineFieldValueAndFix(t *testing.T) {
 				"policy.yaml:6: revoked[3]: \"zz\" is not hexadecimal; write hex pairs, as in 1f:0a:99\n" +
 				"policy.yaml:6: revoked[4]: \"00\" is zero; write the serial of a certificate: it is positive\n" +
 				"policy.yaml:6: revoked[5]: is empty; write hex pairs, as in 1f:0a:99"},
+		"serials of digits alone": {inserted("revoked: [1234, 0099, '12', \"34\", 12:34, 1e10]\nidentities:\n- {serial: 56, users: [u]}"),
+			"policy.yaml:6: revoked[0]: \"1234\" has decimal digits only, and does not say whether it is hexadecimal; if it is, write colons (12:34) or quotes; if it is decimal, convert it: openssl x509 -noout -serial prints it in hexadecimal\n" +
+				"policy.yaml:6: revoked[1]: \"0099\" has decimal digits only, and does not say whether it is hexadecimal; if it is, write colons (99) or quotes; if it is decimal, convert it: openssl x509 -noout -serial prints it in hexadecimal\n" +
+				"policy.yaml:8: identities[0].serial: \"56\" has decimal digits only, and does not say whether it is hexadecimal; if it is, write colons (56) or quotes; if it is decimal, convert it: openssl x509 -noout -serial prints it in hexadecimal"},
 		"a fingerprint for a serial": {inserted("revoked: [" + strings.Repeat("ab", 21) + "]"),
 			`policy.yaml:6: revoked[0]: "` + strings.Repeat("ab", 21) + `" is longer than 20 bytes; write a serial, not a fingerprint: openssl x509 -noout -serial prints it`},
 		"identity with two names": {inserted("identities:\n- {subject_cn: a, dns: b, users: [u]}"),

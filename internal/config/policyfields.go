@@ -178,6 +178,10 @@ func (v value) asSerial() (Serial, bool) {
 		return Serial{}, false
 	}
 	s, c := parseSerial(v.text)
+	if c == nil && !v.quoted && strings.Trim(v.text, "0123456789") == "" {
+		// Some tools print serials in decimal. A number that is read in the other base revokes nobody, or somebody else.
+		c = &complaint{"has decimal digits only, and does not say whether it is hexadecimal", fmt.Sprintf("if it is, write colons (%s) or quotes; if it is decimal, convert it: openssl x509 -noout -serial prints it in hexadecimal", s)}
+	}
 	if c != nil {
 		v.refuse(*c)
 	}

@@ -37,6 +37,7 @@ func (k kind) String() string {
 type node struct {
 	kind    kind
 	text    string // of a scalar
+	quoted  bool   // the scalar stands in quotes
 	line    int
 	column  int
 	items   []node // of a list
@@ -172,6 +173,7 @@ func convert(n ast.Node, refuse func(line, column int, c complaint)) node {
 		}
 	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
 		out.text = at.Value
+		out.quoted = at.Type == token.SingleQuoteType || at.Type == token.DoubleQuoteType
 	default:
 		refuse(out.line, out.column, complaint{"has a YAML construct that is not supported here", "write plain keys, values and lists"})
 	}

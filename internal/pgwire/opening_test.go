@@ -201,3 +201,36 @@ func TestFatalIsWhatDriversRead(t *testing.T) {
 		t.Errorf("got %#v", message)
 	}
 }
+
+// A user who sends too much is told what; one who speaks another protocol is told that.
+func TestOddStartupsAreToldWhatToDo(t *testing.T) {
+	raw := func(length uint32) []byte {
+		return append(binary.BigEndian.AppendUint32(nil, length), packet(version30, "user\x00ann\x00\x00")[4:]...)
+	}
+	const shorten = "Shorten the parameters of the connection: options, application_name, and others that the driver sends."
+	const other = "This port speaks the PostgreSQL protocol."
+	const once = "The connection string, the driver's properties or a service file set it more than once. Keep one."
+	for name, test := range map[string]struct {
+		packet       []byte
+		detail, hint string
+	}{
+		"a byte too long":   {raw(maxStartup + 5), "The startup packet has 10005 bytes. PostgreSQL and this server take 10004.", shorten},
+		"much too long":     {raw(1 << 20), "The startup packet has 1048576 bytes. PostgreSQL and this server take 10004.", shorten},
+		"no startup packet": {raw(1<<20 + 1), "", other},
+		"HTTP":              {[]byte("GET / HTTP/1.1\r\n\r\n"), "", other},
+		"too short":         {raw(7), "", other},
+		"a user twice":      {packet(version30, "user\x00ann\x00user\x00ann\x00\x00"), "", once},
+		"a database twice":  {packet(version30, "user\x00ann\x00database\x00a\x00database\x00a\x00\x00"), "", once},
+		"a name twice":      {packet(version30, "user\x00ann\x00application_name\x00\x00application_name\x00a\x00\x00"), "", once},
+	} {
+		_, err := readStartup(t, test.packet)
+		refused, ok := errors.AsType[*refusal.Refusal](err)
+		if !ok {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := refused.Response(""); got.SQLState != "08P01" || got.Detail != test.detail || got.Hint != test.hint {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}

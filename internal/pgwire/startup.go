@@ -36,6 +36,9 @@ func ReadStartup(r io.Reader, o Opening) (*Startup, error) {
 			Message: fmt.Sprintf("unsupported frontend protocol %d.%d: server supports 3.0 and later", major, minor),
 		}
 	}
+	if length := o.length(); length > maxStartup+4 && length <= longStartup {
+		return nil, tooLong(length)
+	}
 	packet, err := o.readBody(r, 8, maxStartup+4)
 	if err != nil {
 		return nil, err
@@ -70,6 +73,7 @@ func (s *Startup) parse(body []byte) error {
 				return &refusal.Refusal{
 					Reason:  refusal.ProtocolViolation,
 					Message: fmt.Sprintf("invalid startup packet: parameter %q given twice", name),
+					Hint:    "The connection string, the driver's properties or a service file set it more than once. Keep one.",
 				}
 			}
 			seen[i] = true
@@ -97,6 +101,18 @@ func (s *Startup) parameter(name string) (int, *string) {
 		return 2, &s.ApplicationName
 	}
 	return 0, nil
+}
+
+// longStartup is the longest packet that is taken for a client's startup packet of too many parameters, in bytes, and not for something
+// else than PostgreSQL's protocol.
+const longStartup = 1 << 20
+
+func tooLong(length uint32) *refusal.Refusal {
+	return &refusal.Refusal{
+		Reason: refusal.ProtocolViolation,
+		Detail: fmt.Sprintf("The startup packet has %d bytes. PostgreSQL and this server take %d.", length, maxStartup+4),
+		Hint:   "Shorten the parameters of the connection: options, application_name, and others that the driver sends.",
+	}
 }
 
 func invalidLayout() *refusal.Refusal {
