@@ -30,22 +30,8 @@ type issuing struct {
 
 func newIssuing(t *testing.T) *issuing {
 	t.Helper()
-	dns := acmetest.StartDNS(t, "example.test")
-	ca := acmetest.StartCA(t, acmetest.Options{DNS: dns.Address, CAAIdentities: []string{"pebble.test"}})
-	i := &issuing{dns: dns, faults: acmetest.StartFaults(t, ca), bundle: filepath.Join(t.TempDir(), "bundle.pem")}
-	dir := t.TempDir()
-	writeFile(t, i.bundle, string(ca.Root(0)))
-	writeFile(t, filepath.Join(dir, "trust.pem"), string(i.faults.CertificatePEM()))
-	writeFile(t, filepath.Join(dir, "tsig"), fmt.Sprintf("key %q {\n\talgorithm hmac-sha256;\n\tsecret %q;\n};\n", strings.TrimSuffix(dns.KeyName, "."), dns.KeySecret))
-	i.plane = configured(t, map[string]any{"acme": map[string]any{
-		"cas": []any{map[string]any{"name": "pebble", "directory": i.faults.Directory, "trust_file": filepath.Join(dir, "trust.pem"),
-			"new_orders": map[string]any{"burst": 0}, "certificates": map[string]any{"burst": 0}}},
-		"agree_to_terms": true,
-		"hosts":          map[string]any{"zone": "example.test"},
-		"dns": map[string]any{"rfc2136": map[string]any{"server": dns.Address, "zone": "example.test", "key_file": filepath.Join(dir, "tsig")},
-			"resolvers": dns.Address, "check": dns.Address},
-	}})
-	return i
+	s := newSite(t, nil)
+	return &issuing{plane: s.plane(t, "example.test", "opaque", "default"), bundle: s.Bundle, dns: s.dns, faults: s.faults}
 }
 
 // host is the public name of a database.

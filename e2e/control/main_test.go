@@ -35,6 +35,10 @@ var postgres pgtest.Shared
 // TestMain builds the programs. The tests wait for processes and sockets rather than compute, so more of them run at
 // once than there are processors.
 func TestMain(m *testing.M) {
+	if os.Getenv(asPGX) != "" {
+		connectByPGX(os.Args[1:])
+		return
+	}
 	flag.Parse()
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 		_ = f.Value.Set("4") // a number is no error

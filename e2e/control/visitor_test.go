@@ -3,6 +3,7 @@ package control
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,8 @@ type visitor struct {
 	front *front
 	files string // their directory and what their names begin with
 	key   string // another file for the key; empty: the one of the download
+	host  string // another name for the server; empty: localhost
+	roots string // what verifies it; empty: root.crt of the download
 }
 
 func (v visitor) conninfo() string {
@@ -55,8 +58,8 @@ func (v visitor) conninfo() string {
 	if key == "" {
 		key = v.files + "postgresql.key"
 	}
-	return fmt.Sprintf("host=localhost hostaddr=127.0.0.1 port=%s user=postgres dbname=postgres connect_timeout=20 sslmode=verify-full sslcert=%spostgresql.crt sslkey=%s sslrootcert=%sroot.crt",
-		v.front.Port, v.files, key, v.files)
+	return fmt.Sprintf("host=%s hostaddr=127.0.0.1 port=%s user=postgres dbname=postgres connect_timeout=20 sslmode=verify-full sslcert=%spostgresql.crt sslkey=%s sslrootcert=%s",
+		cmp.Or(v.host, "localhost"), v.front.Port, v.files, key, cmp.Or(v.roots, v.files+"root.crt"))
 }
 
 // psql runs one query.
