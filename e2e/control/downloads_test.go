@@ -118,7 +118,7 @@ func (p *plane) arrival(t *testing.T, f *front, name, id string) arrival {
 	download()
 	a := arrival{visitor: visitor{front: f, files: dir + string(filepath.Separator)}, name: name}
 	a.pk8 = jdbc(download("--format", "pk8"))
-	a.p12 = jdbc(download("--format", "p12", "--password-file", password)) + "&sslpassword=correct%20horse"
+	a.p12 = strings.Replace(jdbc(download("--format", "p12", "--password-file", password)), "sslpassword=PASSWORD", "sslpassword=correct%20horse", 1)
 	return a
 }
 

@@ -226,6 +226,19 @@ func TestPKCS12IsReadByOpenSSL(t *testing.T) {
 	}
 }
 
+// What nameKey can't read it refuses, wherever the file ends.
+func TestKeyIsNamedInAWholeFileOnly(t *testing.T) {
+	file, _ := p12(t)
+	for length := range file {
+		if _, err := nameKey(file[:length], "user", "pass \"word\""); err == nil {
+			t.Fatalf("%d of %d bytes are taken for a file", length, len(file))
+		}
+	}
+	if _, err := nameKey(append(bytes.Clone(file), 0), "user", "pass \"word\""); err == nil {
+		t.Error("a byte behind the file is taken for a part of it")
+	}
+}
+
 func TestPKCS12IsReadByJava(t *testing.T) {
 	file, leaf := p12(t)
 	dir := files(t, map[string][]byte{"client.p12": file})

@@ -225,7 +225,11 @@ func (p *printer) fetched(result fetched) {
 	}
 	p.line("")
 	if strings.HasSuffix(result.Key, ".pk8") || strings.HasSuffix(result.Key, ".p12") {
-		p.line("For JDBC:  %s", jdbcFiles(result))
+		parameters := jdbcFiles(result)
+		if strings.HasSuffix(result.Key, ".p12") {
+			parameters += "&sslpassword=PASSWORD"
+		}
+		p.line("For JDBC:  %s", parameters)
 		return
 	}
 	key := result.Key

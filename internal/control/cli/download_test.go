@@ -223,6 +223,9 @@ func TestP12OpensWithItsPassword(t *testing.T) {
 			} else if strings.Contains(got.stdout+got.stderr, password) {
 				t.Error("it shows the password")
 			}
+			if !strings.HasSuffix(got.stdout, "\nFor JDBC:  sslkey=/home/me/files/postgresql.p12&sslrootcert=/home/me/files/root.crt&sslpassword=PASSWORD\n") {
+				t.Errorf("%+v", got)
+			}
 			w.read("postgresql.p12", 0o600)
 			command := exec.CommandContext(t.Context(), openssl, "pkcs12", "-in", filepath.Join(w.dir, "files", "postgresql.p12"), "-noenc", "-passin", "pass:"+password)
 			text, err := command.CombinedOutput()
