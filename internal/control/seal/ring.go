@@ -63,10 +63,13 @@ func ParseRing(text []byte) (*Ring, error) {
 		ring.keys = append(ring.keys, next)
 	}
 	if len(ring.keys) == 0 {
-		return nil, errors.New("key file has no key; generate one with: openssl rand -base64 32")
+		return nil, errors.New("key file has no key; " + remedy)
 	}
 	return &ring, nil
 }
+
+// remedy is for a key that can't be used. A new one opens nothing that is sealed.
+const remedy = "restore the line from your copy of the key; only for a store that is still to be made, generate one with: openssl rand -base64 32"
 
 func parseKey(line []byte) (key, error) {
 	secret := make([]byte, base64.StdEncoding.DecodedLen(len(line)))
@@ -74,13 +77,13 @@ func parseKey(line []byte) (key, error) {
 	n, err := base64.StdEncoding.Strict().Decode(secret, line)
 	if err != nil {
 		// The error of base64 tells where the key has which character.
-		return key{}, errors.New("not base64; generate a key with: openssl rand -base64 32")
+		return key{}, errors.New("not base64; " + remedy)
 	}
 	if n != keySize {
-		return key{}, fmt.Errorf("a key of %d bytes, want %d; generate one with: openssl rand -base64 32", n, keySize)
+		return key{}, fmt.Errorf("a key of %d bytes, want %d; %s", n, keySize, remedy)
 	}
 	if len(bytes.Trim(secret[:n], "\x00")) == 0 {
-		return key{}, errors.New("a key of zeros; generate one with: openssl rand -base64 32")
+		return key{}, errors.New("a key of zeros; " + remedy)
 	}
 	block, err := aes.NewCipher(secret[:n])
 	if err != nil {

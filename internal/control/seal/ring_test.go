@@ -31,7 +31,7 @@ func TestBadKeyFilesAreRefusedWithTheirLineAndWithoutTheirText(t *testing.T) {
 	good := strings.TrimSpace(string(Generate()))
 	bytesOf := func(n int) string { return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{7}, n)) }
 	for _, row := range []struct{ name, text, want string }{
-		{"empty", "", "key file has no key; generate one with: openssl rand -base64 32"},
+		{"empty", "", "key file has no key; restore the line from your copy of the key; only for a store that is still to be made, generate one with: openssl rand -base64 32"},
 		{"comments", "# nothing\n\n", "key file has no key"},
 		{"short", bytesOf(31), "line 1 of the key file: a key of 31 bytes, want 32"},
 		{"long", "#\n" + bytesOf(33), "line 2 of the key file: a key of 33 bytes, want 32"},

@@ -58,7 +58,7 @@ func (s *Store) embed(ctx context.Context, options Options) error {
 	}
 	if err := examine(options.DataDir); err != nil {
 		lock.Close()
-		return &damage{options.DataDir, err}
+		return startError(options.DataDir, err)
 	}
 	fatals := make(chan error, 1)
 	log := &core{log: options.Log, held: &held{}}
@@ -134,10 +134,16 @@ func start(ctx context.Context, options Options, log *zap.Logger, fatals <-chan 
 	return nil, err
 }
 
-// startError distinguishes a full disk from a store that can't be read.
+// startError distinguishes what keeps a whole store from being used from damage: after it, a restore would only lose something.
 func startError(dataDir string, cause error) error {
 	if errors.Is(cause, syscall.ENOSPC) || errors.Is(cause, syscall.EDQUOT) {
 		return fmt.Errorf("start etcd in %s: %w; free some space there; the store is unchanged", dataDir, cause)
+	}
+	if errors.Is(cause, syscall.EROFS) {
+		return fmt.Errorf("start etcd in %s: %w; mount its file system writable, and look why it is not (dmesg); the store is unchanged", dataDir, cause)
+	}
+	if errors.Is(cause, syscall.EMFILE) || errors.Is(cause, syscall.ENFILE) {
+		return fmt.Errorf("start etcd in %s: %w; raise the limit on open files (LimitNOFILE of systemd, ulimit -n); the store is unchanged", dataDir, cause)
 	}
 	if errors.Is(cause, fs.ErrPermission) {
 		return fmt.Errorf("start etcd in %s: %w; the directory and everything in it must be owned by the daemon's user", dataDir, cause)
