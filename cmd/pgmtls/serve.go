@@ -26,21 +26,6 @@ import (
 // stopWithin bounds how long the daemon waits for requests when it is told to stop.
 const stopWithin = 10 * time.Second
 
-// Bounds of the open connections to each address of the API. An agent holds one; many may come from one address.
-const (
-	maxConns           = 4096
-	maxConnsPerAddress = 1024
-)
-
-// Bounds of those whose client has not begun its first request: it may be anybody. A handshake with an agent's certificate has
-// some 4 KiB, its ClientHello 2 KiB.
-const (
-	maxWaitingConns           = 512
-	maxWaitingConnsPerAddress = 128
-	maxHello                  = 8 << 10  // bytes before the daemon's first flight
-	maxHandshake              = 40 << 10 // bytes in all; 16 KiB of them are read ahead
-)
-
 // sweepEvery is how often tokens that ended long ago are forgotten.
 const sweepEvery = time.Hour
 
@@ -118,10 +103,15 @@ func (d *daemon) run(ctx context.Context, supervisor *sdnotify.Notifier, sockets
 			connlimit.Begun(conn)
 		}
 	}
+	files := openFiles()
+	limits := connections(files, len(sockets))
+	if limits.Open < maxConns {
+		d.log.Warn().Uint64("open_files", files).Int("connections", limits.Open).Int("wanted", maxConns).
+			Msg("the limit on open files allows fewer connections to the API; raise it (LimitNOFILE of systemd, ulimit -n)")
+	}
 	for _, socket := range sockets {
 		address := socket.Addr()
-		socket = connlimit.NewLimited(socket, connlimit.Limits{Open: maxConns, OpenPerAddress: maxConnsPerAddress,
-			Waiting: maxWaitingConns, WaitingPerAddress: maxWaitingConnsPerAddress, Bytes: maxHandshake, Hello: maxHello})
+		socket = connlimit.NewLimited(socket, limits)
 		if !d.config.PlainHTTP {
 			socket = tls.NewListener(socket, d.access.Control.TLSConfig(d.ownCertificate()))
 		}
