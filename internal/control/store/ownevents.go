@@ -13,13 +13,18 @@ import (
 // would lose another prefix's worth of it, while the first one reads.
 type ownEvents struct {
 	clientv3.Watcher
-	copies sync.WaitGroup
+	running sync.WaitGroup // a copy of each watch, and a queue of each stream
 }
+
+// namelessContext keeps package fmt away from the values of a context, which others change (package v3client does the same).
+type namelessContext struct{ context.Context }
+
+func (namelessContext) String() string { return "context of a watch" }
 
 // Watch is that of the server. It ends with ctx, or with the server's.
 func (w *ownEvents) Watch(ctx context.Context, key string, options ...clientv3.OpOption) clientv3.WatchChan {
-	from, to := w.Watcher.Watch(ctx, key, options...), make(chan clientv3.WatchResponse)
-	w.copies.Go(func() {
+	from, to := w.Watcher.Watch(namelessContext{ctx}, key, options...), make(chan clientv3.WatchResponse)
+	w.running.Go(func() {
 		defer close(to)
 		for answer := range from {
 			answer.Events = copied(answer.Events)
@@ -53,6 +58,6 @@ func copiedItem(kv *mvccpb.KeyValue) *mvccpb.KeyValue {
 // Close ends every watch whose context has ended, and waits for it.
 func (w *ownEvents) Close() error {
 	err := w.Watcher.Close()
-	w.copies.Wait()
+	w.running.Wait()
 	return err
 }

@@ -120,7 +120,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	s.client.KV = namespace.NewKV(s.client.KV, options.Prefix)
 	if s.embedded != nil {
 		s.client.KV = &guard{s.client.KV, s}
-		s.client.Watcher = &ownEvents{Watcher: s.client.Watcher}
+		s.client.Watcher = newWatcher(s.embedded.server.Server, s.client)
 	}
 	s.client.Watcher = namespace.NewWatcher(s.client.Watcher, options.Prefix)
 	s.client.Lease = namespace.NewLease(s.client.Lease, options.Prefix)
