@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -90,6 +91,8 @@ func listProxies(s *session) error {
 		for _, proxy := range acknowledgements.Proxies {
 			if proxy.Error != "" {
 				s.out.line("%s %s", clean(proxy.Proxy), clean(problemOf(proxy)))
+			} else if text := silence(database, proxy, acknowledgements.Generation, s.app.env.Now()); text != "" {
+				s.out.line("%s %s", clean(proxy.Proxy), text)
 			}
 			if proxy.Drift != "" {
 				s.out.line("%s: its directory was changed by something else: %s", clean(proxy.Proxy), clean(proxy.Drift))
@@ -97,6 +100,29 @@ func listProxies(s *session) error {
 		}
 		s.out.waiting(acknowledgements)
 	})
+}
+
+// silentAfter is how long nothing may be heard of a proxy that has something to do. It takes less than a second to do it.
+const silentAfter = 30 * time.Second
+
+// silence says who may be down when nothing is heard of a proxy, in words that follow its name. It is empty when all is well.
+func silence(database api.Database, proxy api.ProxyAcknowledgement, generation int64, now time.Time) string {
+	remedy := "Is its agent running, and connected?"
+	if i := slices.IndexFunc(database.Proxies, func(p api.Proxy) bool { return p.Name == proxy.Proxy }); i >= 0 && database.Proxies[i].PolicyDir != "" {
+		remedy = "Is the daemon beside it running?"
+		if node := database.Proxies[i].Node; node != "" {
+			remedy = fmt.Sprintf("Is the daemon %s running?", clean(node))
+		}
+	}
+	switch {
+	case proxy.Applied >= generation:
+		return ""
+	case proxy.At.IsZero():
+		return "was never heard from. " + remedy
+	case now.Sub(proxy.At) >= silentAfter:
+		return fmt.Sprintf("was last heard from %s ago. %s", elapsed(now.Sub(proxy.At)), remedy)
+	}
+	return ""
 }
 
 // generation returns the number of one that a proxy follows, and ? for a proxy that can't be asked.
