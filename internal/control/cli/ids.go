@@ -5,13 +5,15 @@ import (
 	"strings"
 )
 
-// wholeID is the length of an id that needs no completing: a UUID's.
-const wholeID = 36
+const (
+	wholeID    = 36 // the length of an id that needs no completing: a UUID's
+	shortestID = 4  // what is shorter is a slip more often than an id
+)
 
 // whole gives the id of which a person typed the beginning, as tables show it. What fits nothing stays as it is, for the
 // server to refuse; what fits several things is an error, since a guess could delete the wrong one.
 func (s *session) whole(typed string, list func() ([]string, error)) (string, error) {
-	if len(typed) >= wholeID || typed == "" {
+	if len(typed) >= wholeID || len(typed) < shortestID {
 		return typed, nil
 	}
 	all, err := list()

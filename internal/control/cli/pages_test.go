@@ -270,6 +270,7 @@ func tablePages() map[string][]canned {
 		"GET " + rules + "/" + sibling: {ok(second)},
 		"GET " + rules + "/38C466B6-D1fb-4869-b5ac-40420b786fb5": {ok(second)},
 		"GET " + rules + "/" + other:                             {ok(third)},
+		"GET " + rules + "/0a1":                                  {refuse(api.NotFound, "database shop has no IP rule 0a1")},
 		"GET " + rules + "/ffff":                                 {refuse(api.NotFound, "database shop has no IP rule ffff")},
 		"GET /v1/databases":                                      {ok([]api.Database{long, database()})},
 		"GET " + shop:                                            {ok(database())},
