@@ -57,7 +57,7 @@ func (d *daemon) notify(ctx context.Context, n outbox.Notice) (pointless bool, e
 		d.log.Warn().Str("shortage", n.Shortage).Msg("the store runs out of space")
 	case outbox.ConnectionChanged:
 		d.log.Info().Str("database", n.Database).Str("url", n.Public.URL).Str("previous_url", n.Public.PreviousURL).Msg("clients are to connect by another URL")
-	case outbox.EnhancedFailing, outbox.EnhancedExpired, outbox.EnhancedChain, outbox.ACMEAccount, outbox.ACMELimited:
+	case outbox.EnhancedFailing, outbox.EnhancedEnding, outbox.EnhancedExpired, outbox.EnhancedChain, outbox.ACMEAccount, outbox.ACMELimited:
 		d.log.Warn().Str("kind", string(n.Kind)).Str("database", n.Database).Str("host", n.Public.Host).Str("ca", n.Public.CA).
 			Str("reason", n.Public.Reason).Str("detail", n.Public.Detail).Time("expires_at", n.ExpiresAt).Msg("a public certificate, or its authority, needs attention")
 	default:

@@ -19,8 +19,16 @@ type EnhancedCertificate struct {
 	NextAttempt time.Time `json:"next_attempt,omitzero"`
 	Ends        time.Time `json:"ends,omitzero"`
 	Issuer      string    `json:"issuer,omitempty"`
-	Serial      string    `json:"serial,omitempty"` // hexadecimal
-	URL         string    `json:"url,omitempty"`    // by which clients connect, once it is Enabled
+	Serial      string    `json:"serial,omitempty"`   // hexadecimal
+	URL         string    `json:"url,omitempty"`      // by which clients connect, once it is Enabled
+	Uploaded    bool      `json:"uploaded,omitempty"` // somebody brought it: nobody renews it
+}
+
+// UploadedCertificate is a certificate that somebody brings for the public name.
+type UploadedCertificate struct {
+	Certificate string `json:"certificate"`    // PEM, the chain, the server's own first
+	PrivateKey  string `json:"private_key"`    // PEM, not encrypted
+	Host        string `json:"host,omitempty"` // the public name; left out: the first of the certificate that is no wildcard
 }
 
 // Renewal asks for another certificate now.

@@ -42,7 +42,7 @@ var values = map[string]any{
 	"Audit": api.Audit{}, "Health": api.Health{}, "Version": api.Version{}, "Certify": api.Certify{},
 	"Certified": api.Certified{}, "Policy": api.Policy{}, "StreamLine": api.StreamLine{},
 	"Report": api.Report{}, "Answer": api.Answer{},
-	"EnhancedCertificate": api.EnhancedCertificate{}, "Renewal": api.Renewal{}, "DNSRecord": api.DNSRecord{},
+	"EnhancedCertificate": api.EnhancedCertificate{}, "Renewal": api.Renewal{}, "UploadedCertificate": api.UploadedCertificate{}, "DNSRecord": api.DNSRecord{},
 	"ACME": api.ACME{}, "ACMEAuthority": api.ACMEAuthority{},
 }
 

@@ -31,6 +31,11 @@ func (c *Client) RenewEnhancedCertificate(ctx context.Context, db string, renewa
 	return ask[api.EnhancedCertificate](ctx, c, call{method: http.MethodPost, path: enhancedPath(db, "renew"), body: renewal})
 }
 
+// UploadEnhancedCertificate brings a certificate for the public name.
+func (c *Client) UploadEnhancedCertificate(ctx context.Context, db string, certificate api.UploadedCertificate) (api.EnhancedCertificate, error) {
+	return ask[api.EnhancedCertificate](ctx, c, call{method: http.MethodPut, path: enhancedPath(db, "upload"), body: certificate})
+}
+
 // DNSRecords lists the records that a person makes for the public certificate of a database.
 func (c *Client) DNSRecords(ctx context.Context, db string) ([]api.DNSRecord, error) {
 	return ask[[]api.DNSRecord](ctx, c, call{method: http.MethodGet, path: enhancedPath(db, "records")})

@@ -69,6 +69,9 @@ var calls = map[string]func(context.Context, *apiclient.Client) error{
 	"renewEnhancedCertificate": func(ctx context.Context, c *apiclient.Client) error {
 		return second(c.RenewEnhancedCertificate(ctx, "db", api.Renewal{Reason: api.KeyCompromise}))
 	},
+	"uploadEnhancedCertificate": func(ctx context.Context, c *apiclient.Client) error {
+		return second(c.UploadEnhancedCertificate(ctx, "db", api.UploadedCertificate{Certificate: "c", PrivateKey: "k", Host: "h"}))
+	},
 	"listDNSRecords": func(ctx context.Context, c *apiclient.Client) error { return second(c.DNSRecords(ctx, "db")) },
 	"getACME":        func(ctx context.Context, c *apiclient.Client) error { return second(c.ACME(ctx)) },
 	"rollOverACME": func(ctx context.Context, c *apiclient.Client) error {

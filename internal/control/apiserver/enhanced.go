@@ -65,13 +65,26 @@ func renewEnhanced(c *call) error {
 	return c.answerEnhanced(http.StatusAccepted, db)
 }
 
+func uploadEnhanced(c *call) error {
+	var body api.UploadedCertificate
+	if err := c.read(&body); err != nil {
+		return err
+	}
+	db, err := c.server.registry.UploadEnhanced(c.ctx(), c.actor(), c.db.ID,
+		registry.UploadedCertificate{CertificatePEM: []byte(body.Certificate), KeyPEM: []byte(body.PrivateKey), Host: body.Host})
+	if err != nil {
+		return err
+	}
+	return c.answerEnhanced(http.StatusOK, db)
+}
+
 func (c *call) answerEnhanced(status int, db registry.Database) error {
 	is, err := c.server.registry.EnhancedStatus(c.ctx(), db)
 	if err != nil {
 		return err
 	}
 	shows := api.EnhancedCertificate{Status: string(is.Status), Host: is.Host, Reason: is.Reason, Detail: is.Detail, HelpURL: is.HelpURL,
-		Since: utc(is.Since), NextAttempt: utc(is.Next), Ends: utc(is.NotAfter), Issuer: is.Issuer, Serial: is.Serial}
+		Since: utc(is.Since), NextAttempt: utc(is.Next), Ends: utc(is.NotAfter), Issuer: is.Issuer, Serial: is.Serial, Uploaded: is.Uploaded}
 	if is.Status == registry.Enabled {
 		shows.URL = api.Connect(api.Place{Host: is.Host, Port: db.Port, Roots: api.RootsBundle}).URL
 	}

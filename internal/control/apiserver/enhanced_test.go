@@ -19,6 +19,7 @@ import (
 	"pgmtls-proxy/internal/control/store"
 	"pgmtls-proxy/internal/testkit/acmetest"
 	"pgmtls-proxy/internal/testkit/eventually"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // newEnhancedPlane is a control plane with a real public authority, whose leader is at work.
@@ -191,6 +192,23 @@ func lifeOfEnhanced(t *testing.T) {
 	}
 	if is := reads[api.EnhancedCertificate](t, p.ask(ask{method: "DELETE", path: "/v1/databases/orders/enhanced-certificate", token: p.admin}), http.StatusAccepted); is.Status != api.EnhancedDisabled {
 		t.Errorf("gone: %+v", is)
+	}
+	pair := testpki.MustCA(t, "somebody's CA").MustIssue(t, testpki.Server("db.example.org"))
+	upload := func(body api.UploadedCertificate) answer {
+		return p.ask(ask{method: "PUT", path: "/v1/databases/orders/enhanced-certificate/upload", token: p.admin, body: body})
+	}
+	if got := upload(api.UploadedCertificate{Certificate: string(pair.CertPEM), PrivateKey: "x"}); got.status != http.StatusUnprocessableEntity {
+		t.Errorf("upload without a key: %d %s", got.status, got.body)
+	}
+	if is := reads[api.EnhancedCertificate](t, upload(api.UploadedCertificate{Certificate: string(pair.CertPEM), PrivateKey: string(pair.KeyPEM)}), http.StatusOK); !is.Uploaded || is.Host != "db.example.org" || is.Status != api.Provisioning {
+		t.Errorf("uploaded: %+v", is)
+	}
+	p.acknowledge(db.ID)
+	if is := status(); is.Status != api.EnhancedEnabled || !strings.Contains(is.URL, "//db.example.org:") {
+		t.Errorf("uploaded: %+v", is)
+	}
+	if is := reads[api.EnhancedCertificate](t, p.ask(ask{method: "PUT", path: "/v1/databases/orders/enhanced-certificate", token: p.admin}), http.StatusOK); !is.Uploaded {
+		t.Errorf("enabling replaced it: %+v", is)
 	}
 	if strings.Contains(p.log.String(), "PRIVATE KEY") {
 		t.Error("a key is in the log")

@@ -48,6 +48,7 @@ GET    /v1/databases/{database}/enhanced-certificate         yyn  yyn  ynn  fff 
 PUT    /v1/databases/{database}/enhanced-certificate         yyn  fff  ynn  fff  fff  uuu
 DELETE /v1/databases/{database}/enhanced-certificate         yyn  fff  ynn  fff  fff  uuu
 POST   /v1/databases/{database}/enhanced-certificate/renew   yyn  fff  ynn  fff  fff  uuu
+PUT    /v1/databases/{database}/enhanced-certificate/upload  yyn  fff  ynn  fff  fff  uuu
 GET    /v1/databases/{database}/enhanced-certificate/records yyn  yyn  ynn  fff  fff  uuu
 PUT    /client/v11/enhanced_certificates/{database}/enable   yyn  fff  ynn  fff  fff  uuu
 PUT    /client/v11/enhanced_certificates/{database}/disable  yyn  fff  ynn  fff  fff  uuu

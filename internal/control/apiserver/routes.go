@@ -71,6 +71,7 @@ func (s *Server) table(metrics *prometheus.Registry) []route {
 		{method: put, path: databasePath + "/enhanced-certificate", action: access.ChangeDatabase, about: aboutPath, do: putEnhanced, gives: true},
 		{method: del, path: databasePath + "/enhanced-certificate", action: access.ChangeDatabase, about: aboutPath, do: deleteEnhanced},
 		{method: post, path: databasePath + "/enhanced-certificate/renew", action: access.ChangeDatabase, about: aboutPath, do: renewEnhanced, gives: true, body: api.MaxBody, mayBeEmpty: true},
+		{method: put, path: databasePath + "/enhanced-certificate/upload", action: access.ChangeDatabase, about: aboutPath, do: uploadEnhanced, gives: true, body: api.MaxImport},
 		{method: get, path: databasePath + "/enhanced-certificate/records", action: access.ReadDatabase, about: aboutPath, do: listDNSRecords},
 		{method: get, path: "/v1/targets", action: access.ListDatabases, do: listTargets},
 

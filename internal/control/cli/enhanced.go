@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -35,13 +36,13 @@ func (a *app) enhanced() *cobra.Command {
 		Use:     "enhanced-certificates DB",
 		Aliases: []string{"enhanced-certificate"},
 		Short:   "Manage the publicly trusted certificate of a database",
-	}, status, a.enableEnhanced(), a.disableEnhanced(), a.renewEnhanced(), a.dnsRecords()))
+	}, status, a.enableEnhanced(), a.disableEnhanced(), a.renewEnhanced(), a.uploadEnhanced(), a.dnsRecords()))
 }
 
 // enhanced prints a public certificate as a block. The first line is that of Heroku's client.
 func (p *printer) enhanced(is api.EnhancedCertificate) {
 	p.block(row{"Status", is.Status}, row{"host", is.Host}, row{"reason", is.Reason}, row{"detail", is.Detail}, row{"see", is.HelpURL},
-		row{"since", moment(is.Since)}, row{"next attempt", moment(is.NextAttempt)}, row{"ends", moment(is.Ends)}, row{"issuer", is.Issuer}, row{"url", is.URL})
+		row{"since", moment(is.Since)}, row{"next attempt", moment(is.NextAttempt)}, row{"ends", moment(is.Ends)}, row{"issuer", is.Issuer}, row{"renewed by", map[bool]string{true: "nobody: it was uploaded"}[is.Uploaded]}, row{"url", is.URL})
 }
 
 // enhancedTarget is a public certificate that gets into a status. State names the status of what the API answers; nil: it
@@ -250,6 +251,54 @@ func (a *app) renewEnhanced() *cobra.Command {
 	wait.flags(cmd, "renewed")
 	setTimeout(cmd, longWait)
 	cmd.Flags().BoolVar(&compromised, "key-compromise", false, "somebody else may know its key: the authority revokes it once every proxy has the new one")
+	return cmd
+}
+
+func (a *app) uploadEnhanced() *cobra.Command {
+	var (
+		wait             waiting
+		certificate, key string
+		body             api.UploadedCertificate
+	)
+	cmd := &cobra.Command{
+		Use:   "upload DB --cert FILE --key FILE",
+		Short: "Use a certificate of your own for the public name of a database",
+		Long: `Gives the proxies a certificate that you have, in place of the one that there is. It is checked as they will check it.
+Nobody renews it: notifications come 30, 14, 3 and 1 days before its end. Upload its successor in the same way.`,
+		Args:              exactly(1),
+		ValidArgsFunction: a.databaseNames(),
+		RunE: a.run(func(s *session) error {
+			for _, part := range []struct {
+				path string
+				into *string
+			}{{certificate, &body.Certificate}, {key, &body.PrivateKey}} {
+				text, err := readFile(part.path, maxPEM/2)
+				if err != nil {
+					return usage(fmt.Errorf("read the certificate: %w", err))
+				}
+				*part.into = string(text)
+			}
+			since := s.app.env.Now()
+			is, err := s.UploadEnhancedCertificate(s, s.args[0], body)
+			if err != nil {
+				return err
+			}
+			waited := s.reach(wait, s.enhancedTarget(&is, api.EnhancedEnabled, since, nil))
+			return after(waited, s.out.show(is, func() {
+				s.out.enhanced(is)
+				s.remarkRules(s.args[0])
+			}))
+		}),
+	}
+	wait.flags(cmd, api.EnhancedEnabled)
+	flags := cmd.Flags()
+	flags.StringVar(&certificate, "cert", "", "PEM `file` with the certificate, followed by its chain")
+	flags.StringVar(&key, "key", "", "PEM `file` with its private key, not encrypted")
+	flags.StringVar(&body.Host, "host", "", "the public `name`; by default the first of the certificate that is no wildcard")
+	for _, name := range []string{"cert", "key"} {
+		_ = cmd.MarkFlagRequired(name)                      // it is there
+		_ = cmd.MarkFlagFilename(name, "pem", "crt", "key") // too
+	}
 	return cmd
 }
 

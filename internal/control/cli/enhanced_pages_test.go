@@ -33,6 +33,8 @@ func enhancedPages() map[string][]canned {
 	bare := open.value.(api.Connection)
 	bare.ClientCertificate = false
 	left := 249
+	uploaded := api.EnhancedCertificate{Status: api.Provisioning, Host: "db.example.org", Reason: "delivering", Detail: "waiting for edge-1", Since: start,
+		Ends: start.AddDate(0, 0, 90), Issuer: "Example CA", Serial: "0e3f", Uploaded: true}
 	waiting := behindBy(api.Waiting{Kind: api.WaitingEnhanced, Name: publicHost, Status: api.Provisioning, Until: api.UntilApplied})
 	path := shop + "/enhanced-certificate"
 	return map[string][]canned{
@@ -46,6 +48,7 @@ func enhancedPages() map[string][]canned {
 			[]canned{ok(enabled), ok(enabled), ok(renewed)}),
 		"PUT " + path:                                           {ok(queued), ok(failed), ok(queued)},
 		"DELETE " + path:                                        {{202, leaving}, {202, none}},
+		"PUT " + path + "/upload":                               {ok(uploaded)},
 		"POST " + path + "/renew":                               {{202, enabled}},
 		"GET " + shop + "/acknowledgements":                     {ok(waiting)},
 		"GET " + shop:                                           {ok(database()), ok(database()), ok(plain)},

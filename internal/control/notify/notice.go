@@ -30,6 +30,7 @@ const (
 
 	ConnectionChanged Kind = "connection.changed"                   // clients are to connect by another URL
 	EnhancedFailing   Kind = "enhanced_certificate.renewal_failing" // a public certificate is not renewed, and ends
+	EnhancedEnding    Kind = "enhanced_certificate.ending"          // one that was uploaded ends; nobody renews it
 	EnhancedExpired   Kind = "enhanced_certificate.expired"         // it has ended
 	EnhancedChain     Kind = "enhanced_certificate.chain_changed"   // its successor has another issuer
 	ACMEAccount       Kind = "acme.account_problem"                 // a public authority refuses our account
@@ -97,7 +98,7 @@ func (k Kind) namesCertificate() bool { return !k.namesProxy() && !k.isPublic() 
 // isPublic reports whether notices of the kind are about a public certificate or its authority.
 func (k Kind) isPublic() bool {
 	switch k {
-	case ConnectionChanged, EnhancedFailing, EnhancedExpired, EnhancedChain, ACMEAccount, ACMELimited:
+	case ConnectionChanged, EnhancedFailing, EnhancedEnding, EnhancedExpired, EnhancedChain, ACMEAccount, ACMELimited:
 		return true
 	}
 	return false

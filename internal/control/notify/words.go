@@ -66,6 +66,12 @@ var wordings = map[Kind]wording{
 		advice:   line(`Remove what the status shows. Clients that verify the public name can't connect after that time; the private name is not affected.`),
 		command:  line(`pgmtls enhanced-certificates status {{quoted .Database}}`),
 	},
+	EnhancedEnding: {
+		subject:  line(`{{.Database}}: the certificate of {{.Public.Host}} that was uploaded expires on {{.Day}}`),
+		happened: line(`The certificate of {{.Public.Host}}, of the database {{.Database}}, was uploaded, so nobody renews it. It expires on {{.Time}}.`),
+		advice:   line(`Upload its successor. Clients that verify the public name can't connect after that time; the private name is not affected.`),
+		command:  line(`pgmtls enhanced-certificates upload {{quoted .Database}} --cert FILE --key FILE`),
+	},
 	EnhancedExpired: {
 		subject:  line(`{{.Database}}: the public certificate of {{.Public.Host}} expired`),
 		happened: line(`The public certificate of {{.Public.Host}}, of the database {{.Database}}, expired on {{.Time}}, and the proxies serve it no more.{{with .Public.Detail}} The last problem: {{.}}{{end}}`),

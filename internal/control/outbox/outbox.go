@@ -34,6 +34,7 @@ const (
 
 	ConnectionChanged Kind = "connection.changed"                   // clients are to connect by another URL
 	EnhancedFailing   Kind = "enhanced_certificate.renewal_failing" // a public certificate is not renewed, and ends
+	EnhancedEnding    Kind = "enhanced_certificate.ending"          // one that was uploaded ends; nobody renews it
 	EnhancedExpired   Kind = "enhanced_certificate.expired"         // it has ended
 	EnhancedChain     Kind = "enhanced_certificate.chain_changed"   // its successor has another issuer
 	ACMEAccount       Kind = "acme.account_problem"                 // a public authority refuses our account

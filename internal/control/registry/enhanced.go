@@ -13,16 +13,17 @@ import (
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/control/acme"
 	"pgmtls-proxy/internal/control/audit"
+	"pgmtls-proxy/internal/control/outbox"
 	"pgmtls-proxy/internal/control/problem"
 	"pgmtls-proxy/internal/control/store"
 )
 
 // Enhanced is a database's certificate of a public authority, under a name of its own beside the private one.
 type Enhanced struct {
-	Status      Status        `json:"status"` // Provisioning, Enabled or Deprovisioning
-	Host        string        `json:"host"`   // the public name
-	Certificate string        `json:"certificate"`
-	Names       []string      `json:"names"` // of the certificate
+	Status      Status        `json:"status"`                // Provisioning, Enabled or Deprovisioning
+	Host        string        `json:"host"`                  // the public name
+	Certificate string        `json:"certificate,omitempty"` // id of the authority's record; empty: somebody brought it
+	Names       []string      `json:"names"`                 // of the certificate
 	EnabledBy   string        `json:"enabled_by"`
 	Generation  int64         `json:"generation"`          // that brought the leaf, or takes it away
 	Leaf        *EnhancedLeaf `json:"leaf,omitempty"`      // in the policy; nil: none is
@@ -36,11 +37,12 @@ type Enhanced struct {
 // authority's record.
 type EnhancedLeaf struct {
 	ID        string    `json:"id"`
-	Source    string    `json:"source"` // id of the leaf that it is a copy of
+	Source    string    `json:"source"` // id of the leaf that it is a copy of, or the digest of one that was brought
 	Issuer    string    `json:"issuer"`
 	Serial    string    `json:"serial"`
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
+	Told      int       `json:"told,omitempty"` // how many of endings people were told of
 }
 
 // Enabled is the status of an enhanced certificate that every proxy serves.
@@ -179,7 +181,7 @@ func opaqueLabel(id string) string {
 // wantPublic has the certificate of a database made, and takes one that is there already into its policy.
 func (r *Registry) wantPublic(ctx context.Context, db Database) (Database, error) {
 	e := db.Enhanced
-	if !e.wanted() {
+	if !e.wanted() || e.uploaded() {
 		return db, nil
 	}
 	cert, err := r.public.Manager.Want(ctx, acme.Want{ID: e.Certificate, Space: db.Space, Names: slices.Clone(e.Names)})
@@ -254,6 +256,9 @@ func (r *Registry) RenewEnhanced(ctx context.Context, by audit.Actor, nameOrID s
 	if !db.Enhanced.wanted() {
 		return Database{}, problem.New(problem.NotFound, "database %s has no enhanced certificate; enable it first", db.Name)
 	}
+	if db.Enhanced.uploaded() {
+		return Database{}, problem.New(problem.Conflict, "the certificate of database %s was uploaded; upload its successor (pgmtls enhanced-certificates upload %s --cert FILE --key FILE)", db.Name, db.Name)
+	}
 	detail := map[string]string{"host": db.Enhanced.Host, "compromised": fmt.Sprint(compromised)}
 	if err := r.trail.Note(ctx, by, audit.Record{Action: "enhanced_certificate.renew", Database: db.ID, Space: db.Space, Object: db.ID, Detail: detail}); err != nil {
 		return Database{}, err
@@ -276,8 +281,15 @@ func (c *change) expireEnhanced() error {
 		return nil
 	}
 	detail := map[string]string{"host": e.Host, "not_after": e.Leaf.NotAfter.Format(time.RFC3339)}
+	notice := outbox.Notice{Kind: outbox.EnhancedExpired, At: c.now, Space: c.db.Space, DatabaseID: c.db.ID, Database: c.db.Name,
+		ExpiresAt: e.Leaf.NotAfter, Public: &outbox.Public{Host: e.Host, Issuer: e.Leaf.Issuer}}
 	c.dropLeaf()
 	e.Status = Provisioning
+	if e.uploaded() { // of others, the authority's record tells
+		if err := c.outbox.Add(c.tx, notice); err != nil {
+			return err
+		}
+	}
 	return c.audit("enhanced_certificate.expired", c.db.ID, detail)
 }
 

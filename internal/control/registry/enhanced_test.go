@@ -36,6 +36,7 @@ func TestEnhancedCertificates(t *testing.T) {
 	in("are gone with their database", testEnhancedDeleted)
 	in("are made although the first attempt to ask for them was lost", testEnhancedLost)
 	in("are sealed under the first master key", testEnhancedResealed)
+	in("may be brought", testEnhancedUploaded)
 	in("leave the policy when they end", testEnhancedExpired) // it moves the clock
 }
 

@@ -79,7 +79,7 @@ func (r *Registry) reconcilePublic(ctx context.Context, databases []Database) er
 	for i := range databases {
 		db := &databases[i]
 		exists[db.ID] = true
-		if !db.Enhanced.wanted() {
+		if !db.Enhanced.wanted() || db.Enhanced.uploaded() {
 			continue
 		}
 		wantedBy[db.Enhanced.Certificate] = append(wantedBy[db.Enhanced.Certificate], db)

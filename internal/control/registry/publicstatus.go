@@ -26,6 +26,7 @@ type EnhancedStatus struct {
 	NotAfter time.Time
 	Issuer   string
 	Serial   string
+	Uploaded bool // somebody brought it: nobody renews it
 }
 
 // Reasons of this package, beside those of [acme.Reason].
@@ -33,6 +34,7 @@ const (
 	reasonDelivering    = "delivering"     // it is issued, and not every proxy has it
 	reasonWithdrawing   = "withdrawing"    // it is disabled, and some proxy still has it
 	reasonNotConfigured = "not_configured" // no authority is configured any more
+	reasonEnded         = "ended"          // it was brought, and has ended
 )
 
 // EnhancedNone is the status of a database without an enhanced certificate.
@@ -44,7 +46,7 @@ func (r *Registry) EnhancedStatus(ctx context.Context, db Database) (EnhancedSta
 	if e == nil {
 		return EnhancedStatus{Status: EnhancedNone}, nil
 	}
-	s := EnhancedStatus{Status: e.Status, Host: e.Host, Since: e.UpdatedAt}
+	s := EnhancedStatus{Status: e.Status, Host: e.Host, Since: e.UpdatedAt, Uploaded: e.uploaded()}
 	if l := e.Leaf; l != nil {
 		s.NotAfter, s.Issuer, s.Serial = l.NotAfter, l.Issuer, l.Serial
 	}
@@ -54,6 +56,11 @@ func (r *Registry) EnhancedStatus(ctx context.Context, db Database) (EnhancedSta
 		return s, nil
 	case e.Status == Provisioning && e.Leaf != nil:
 		s.Reason, s.Detail = reasonDelivering, db.awaitedProxies(e.Generation)
+		return s, nil
+	case e.uploaded():
+		if e.Leaf == nil {
+			s.Reason, s.Detail = reasonEnded, "the certificate that was uploaded has ended; upload its successor"
+		}
 		return s, nil
 	case r.public.Manager == nil:
 		s.Reason, s.Detail = reasonNotConfigured, errNoPublic().Error()
@@ -178,7 +185,7 @@ func (r *Registry) EnhancedRecords(ctx context.Context, db Database) ([]acme.Rec
 	if err != nil {
 		return nil, err
 	}
-	if e := db.Enhanced; e.wanted() {
+	if e := db.Enhanced; e.wanted() && !e.uploaded() {
 		host, names = e.Host, e.Names
 	}
 	records, err := r.public.Manager.Records(ctx, names)

@@ -139,6 +139,9 @@ func (r *Registry) dueAt(db *Database, authorities []Authority, now time.Time) (
 	}
 	if e := db.Enhanced; e != nil && e.Leaf != nil {
 		sooner(e.Leaf.usableUntil())
+		if told := e.nextEnding(); !told.IsZero() {
+			sooner(told)
+		}
 	}
 	if !db.governed() {
 		return at
@@ -187,7 +190,7 @@ const manyDue = 10
 
 // catchUp does what is due for one database, and reports whether more is due than fits into one transaction.
 func (c *change) catchUp() (more bool, err error) {
-	if err := c.expireEnhanced(); err != nil {
+	if err := errors.Join(c.expireEnhanced(), c.tellEnding()); err != nil {
 		return false, err
 	}
 	if !c.db.governed() {
