@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -65,6 +68,7 @@ func summarize(proxy *config.Proxy, s *policy.Snapshot, now time.Time) []byte {
 	fmt.Fprintf(w, "policy\tgeneration %q in %s\n", s.Generation, proxy.PolicyDir)
 	fmt.Fprintf(w, "client certificate\t%s\n", s.ClientAuth)
 	summarizeTrust(w, s, now)
+	summarizeKeys(w, s, proxy.PolicyDir)
 	summarizeCertificates(w, s, now)
 	summarizeRules(w, s, now)
 	fmt.Fprintln(w, "ok")
@@ -102,6 +106,47 @@ func summarizeTrust(w *tabwriter.Writer, s *policy.Snapshot, now time.Time) {
 				list.ThisUpdate.UTC().Format(time.DateTime))
 		}
 	}
+}
+
+// Bounds of the search for a CA's key.
+const (
+	maxSearched = 2000    // files and directories
+	maxKeyFile  = 1 << 20 // bytes
+)
+
+// summarizeKeys warns of private keys of client CAs in the policy directory: whoever gets hold of this host could issue
+// certificates with them, and nothing here needs them.
+func summarizeKeys(w *tabwriter.Writer, s *policy.Snapshot, dir string) {
+	searched := 0
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real // a walk does not follow its root
+	}
+	// What can't be read is no reason to fail: the policy itself was read.
+	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if searched++; searched > maxSearched {
+			return fs.SkipAll
+		}
+		switch {
+		case err != nil:
+			return nil
+		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".."):
+			return fs.SkipDir // a Kubernetes volume's; links above it lead to its files
+		case entry.IsDir():
+			return nil
+		}
+		info, err := os.Stat(path) // which may be a link
+		if err != nil || !info.Mode().IsRegular() || info.Size() > maxKeyFile {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil
+		}
+		if subject, found := s.Trust.HasKeyOf(text); found {
+			fmt.Fprintf(w, "WARNING\t%s has the private key of the client CA %s: whoever reads it can issue certificates that let in anybody; move it to where certificates are issued, off this host\n", path, subject)
+		}
+		return nil
+	})
 }
 
 func summarizeCertificates(w *tabwriter.Writer, s *policy.Snapshot, now time.Time) {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -93,6 +95,68 @@ func TestCheckWarnsOfWhatHasExpired(t *testing.T) {
 			if !strings.Contains(text, warning) {
 				t.Errorf("%s: want %q:\n%s", name, warning, text)
 			}
+		}
+	}
+}
+
+// Whoever has the key of a client CA lets in anybody. Here it is found under any name, in every format, and behind a link.
+func TestCheckWarnsOfTheKeyOfAClientCA(t *testing.T) {
+	space, other := testpki.MustCA(t, "Space CA"), testpki.MustCA(t, "Other CA")
+	der := func(ca *testpki.CA) []byte {
+		key, err := x509.MarshalPKCS8PrivateKey(ca.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	pemOf := func(ca *testpki.CA) []byte {
+		return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der(ca)})
+	}
+	for name, row := range map[string]struct {
+		file  string
+		text  []byte
+		warns bool
+	}{
+		"the key":                  {"space-ca.key", pemOf(space), true},
+		"with its certificate":     {"ca-and-key.pem", append(space.PEM(), pemOf(space)...), true},
+		"in DER":                   {"ca.der", der(space), true},
+		"in a directory":           {"old/backup", pemOf(space), true},
+		"of another CA":            {"other.key", pemOf(other), false},
+		"the certificate alone":    {"copy.pem", space.PEM(), false},
+		"no PEM":                   {"notes.txt", []byte("-----BEGIN PRIVATE KEY-----\nx\n"), false},
+		"a volume's own directory": {"..2026_11_28/ca.key", pemOf(space), false},
+	} {
+		dir := t.TempDir()
+		pair := space.MustIssue(t, testpki.Server("db.example.com"))
+		for file, text := range map[string][]byte{
+			"ca.pem": space.PEM(), "server.crt": pair.CertPEM, "server.key": pair.KeyPEM, row.file: row.text,
+			"policy.yaml": []byte("client_ca: [ca.pem]\ncertificates: [{cert: server.crt, key: server.key}]\nip_rules: []\n"),
+		} {
+			path := filepath.Join(dir, file)
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		link := filepath.Join(t.TempDir(), "policy")
+		if err := os.Symlink(dir, link); err != nil {
+			t.Fatal(err)
+		}
+		snapshot, err := policy.Check(t.Context(), link, policy.Builder{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text bytes.Buffer
+		w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+		summarizeKeys(w, snapshot, link)
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		want := filepath.Join(dir, row.file) + " has the private key of the client CA CN=Space CA"
+		if got := strings.Contains(text.String(), want); got != row.warns || strings.Count(text.String(), "WARNING") > 1 {
+			t.Errorf("%s: %q", name, text.String())
 		}
 	}
 }

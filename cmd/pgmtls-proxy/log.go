@@ -2,9 +2,11 @@ package main
 
 import (
 	"io"
+	"os"
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/term"
 
 	"pgmtls-proxy/internal/config"
 	"pgmtls-proxy/internal/logqueue"
@@ -24,8 +26,15 @@ func openLog(cfg config.Log, w io.Writer) (zerolog.Logger, *logqueue.Writer) {
 	lines := logqueue.New(w, logqueue.Options{OnLoss: func(lines uint64) {
 		log.Warn().Uint64("lines", lines).Msg(lossMessage)
 	}})
+	cfg.Format = cfg.FormatFor(terminal(w))
 	log = newLogger(cfg, lines)
 	return log, lines
+}
+
+// terminal reports whether a writer is one, so that people read what is written.
+func terminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // newLogger makes a logger that writes to w.

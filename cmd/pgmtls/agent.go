@@ -67,7 +67,7 @@ not start, 2 usage.`,
 	flags.StringVar(&o.StateDir, "state", "", "directory for the agent's state ("+agent.DefaultState+"/DB)")
 	flags.BoolVar(&o.TakeOver, "take-over", false, "replace a policy.yaml that the control plane did not write")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	flags.StringVar(&format, "log-format", "json", "json, or console for people")
+	flags.StringVar(&format, "log-format", "", "json, or console for people (default: console on a terminal)")
 	for _, name := range []string{"database", "control", "policy-dir"} {
 		if err := command.MarkFlagRequired(name); err != nil {
 			panic(err) // a flag of this very list is missing above

@@ -234,6 +234,7 @@ func openLog(cfg config.Log, w io.Writer) (zerolog.Logger, *logqueue.Writer) {
 	lines := logqueue.New(w, logqueue.Options{OnLoss: func(lines uint64) {
 		log.Warn().Uint64("lines", lines).Msg(lossMessage)
 	}})
+	cfg.Format = cfg.FormatFor(terminal(w))
 	log = newLogger(cfg, lines)
 	return log, lines
 }

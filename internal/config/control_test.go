@@ -166,7 +166,7 @@ func TestControlNeedsOnlyADirectory(t *testing.T) {
 		Store: Store{Prefix: "/pgmtls/"}, MasterKeyFile: "etc/data/master.key", PolicyRoots: []string{"etc/data/policies"},
 		ClientCertificates: ClientCertificates{13, 75 * day}, ServerCertificates: ServerCertificates{90 * day, 30 * day},
 		CRLValidity: 30 * day, AuditKeep: 400 * day, Limits: ControlLimits{50, 200},
-		Notify: Notify{Mail: NotifyMail{TLS: MailStartTLS}}, ACME: ACME{Hosts: ACMEHosts{Names: ACMENamesOpaque}}, Log: Log{LogInfo, LogJSON},
+		Notify: Notify{Mail: NotifyMail{TLS: MailStartTLS}}, ACME: ACME{Hosts: ACMEHosts{Names: ACMENamesOpaque}}, Log: Log{LogInfo, ""},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("\n got %+v\nwant %+v", c, want)

@@ -87,7 +87,18 @@ type Drain struct {
 // Log is what is logged, and how.
 type Log struct {
 	Level  LogLevel
-	Format LogFormat
+	Format LogFormat // empty: as [Log.FormatFor] says
+}
+
+// FormatFor returns the form of a log that goes to a terminal, or elsewhere, if the file names none.
+func (l Log) FormatFor(terminal bool) LogFormat {
+	switch {
+	case l.Format != "":
+		return l.Format
+	case terminal:
+		return LogConsole
+	}
+	return LogJSON
 }
 
 // LogLevel is the lowest level that is logged, in zerolog's words.

@@ -173,3 +173,15 @@ func TestLoadProxySaysWhatToDoAboutAFileThatCannotBeRead(t *testing.T) {
 		t.Errorf("good: %+v, %v", p, err)
 	}
 }
+
+func TestLogIsForPeopleOnATerminal(t *testing.T) {
+	for _, row := range []struct {
+		written  LogFormat
+		terminal bool
+		want     LogFormat
+	}{{"", true, LogConsole}, {"", false, LogJSON}, {LogJSON, true, LogJSON}, {LogConsole, false, LogConsole}} {
+		if got := (Log{Format: row.written}).FormatFor(row.terminal); got != row.want {
+			t.Errorf("%q, terminal %t: %q, want %q", row.written, row.terminal, got, row.want)
+		}
+	}
+}

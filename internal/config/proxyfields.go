@@ -135,7 +135,7 @@ var logFields = []field[Log]{
 	choiceField(Key{Name: "level", Default: "info",
 		Meaning: "The lowest level that is logged."},
 		[]LogLevel{LogDebug, LogInfo, LogWarn, LogError}, func(l *Log) *LogLevel { return &l.Level }),
-	choiceField(Key{Name: "format", Default: "json",
+	choiceField(Key{Name: "format", Absent: "`console` if standard error is a terminal, else `json`",
 		Meaning: "json for machines, console for people."},
 		[]LogFormat{LogJSON, LogConsole}, func(l *Log) *LogFormat { return &l.Format }),
 }

@@ -3,10 +3,13 @@ package tlsconf
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
 	"time"
+
+	"pgmtls-proxy/internal/pemkey"
 )
 
 // File is one input: its bytes, and the name that errors call it by.
@@ -209,6 +212,34 @@ type CAInfo struct {
 	Subject             string
 	Serial              string
 	NotBefore, NotAfter time.Time
+}
+
+// HasKeyOf returns the subject of a CA whose private key is among the PEM blocks of a text, or is the text in DER. Keys that
+// are encrypted are nobody's, as far as anybody can tell.
+func (t *ClientVerifier) HasKeyOf(text []byte) (subject string, found bool) {
+	if t == nil {
+		return "", false
+	}
+	blocks := []*pem.Block{{Type: "PRIVATE KEY", Bytes: text}}
+	for rest := text; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		blocks = append(blocks, block)
+	}
+	for _, block := range blocks {
+		key, err := pemkey.Parse([]*pem.Block{block})
+		if err != nil {
+			continue // no key, or none that can be read
+		}
+		for _, ca := range t.cas {
+			if pemkey.Belongs(key, ca.PublicKey) {
+				return display(ca.Subject.String()), true
+			}
+		}
+	}
+	return "", false
 }
 
 // CAs lists the CAs in the order of their files, without duplicates. A nil Trust has none.
