@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -164,6 +166,9 @@ func storeOptions(cfg *config.Control, log zerolog.Logger) (store.Options, error
 // apiNames are the names of the API's certificate besides those of loopback.
 func apiNames(cfg *config.Control) []string {
 	names := append([]string{}, cfg.Names...)
+	if public, err := url.Parse(cfg.PublicURL); err == nil && public.Hostname() != "" {
+		names = append(names, public.Hostname())
+	}
 	// A host may have a name that no certificate can have; then nobody can ask by it.
 	if host, err := os.Hostname(); err == nil && authority.CheckHost(host) == nil {
 		names = append(names, host)
@@ -201,14 +206,29 @@ func (d *daemon) prepare(ctx context.Context, bound []net.Listener, newToken boo
 		}
 		d.log.Warn().Str("file", filepath.Join(dir, adminTokenFile)).Str("token", token.Name).Msg("created another token of scope all; revoke the lost ones")
 	}
+	d.server.Announce(d.publicURL(bound))
 	if err := atomicfile.Replace(filepath.Join(dir, controlCAFile), []byte(d.access.Control.CertificatePEM()), 0o644); err != nil {
 		return fmt.Errorf("write the control CA: %w", err)
 	}
-	settings := fmt.Sprintf("# written by pgmtls serve at each start\nurl: %q\ntoken_file: %q\n", d.url(bound[0].Addr()), adminTokenFile)
+	settings := fmt.Sprintf("# written by pgmtls serve at each start\nurl: %q\ntoken_file: %q\n", d.publicURL(bound), adminTokenFile)
 	if !d.config.PlainHTTP && d.own == nil {
 		settings += fmt.Sprintf("ca: %q\n", controlCAFile)
 	}
 	return atomicfile.Replace(filepath.Join(dir, clientFile), []byte(settings), 0o644)
+}
+
+// publicURL returns where other machines reach the API, as far as the configuration tells; else, where commands on this one do.
+func (d *daemon) publicURL(bound []net.Listener) string {
+	if d.config.PublicURL != "" {
+		return d.config.PublicURL
+	}
+	for _, socket := range bound {
+		address := socket.Addr().(*net.TCPAddr)
+		if !address.IP.IsLoopback() && len(d.config.Names) > 0 && !d.config.PlainHTTP {
+			return "https://" + net.JoinHostPort(d.config.Names[0], strconv.Itoa(address.Port))
+		}
+	}
+	return d.url(bound[0].Addr())
 }
 
 // url is where commands on this machine find the API.

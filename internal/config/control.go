@@ -16,6 +16,7 @@ type Control struct {
 	DataDir   string
 	Listen    []netip.AddrPort // of the API; at least one, no two alike
 	Names     []string         // DNS names and IP addresses of the API's certificate, beside its own; only without TLS.Cert
+	PublicURL string           // where other machines reach the API, without a closing slash; empty: not said
 	TLS       ControlTLS
 	PlainHTTP bool // the API speaks HTTP without TLS; every Listen is a loopback address then
 	Store     Store

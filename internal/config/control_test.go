@@ -32,11 +32,17 @@ func TestControlProblemsNameLineFieldValueAndFix(t *testing.T) {
 		"plain HTTP with a certificate": {base + "plain_http: true\ntls: {cert: a, key: b}\nnames: [a]\n",
 			"pgmtls.yaml:3: tls: has no effect with plain_http: true; remove one of the two\n" +
 				"pgmtls.yaml:4: names: has no effect with plain_http: true; remove one of the two"},
-		"certificate without key": {base + "tls: {cert: a}\n", `pgmtls.yaml:2: tls.cert: is set without key; add key: and the PEM file of its private key`},
-		"key without certificate": {base + "tls: {key: a}\n", `pgmtls.yaml:2: tls.key: is set without cert; add cert: and the PEM file of its certificate`},
-		"names and a certificate": {base + "tls: {cert: a, key: b}\nnames: [a]\n", `pgmtls.yaml:3: names: has no effect with tls.cert, which has its names in it; remove one of the two`},
-		"wildcard":                {base + "names: [\"*.internal\"]\n", `pgmtls.yaml:2: names[0]: "*.internal" is not a name; write a DNS name without wildcard, such as pgmtls.internal, or an IP address`},
-		"address with a zone":     {base + "names: [\"fe80::1%eth0\"]\n", `pgmtls.yaml:2: names[0]: "fe80::1%eth0" is not a name; write a DNS name without wildcard, such as pgmtls.internal, or an IP address`},
+		"certificate without key":    {base + "tls: {cert: a}\n", `pgmtls.yaml:2: tls.cert: is set without key; add key: and the PEM file of its private key`},
+		"key without certificate":    {base + "tls: {key: a}\n", `pgmtls.yaml:2: tls.key: is set without cert; add cert: and the PEM file of its certificate`},
+		"names and a certificate":    {base + "tls: {cert: a, key: b}\nnames: [a]\n", `pgmtls.yaml:3: names: has no effect with tls.cert, which has its names in it; remove one of the two`},
+		"public URL without scheme":  {base + "public_url: pgmtls.internal\n", `pgmtls.yaml:2: public_url: "pgmtls.internal" is not the URL of the API; write it as in https://pgmtls.example.com:9816`},
+		"public URL with a path":     {base + "public_url: https://a.example.com/pgmtls\n", `pgmtls.yaml:2: public_url: "https://a.example.com/pgmtls" has a path; remove it: the API's paths begin at the root`},
+		"public URL with a user":     {base + "public_url: https://a:b@a.example.com\n", `pgmtls.yaml:2: public_url: has a user in it; remove it: callers have tokens`},
+		"public URL with a wildcard": {base + "public_url: https://*.example.com\n", `pgmtls.yaml:2: public_url: "https://*.example.com" has a name that no certificate can have; write it as in https://pgmtls.example.com:9816`},
+		"public URL with port 0":     {base + "public_url: https://a.example.com:0\n", `pgmtls.yaml:2: public_url: "https://a.example.com:0" has a wrong port; write it as in https://pgmtls.example.com:9816`},
+		"public URL not encrypted":   {base + "public_url: http://a.example.com\n", `pgmtls.yaml:2: public_url: is not encrypted, and the API is; write https://`},
+		"wildcard":                   {base + "names: [\"*.internal\"]\n", `pgmtls.yaml:2: names[0]: "*.internal" is not a name; write a DNS name without wildcard, such as pgmtls.internal, or an IP address`},
+		"address with a zone":        {base + "names: [\"fe80::1%eth0\"]\n", `pgmtls.yaml:2: names[0]: "fe80::1%eth0" is not a name; write a DNS name without wildcard, such as pgmtls.internal, or an IP address`},
 
 		"etcd without a scheme":     {store("endpoints: etcd-1:2379"), `pgmtls.yaml:2: store.endpoints: "etcd-1:2379" is not the URL of a member of etcd; write it as in https://etcd-1.internal:2379`},
 		"etcd without a port":       {store("endpoints: [\"https://etcd-1\"]"), `pgmtls.yaml:2: store.endpoints[0]: "https://etcd-1" has no port; write it as in https://etcd-1.internal:2379`},
@@ -102,6 +108,7 @@ func TestControlIsWhatTheTextSays(t *testing.T) {
 data_dir: /var/lib/pgmtls/
 listen: ["0.0.0.0:9816", "[::1]:9816"]
 names: [PGMTLS.internal., "::ffff:192.0.2.1"]
+public_url: https://PGMTLS.example.com/
 store:
   endpoints: ["https://etcd-1:2379/", "https://[2001:db8::1]:2379"]
   ca: etcd-ca.pem
@@ -128,14 +135,15 @@ log: {level: debug, format: console}
 	}
 	at := func(line, column int) Position { return Position{"/etc/pgmtls/pgmtls.yaml", line, column} }
 	want := &Control{
-		DataDir: "/var/lib/pgmtls",
-		Listen:  []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:9816"), netip.MustParseAddrPort("[::1]:9816")},
-		Names:   []string{"pgmtls.internal", "192.0.2.1"},
+		PublicURL: "https://pgmtls.example.com",
+		DataDir:   "/var/lib/pgmtls",
+		Listen:    []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:9816"), netip.MustParseAddrPort("[::1]:9816")},
+		Names:     []string{"pgmtls.internal", "192.0.2.1"},
 		Store: Store{
 			Endpoints: []string{"https://etcd-1:2379", "https://[2001:db8::1]:2379"},
-			CA:        File{"/etc/pgmtls/etcd-ca.pem", "store.ca", at(7, 7)},
-			Cert:      File{"/etc/pgmtls/etcd.crt", "store.cert", at(8, 9)},
-			Key:       File{"/etc/pgmtls/etcd.key", "store.key", at(9, 8)},
+			CA:        File{"/etc/pgmtls/etcd-ca.pem", "store.ca", at(8, 7)},
+			Cert:      File{"/etc/pgmtls/etcd.crt", "store.cert", at(9, 9)},
+			Key:       File{"/etc/pgmtls/etcd.key", "store.key", at(10, 8)},
 			Username:  "pgmtls", PasswordFile: "/etc/pgmtls/etcd.password", Prefix: "/space-7/",
 		},
 		MasterKeyFile: "/secure/master.key", Node: "db-1",

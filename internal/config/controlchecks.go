@@ -55,6 +55,9 @@ func (c *Control) checkListen(v value) {
 				"write a loopback address, or remove plain_http")
 		}
 	}
+	if strings.HasPrefix(c.PublicURL, "http:") && !c.PlainHTTP {
+		v.at("public_url").refuseHidden("is not encrypted, and the API is", "write https://")
+	}
 	if c.PlainHTTP {
 		v.without("", []string{"names", "tls"}, complaint{"has no effect with plain_http: true", "remove one of the two"})
 		return

@@ -50,6 +50,33 @@ func (v value) asEndpoint() (string, bool) {
 	return "", false
 }
 
+// asPublicURL reads where other machines reach the API, and returns it without a closing slash.
+func (v value) asPublicURL() string {
+	text, ok := v.asText(textRule{1, 512, true})
+	if !ok {
+		return ""
+	}
+	const form = "write it as in https://pgmtls.example.com:9816"
+	u, err := url.Parse(text)
+	switch {
+	case err != nil, u.Hostname() == "", u.Scheme != "http" && u.Scheme != "https", u.RawQuery != "", u.Fragment != "":
+		v.refuse(complaint{"is not the URL of the API", form})
+	case u.User != nil:
+		v.refuseHidden("has a user in it", "remove it: callers have tokens")
+	case u.Path != "" && u.Path != "/":
+		v.refuse(complaint{"has a path", "remove it: the API's paths begin at the root"})
+	case strings.HasSuffix(u.Host, ":") || u.Port() != "" && !isPort(u.Port()):
+		v.refuse(complaint{"has a wrong port", form})
+	default:
+		if _, err := netip.ParseAddr(u.Hostname()); err != nil && !isHostname(u.Hostname()) {
+			v.refuse(complaint{"has a name that no certificate can have", form})
+			return ""
+		}
+		return u.Scheme + "://" + strings.ToLower(u.Host)
+	}
+	return ""
+}
+
 // isLoopback reports whether a host means this machine.
 func isLoopback(host string) bool {
 	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))

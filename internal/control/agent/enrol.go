@@ -154,6 +154,8 @@ func enrolAgain(ctx context.Context, o Options, ask func() (api.Certified, error
 			return answer, nil
 		case isRefusal(err):
 			return answer, fmt.Errorf("the control plane refused to enrol this agent: %w; a token works once, within an hour: create another with \"pgmtls agents create %s PROXY\"", err, o.Database)
+		case isNameless(err):
+			return answer, fmt.Errorf("the control plane's certificate is for other names: %w; reach it by one of these, or add this one to names in its pgmtls.yaml (or set public_url), and restart it", err)
 		case isDistrust(err):
 			return answer, fmt.Errorf("the control plane can't be trusted: %w; pass the CA of its certificate with --ca", err)
 		}
@@ -178,6 +180,12 @@ func isRefusal(err error) bool {
 		return false
 	}
 	return true
+}
+
+// isNameless reports whether the server's certificate lacks the name by which the server was reached.
+func isNameless(err error) bool {
+	_, ok := errors.AsType[x509.HostnameError](err)
+	return ok
 }
 
 // isDistrust reports whether the server's certificate is not one to trust.

@@ -26,6 +26,7 @@ func TestWhatCanNotEnrolSaysWhy(t *testing.T) {
 		"a token works once": func(s *site) { s.Token = "pgmtls_00000000_another" },
 		"token file":         func(s *site) { s.Token, s.TokenFile = "", "/does/not/exist" },
 		"has group or world access (mode 0644); chmod 0600 it, or in a Kubernetes volume": func(s *site) { s.Token, s.TokenFile = "", file(theToken, 0o644) },
+		"add this one to names in its pgmtls.yaml":                                        func(s *site) { s.Control = strings.Replace(s.Control, "127.0.0.1", "localhost", 1) },
 		"can't be trusted":                          func(s *site) { s.CAFile = other },
 		"the control plane's CA":                    func(s *site) { s.CAFile = "/does/not/exist" },
 		"an agent authenticates with a certificate": func(s *site) { s.Control = strings.Replace(s.Control, "https", "http", 1) },

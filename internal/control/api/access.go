@@ -58,4 +58,6 @@ type Enrolment struct {
 	Proxy     string    `json:"proxy"`
 	ExpiresAt time.Time `json:"expires_at"`
 	ControlCA string    `json:"control_ca"` // PEM: what to trust when connecting
+
+	ControlURL string `json:"control_url,omitempty"` // where the agent reaches the control plane; left out: not known
 }

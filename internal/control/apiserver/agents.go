@@ -42,7 +42,11 @@ func createEnrolment(c *call) error {
 		return err
 	}
 	c.audit(audit.Record{Action: "agent.invite", Database: db.ID, Object: token.ID, Detail: map[string]string{"proxy": token.Proxy}})
-	return c.answer(http.StatusCreated, api.Enrolment{Token: presented, Database: db.ID, Proxy: token.Proxy,
+	url := ""
+	if announced := c.server.url.Load(); announced != nil {
+		url = *announced
+	}
+	return c.answer(http.StatusCreated, api.Enrolment{ControlURL: url, Token: presented, Database: db.ID, Proxy: token.Proxy,
 		ExpiresAt: utc(token.ExpiresAt), ControlCA: c.server.access.Control.CertificatePEM()})
 }
 

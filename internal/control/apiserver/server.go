@@ -5,6 +5,7 @@ import (
 	"log"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +57,7 @@ type Server struct {
 	log      zerolog.Logger
 	built    buildinfo.Info
 	node     string
+	url      atomic.Pointer[string] // see [Server.Announce]
 	roots    []string
 	now      func() time.Time
 	beat     time.Duration // between heartbeats of streams
@@ -112,6 +114,9 @@ func New(o Options) *Server {
 	s.handler = s.build(o.Metrics)
 	return s
 }
+
+// Announce says where other machines reach the API, for those that are to be told. Call it before serving.
+func (s *Server) Announce(url string) { s.url.Store(&url) }
 
 // Handler answers every request of the API.
 func (s *Server) Handler() http.Handler { return s.handler }

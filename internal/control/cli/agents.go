@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"net/netip"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -86,12 +88,17 @@ hour, and ` + agentCA + `, with which the agent verifies the control plane. Copy
 			}, force); err != nil {
 				return err
 			}
+			control := or(enrolment.ControlURL, s.URL())
 			s.out.line("wrote %s, valid until %s", token, moment(enrolment.ExpiresAt))
 			s.out.line("wrote %s", ca)
 			s.out.line("")
 			s.out.line("Copy both to the machine of %s, and start the agent there:", clean(s.args[1]))
 			s.out.line("pgmtls agent --database %s --control %s --ca %s --token-file %s --policy-dir DIR --admin 127.0.0.1:9815",
-				clean(s.args[0]), clean(s.URL()), agentCA, agentToken)
+				clean(s.args[0]), clean(control), agentCA, agentToken)
+			if loopback(control) {
+				s.out.line("")
+				s.out.line("%s", s.out.warning("Note: "+clean(control)+" leads to this machine only. For a proxy on another one, set listen and public_url in pgmtls.yaml."))
+			}
 			return nil
 		}),
 	}
@@ -99,6 +106,16 @@ hour, and ` + agentCA + `, with which the agent verifies the control plane. Copy
 	cmd.Flags().BoolVar(&force, "force", false, "overwrite existing files that differ")
 	_ = cmd.MarkFlagDirname("dir") // it is there
 	return cmd
+}
+
+// loopback reports whether a URL leads to the machine of whoever asks.
+func loopback(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	return u.Hostname() == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 func (a *app) revokeAgent() *cobra.Command {

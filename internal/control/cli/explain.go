@@ -36,7 +36,7 @@ func (s *session) advise(err error) error {
 	case errors.As(err, &authority):
 		return fmt.Errorf("%w\nName the control plane's CA with --ca: it is control-ca.pem in the daemon's data_dir", err)
 	case errors.As(err, &name):
-		return fmt.Errorf("%w\nUse a name that its certificate contains, or add this one to names in pgmtls.yaml", err)
+		return fmt.Errorf("%w\nUse a name that its certificate contains, or add this one to names in pgmtls.yaml (or set public_url), and restart pgmtls serve", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w\nNothing listens there: start pgmtls serve, or correct the URL (from %s)", err, s.from.urlFrom)
 	case errors.As(err, &connection) && errors.Is(err, context.DeadlineExceeded):

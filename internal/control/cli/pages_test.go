@@ -213,7 +213,7 @@ func accessPages() map[string][]canned {
 		"GET /v1/agents": {ok([]api.Agent{}), ok([]api.Agent{
 			{ID: "a1", Database: databaseID, DatabaseName: "shop", Proxy: "edge-1", Serial: "0a", EnrolledAt: start, ExpiresAt: start.AddDate(0, 0, 90), LastSeenAt: start.Add(-90 * time.Second)},
 		})},
-		"POST /v1/agents":      {{201, api.Enrolment{Token: "pgmtls_4a1b2c3d_T", Database: databaseID, Proxy: "edge-1", ExpiresAt: start.Add(time.Hour), ControlCA: "PEM\n"}}},
+		"POST /v1/agents":      {{201, api.Enrolment{Token: "pgmtls_4a1b2c3d_T", Database: databaseID, Proxy: "edge-1", ExpiresAt: start.Add(time.Hour), ControlCA: "PEM\n", ControlURL: "https://pgmtls.internal:9816"}}},
 		"DELETE /v1/agents/a1": {{204, nil}},
 	}
 }

@@ -170,3 +170,20 @@ func TestDeletingTheSameAgainWaits(t *testing.T) {
 		t.Errorf("without --wait: %+v", got)
 	}
 }
+
+// A command that an agent can't use on another machine is warned of.
+func TestAgentsCommandHasTheAddressForOtherMachines(t *testing.T) {
+	for address, want := range map[string]string{
+		"https://pgmtls.internal:9816": "--control https://pgmtls.internal:9816 ",
+		"https://localhost:9816":       "leads to this machine only",
+		"https://[::1]:9816":           "leads to this machine only",
+		"":                             "leads to this machine only", // the test's server is on loopback
+	} {
+		w := newWorld(t, map[string][]canned{"POST /v1/agents": {{201, api.Enrolment{Token: "pgmtls_4a1b2c3d_T", Database: databaseID, Proxy: "edge-1",
+			ExpiresAt: start.Add(time.Hour), ControlCA: "PEM\n", ControlURL: address}}}})
+		got := w.run("agents", "create", "shop", "edge-1", "--dir", t.TempDir())
+		if got.code != 0 || !strings.Contains(got.stdout, want) || strings.Contains(got.stdout, "this machine only") != strings.Contains(want, "only") {
+			t.Errorf("%q: %+v", address, got)
+		}
+	}
+}
