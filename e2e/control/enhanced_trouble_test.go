@@ -3,6 +3,7 @@ package control
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -43,6 +44,7 @@ func TestEnhancedCertificatesInTrouble(t *testing.T) {
 	t.Run("wait for a proxy that is cut off, and name it", s.waitForEveryProxy)
 	t.Run("wait for an authority that is away", s.waitForTheAuthority)
 	t.Run("are not ordered where CAA forbids it or the host would vanish", s.areNotOrderedInVain)
+	t.Run("come back with a snapshot of before their renewal", s.comeBack)
 	t.Run("leave the policy when they end", s.leaveAtTheirEnd)
 	s.live.goesOn(t)
 	s.live.leave(t)
@@ -135,6 +137,33 @@ func (s *publicShops) areNotOrderedInVain(t *testing.T) {
 	}
 	// Nobody else waits for that.
 	s.do(t, "enhanced-certificates", "renew", "shop", "--wait", "--timeout", "2m")
+}
+
+// The authority knows that the leaf of the snapshot was replaced. Neither the restore nor the next renewal stumbles over that.
+func (s *publicShops) comeBack(t *testing.T) {
+	keep := t.TempDir()
+	snapshot, master, admin := filepath.Join(keep, "snapshot"), readFile(t, filepath.Join(s.Dir, "master.key")), s.admin(t)
+	before := s.enhanced(t, "shop")
+	s.do(t, "snapshot", "save", snapshot)
+	s.do(t, "enhanced-certificates", "renew", "shop", "--wait", "--timeout", "2m")
+	orders := s.orders()
+	s.kill(t)
+	if err := os.RemoveAll(s.Dir); err != nil {
+		t.Fatal(err)
+	}
+	s.do(t, "snapshot", "restore", snapshot, "--config", s.args[1])
+	writeFile(t, filepath.Join(s.Dir, "master.key"), master)
+	writeFile(t, filepath.Join(s.Dir, "admin.token"), admin+"\n")
+	s.plane.start(s.t)
+	s.inForce(t, "shop")
+	s.becomes(t, "shop", func(e enhanced) bool { return e.Status == "Enabled" && e.Serial == before.Serial })
+	s.public(s.private, publicShop).comesIn(t)
+	if n := s.orders() - orders; n != 0 {
+		t.Errorf("the restore asked for %d orders", n)
+	}
+	s.do(t, "enhanced-certificates", "renew", "shop", "--wait", "--timeout", "2m")
+	s.public(s.private, publicShop).comesIn(t)
+	s.live.goesOn(t)
 }
 
 // Certificates of this profile end 145 seconds after they were issued, and leave the policy two minutes before that.
