@@ -2,6 +2,7 @@ package tlsconf
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"math/big"
 	"slices"
 	"strings"
@@ -58,6 +59,8 @@ func TestFileCutBetweenTwoBlocksLetsInNobodyMore(t *testing.T) {
 		return ca.MustCRL(t, c)
 	}
 	old, fresh := time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+	belowList := list(below, 1, fresh, clients[7].Cert)
+	scoped := space.MustCRL(t, testpki.CRL{Number: 3, ThisUpdate: fresh, Revoked: []*big.Int{clients[1].Cert.SerialNumber}, Extra: []pkix.Extension{idp(tlv(0x81, yes))}})
 	spaceOld, spaceNew := list(space, 1, old), list(space, 2, fresh, clients[1].Cert)
 	otherList := list(other, 1, fresh, clients[3].Cert)
 
@@ -75,6 +78,10 @@ func TestFileCutBetweenTwoBlocksLetsInNobodyMore(t *testing.T) {
 		"a newer list behind the older":          {TrustFiles{CAs: []File{{"ca", space.PEM()}}, CRLs: []File{{"crl", slices.Concat(spaceOld, spaceNew)}}}, "an older one would count again"},
 		"a newer list behind one of another CA":  {TrustFiles{CAs: []File{{"ca", testpki.CertPEM(space.Cert, other.Cert)}}, CRLs: []File{{"old", spaceOld}, {"crl", slices.Concat(otherList, spaceNew)}}}, "an older one would count again"},
 		"an older and a newer list in two files": {TrustFiles{CAs: []File{{"ca", space.PEM()}}, CRLs: []File{{"old", spaceOld}, {"new", spaceNew}}}, ""},
+		"lists of a CA and of one below it":      {TrustFiles{CAs: []File{{"ca", space.PEM()}}, CRLs: []File{{"crl", slices.Concat(spaceNew, belowList)}}}, ""},
+		"a list of a CA below before its own":    {TrustFiles{CAs: []File{{"ca", space.PEM()}}, CRLs: []File{{"crl", slices.Concat(belowList, spaceNew)}}}, ""},
+		"a list of users behind a full list":     {TrustFiles{CAs: []File{{"ca", space.PEM()}}, CRLs: []File{{"crl", slices.Concat(spaceOld, scoped)}}}, "an older one would count again"},
+		"a list of users in its own file":        {TrustFiles{CAs: []File{{"ca", space.PEM()}}, CRLs: []File{{"old", spaceOld}, {"users", scoped}}}, ""},
 		"the same list twice":                    {TrustFiles{CAs: []File{{"ca", space.PEM()}}, CRLs: []File{{"crl", slices.Concat(spaceNew, spaceNew)}}}, ""},
 	} {
 		_, err := NewClientVerifier(row.files)

@@ -270,3 +270,31 @@ func TestOpenSSLJudgesScopesAlike(t *testing.T) {
 		}
 	}
 }
+
+// FuzzScope reads issuing distribution points, and the points of certificates, from anybody.
+func FuzzScope(f *testing.F) {
+	f.Add(idp(point(uri("http://crl.example/1.crl")), tlv(0x81, yes)).Value)
+	f.Add(idp(tlv(0x84, yes)).Value)
+	f.Add(cdp(point(uri("http://crl.example/1.crl")), tlv(0x81, []byte{1, 0x60})).Value)
+	f.Add(cdp(point(tlv(0xa4, tlv(0x30)))).Value)
+	f.Fuzz(func(t *testing.T, extension []byte) {
+		s, err := readScope(extension)
+		if err == nil && s.raw != string(extension) {
+			t.Errorf("%x is the scope of %x", s.raw, extension)
+		}
+		cert := &x509.Certificate{RawIssuer: tlv(0x30), Extensions: []pkix.Extension{{Id: oidPoints, Value: extension}}}
+		names := pointsOf(cert)
+		if err != nil {
+			return
+		}
+		for cut := range extension {
+			if _, err := readScope(extension[:cut]); err == nil {
+				t.Errorf("%x is taken, and so is its beginning of %d bytes", extension, cut)
+			}
+		}
+		cert.IsCA = true
+		if s.covers(cert) && (s.usersOnly || len(s.points) > 0 && len(names) == 0 && !slices.Contains(s.points, string(tlv(0xa4, tlv(0x30))))) {
+			t.Errorf("%x covers a CA that points nowhere", extension)
+		}
+	})
+}
