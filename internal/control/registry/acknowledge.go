@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"pgmtls-proxy/internal/control/api"
 	"pgmtls-proxy/internal/control/audit"
@@ -155,7 +156,7 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 			Version: bounded(report.ProxyVersion), At: c.now,
 		}
 		said.AgentLogLinesDropped = max(report.LogLinesDropped, 0)
-		said.Clock = clockOf(p.Acknowledged.Clock, report, c.now)
+		said.Clock, said.Recorded = clockOf(p.Acknowledged.Clock, report, c.now), p.Acknowledged.Recorded
 		if had > c.before+maxAhead {
 			return problem.New(problem.InvalidParams, "a report of generation %d, but the newest is %d", had, c.before)
 		}
@@ -165,22 +166,18 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 			// and it needs a generation that the proxy has not seen.
 			said.Applied, said.InForce = 0, 0
 			c.db.Generation = had + 1
-			if err := c.audit("policy.overtaken", proxy, map[string]string{"generation": strconv.FormatInt(had, 10)}); err != nil {
-				return err
-			}
-			notice := outbox.Notice{Kind: outbox.PolicyOvertaken, At: c.now, Space: c.db.Space, DatabaseID: c.db.ID, Database: c.db.Name, Proxy: proxy}
-			if err := c.outbox.Add(c.tx, notice); err != nil {
+			if err := c.tellOvertaken(proxy, &said.Recorded, had); err != nil {
 				return err
 			}
 		}
 		if !overtaken && p.Acknowledged.same(said) {
 			return errUnchanged
 		}
-		if err := c.auditError(proxy, p.Acknowledged, said); err != nil {
+		if err := c.auditError(proxy, p.Acknowledged, &said); err != nil {
 			return err
 		}
 		if said.Drift != "" && said.Drift != p.Acknowledged.Drift {
-			if err := c.audit("policy.drift", proxy, map[string]string{"drift": said.Drift}); err != nil {
+			if err := c.auditProxy("policy.drift", proxy, &said.Recorded, map[string]string{"drift": said.Drift}); err != nil {
 				return err
 			}
 		}
@@ -197,7 +194,7 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 }
 
 // auditError records that a proxy does not follow its policy, once for each error.
-func (c *change) auditError(proxy string, before, said Acknowledgement) error {
+func (c *change) auditError(proxy string, before Acknowledgement, said *Acknowledgement) error {
 	if said.Error == "" || said.Error == before.Error && said.ErrorKind == before.ErrorKind {
 		return nil
 	}
@@ -212,7 +209,37 @@ func (c *change) auditError(proxy string, before, said Acknowledgement) error {
 			return nil // without a policy none is refused
 		}
 	}
-	return c.audit(action, proxy, map[string]string{"error": said.Error})
+	return c.auditProxy(action, proxy, &said.Recorded, map[string]string{"error": said.Error})
+}
+
+// maxProxyRecords is how many records a day the audit trail has of what one proxy says of itself. Its agent, or who has taken
+// its place, may say something else each time, and must not fill the store with it.
+const maxProxyRecords = 100
+
+// auditProxy records what a proxy says of itself, as often as a day allows.
+func (c *change) auditProxy(action, proxy string, recorded *Recorded, detail map[string]string) error {
+	if day := c.now.UTC().Format(time.DateOnly); recorded.Day != day {
+		recorded.Day, recorded.Count = day, 0
+	}
+	if recorded.Count >= maxProxyRecords {
+		return nil
+	}
+	if recorded.Count++; recorded.Count == maxProxyRecords {
+		detail["note"] = "what else this proxy says is not recorded before 00:00 UTC"
+	}
+	return c.audit(action, proxy, detail)
+}
+
+// tellOvertaken records that a proxy is ahead of the store, and has people told once a day.
+func (c *change) tellOvertaken(proxy string, recorded *Recorded, had int64) error {
+	if err := c.auditProxy("policy.overtaken", proxy, recorded, map[string]string{"generation": strconv.FormatInt(had, 10)}); err != nil {
+		return err
+	}
+	if c.now.Sub(recorded.Overtaken).Abs() < skewAgain {
+		return nil
+	}
+	recorded.Overtaken = c.now
+	return c.outbox.Add(c.tx, outbox.Notice{Kind: outbox.PolicyOvertaken, At: c.now, Space: c.db.Space, DatabaseID: c.db.ID, Database: c.db.Name, Proxy: proxy})
 }
 
 // errorKind returns the kind of a report's error, empty if it is none that is known.

@@ -77,7 +77,15 @@ type Acknowledgement struct {
 
 	AgentLogLinesDropped int64 `json:"agent_log_lines_dropped,omitempty"` // by the agent, since it started
 
-	Clock Clock `json:"clock,omitzero"`
+	Clock    Clock    `json:"clock,omitzero"`
+	Recorded Recorded `json:"recorded,omitzero"`
+}
+
+// Recorded is how often the audit trail and people were told what a proxy says of itself, which it may make up.
+type Recorded struct {
+	Day       string    `json:"day"`                // of UTC, such as 2026-11-27
+	Count     int       `json:"count"`              // records of that day
+	Overtaken time.Time `json:"overtaken,omitzero"` // when people were last told that it is ahead of the store
 }
 
 // Clock is what is known of a proxy's clock. Its zero value: nothing.
