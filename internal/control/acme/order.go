@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	acmez "github.com/mholt/acmez/v3/acme"
@@ -190,10 +191,29 @@ func (m *Manager) prepare(ctx context.Context, a *authority, cert *Certificate) 
 	if m.method == methodPersist {
 		return ours.Location, profile, notCancelled(ctx, check.persist(ctx, cert.Names))
 	}
-	if zone, ok := m.options.Solver.(interface{ Check(context.Context) error }); ok {
-		err = notCancelled(ctx, zone.Check(ctx))
+	if zone, ok := m.options.Solver.(*RFC2136); ok {
+		err = notCancelled(ctx, m.checkZone(ctx, zone, cert.Names))
 	}
 	return ours.Location, profile, err
+}
+
+// checkZone asks whether the server has the zone, and whether the challenge of each name leads into it: what could not be
+// made must not cost an order.
+func (m *Manager) checkZone(ctx context.Context, zone *RFC2136, names []string) error {
+	if err := zone.Check(ctx); err != nil {
+		return err
+	}
+	for _, name := range names {
+		_, at, err := m.options.Resolver.texts(ctx, challengeName(name))
+		if err != nil {
+			return err
+		}
+		if !isBelow(at, zone.Zone) {
+			return newProblem(DNSFailed, "%s is not in the zone %s, which is what may be changed; make a record: %s CNAME %s",
+				at, zone.Zone, challengeName(name), canonical(strings.TrimPrefix(name, "*.")+"."+zone.Zone))
+		}
+	}
+	return nil
 }
 
 // notCancelled makes a problem of what took too long.

@@ -124,3 +124,18 @@ func TestNamesThatNoAuthorityIssuesForAreRefusedAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// A record that could not be made must not cost an order: a person has to delegate it first.
+func TestAChallengeOutsideOfTheZoneIsNotOrdered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, acmetest.Options{}, []string{"db A 127.0.0.1"}, func(w *world, o *Options) {
+		o.Solver = &RFC2136{Server: w.dns.Address, Zone: "example.test", Key: w.solver().Key}
+		o.Resolver = Resolver{Servers: []string{w.dns.Address}}
+	})
+	id := w.want("db.customer.example")
+	w.settle()
+	w.waits(id, DNSFailed, "make a record: _acme-challenge.db.customer.example. CNAME db.customer.example.example.test.")
+	if n := w.faults.Requests(acmetest.NewOrderPath); n != 0 {
+		t.Errorf("%d orders", n)
+	}
+}

@@ -18,7 +18,7 @@ func (r *Registry) FollowPublic(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	delivered := make(map[string]string) // leaf by certificate
+	delivered := r.delivered(ctx) // leaf by certificate
 	for ctx.Err() == nil {
 		for cert, err := range r.public.Manager.Changes(ctx) {
 			if err == nil && cert.Leaf != nil && cert.RemovedAt.IsZero() && delivered[cert.ID] != cert.Leaf.ID {
@@ -33,6 +33,22 @@ func (r *Registry) FollowPublic(ctx context.Context) error {
 		_ = retry.Sleep(ctx, followAgain) // the loop looks at ctx
 	}
 	return ctx.Err()
+}
+
+// delivered returns the leaves that are in policies already, by certificate, so that a new leader reads none of those. What is
+// wrong in it for one of several databases that share a certificate, [Registry.Reconcile] finds.
+func (r *Registry) delivered(ctx context.Context) map[string]string {
+	leaves := make(map[string]string)
+	databases, err := r.Databases(ctx)
+	if err != nil {
+		r.log.Warn().Err(err).Msg("which public certificates are in policies can't be read; looking at each")
+	}
+	for _, db := range databases {
+		if e := db.Enhanced; e.wanted() && e.Leaf != nil {
+			leaves[e.Certificate] = e.Leaf.Source
+		}
+	}
+	return leaves
 }
 
 // followAgain is the pause after the watch of the certificates has broken.
