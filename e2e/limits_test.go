@@ -18,13 +18,13 @@ func TestIdleAndOldSessionsEndReadably(t *testing.T) {
 	for name, row := range map[string]struct {
 		limit, message, detail, reason string
 	}{
-		"idle": {"idle_timeout", "terminating connection due to idle-session timeout", "A session may be idle for 300ms.", "session_idle"},
-		"old":  {"session_lifetime", "terminating connection due to session lifetime limit", "A session may last 300ms.", "session_lifetime"},
+		"idle": {"idle_timeout", "terminating connection due to idle-session timeout", "A session may be idle for 2s.", "session_idle"},
+		"old":  {"session_lifetime", "terminating connection due to session lifetime limit", "A session may last 2s.", "session_lifetime"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := server(t)
-			p := start(t, limited(map[string]any{row.limit: "300ms"}))
+			p := start(t, limited(map[string]any{row.limit: "2s"}))
 			w := dial(t, p).negotiate(t, clientTLS("app"))
 			w.login(t, asPostgres())
 			e := w.fatal(t)
@@ -45,8 +45,8 @@ func TestLimitsOfAgeWaitForTheEndOfATransaction(t *testing.T) {
 	for _, limit := range []string{"idle_timeout", "session_lifetime"} {
 		t.Run(limit, func(t *testing.T) {
 			t.Parallel()
-			p := start(t, limited(map[string]any{limit: "300ms"}))
-			result := p.run(t, pgtest.Client{}, "", "-c", "begin", "-c", "select pg_sleep(1)", "-c", "select 'in time'", "-c", "commit")
+			p := start(t, limited(map[string]any{limit: "2s"}))
+			result := p.run(t, pgtest.Client{}, "", "-c", "begin", "-c", "select pg_sleep(3)", "-c", "select 'in time'", "-c", "commit")
 			if !strings.Contains(result.Stdout, "in time\nCOMMIT\n") {
 				t.Errorf("psql prints %q %s", result.Stdout, result.Stderr)
 			}

@@ -260,7 +260,7 @@ func (w *wreck) remembers(t *testing.T, settled bool) {
 }
 
 var (
-	headerLine = regexp.MustCompile(`^# written by pgmtls for database ([0-9a-f-]+); generation ([0-9]+)\ngeneration: "([0-9]+)"\n`)
+	headerLine = regexp.MustCompile(`^# written by pgmtls for database ([0-9a-f-]+); generation ([0-9]+)\n# name: .*\ngeneration: "([0-9]+)"\n`)
 	namedFile  = regexp.MustCompile(`\b[a-z-]+-([0-9a-f]{16})\.(?:crt|key|pem)\b`)
 )
 

@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/etcdtest"
 	"pgmtls-proxy/internal/testkit/pgtest"
 )
 
@@ -35,6 +36,9 @@ var postgres pgtest.Shared
 // TestMain builds the programs. The tests wait for processes and sockets rather than compute, so more of them run at
 // once than there are processors.
 func TestMain(m *testing.M) {
+	if etcdtest.IsMember() {
+		return
+	}
 	if os.Getenv(asPGX) != "" {
 		connectByPGX(os.Args[1:])
 		return

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"pgmtls-proxy/internal/testkit/etcdtest"
 )
 
@@ -185,11 +187,20 @@ func TestStoreGoesOnWithTwoOfThreeNodes(t *testing.T) {
 	}
 }
 
-// leader gives the node that leads the cluster.
+// leader returns the node that leads the cluster, as each says of itself.
 func leader(t *testing.T, nodes []*etcdtest.Node) *etcdtest.Node {
 	t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: endpoints(nodes), DialTimeout: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
 	for _, n := range nodes {
-		if n.Server.Server.Leader() == n.Server.Server.MemberID() {
+		status, err := client.Status(within(t), "http://"+n.Client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status.Leader == status.Header.MemberId {
 			return n
 		}
 	}

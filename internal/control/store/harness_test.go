@@ -12,6 +12,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"pgmtls-proxy/internal/testkit/etcdtest"
 	"pgmtls-proxy/internal/testkit/syncbuf"
 )
 
@@ -124,6 +125,9 @@ func says(t testing.TB, err error, want string) {
 
 // TestMain lets the tests start this binary again as a process of its own.
 func TestMain(m *testing.M) {
+	if etcdtest.IsMember() {
+		return
+	}
 	if dir := os.Getenv(writerVariable); dir != "" {
 		write(dir)
 		return
