@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -64,6 +65,14 @@ func TestCheckSaysWhatItFound(t *testing.T) {
 }
 
 // All problems at once, each with its line and what to do, and exit code 2.
+// forServers is a CA that may issue certificates for servers alone.
+func forServers(t *testing.T) []byte {
+	t.Helper()
+	template := testpki.Authority("Servers")
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	return testpki.MustNewCA(t, template).PEM()
+}
+
 func TestCheckRefusesWhatARunWould(t *testing.T) {
 	t.Parallel()
 	chmod := func(name string, mode os.FileMode) func(*testing.T, string) {
@@ -100,6 +109,8 @@ func TestCheckRefusesWhatARunWould(t *testing.T) {
 		"encrypted key":          {spoil: put("private.key", testpki.EncryptedPKCS8), want: []string{"private.key", "encrypted"}},
 		"no certificate in file": {spoil: put("private.crt", []byte("nothing\n")), want: []string{"private.crt"}},
 		"CA that is none":        {spoil: put("space-ca.pem", pki.private.CertPEM), want: []string{"space-ca.pem"}},
+		"CA for servers only":    {spoil: put("space-ca.pem", forServers(t)), want: []string{`policy.yaml:`, `"space-ca.pem" is refused: certificate 1, "CN=Servers": it may not issue certificates for TLS clients: its extended key usage lacks clientAuth`}},
+		"two files joined":       {spoil: put("private.crt", []byte(strings.ReplaceAll(string(pki.private.CertPEM)+string(pki.private.CertPEM), "-----\n-----", "----------"))), want: []string{"private.crt", "joined without a line break"}},
 		"file missing":           {options: options{Policy: func(p *policy) { p.ClientCA = []string{"absent.pem"} }}, want: []string{"absent.pem"}},
 		"path outside":           {options: options{Policy: func(p *policy) { p.ClientCA = []string{"../proxy.yaml"} }}, want: []string{"client_ca[0]"}},
 		"unknown key in proxy.yaml": {options: options{Config: map[string]any{"lisen": []string{"127.0.0.1:1"}, "log": map[string]any{"level": "loud"}}},
