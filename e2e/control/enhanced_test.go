@@ -18,6 +18,7 @@ import (
 	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/must"
 	"pgmtls-proxy/internal/testkit/pgtest"
+	"pgmtls-proxy/internal/testkit/testpki"
 )
 
 // issuing is a daemon that gets certificates of a real authority, which proves names by a real name server.
@@ -266,4 +267,35 @@ func TestEnhancedCertificateOutlivesItsDaemonAndSaysWhatItWaitsFor(t *testing.T)
 	says(t, i.do(t, "acme"), "zone:", "example.test", "authority:", "pebble", "account:", "https://")
 	says(t, i.do(t, "acme", "rollover", "pebble"), "account:")
 	says(t, i.do(t, "enhanced-certificates", "renew", "shop", "--wait"), "renewed after")
+}
+
+// A certificate of one's own is served as one of an authority is, and the proxies take what the control plane takes.
+func TestUploadedCertificateIsServed(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	f := p.enable(t, "shop")
+	p.letIn(t, "shop")
+	v := p.download(t, f, "shop", "")
+	live := v.converse(t)
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	authority := testpki.MustCA(t, "a CA of our own")
+	between := authority.MustIntermediate(t, testpki.Authority("an intermediate of our own"))
+	writeFile(t, at("bundle.pem"), string(authority.PEM()))
+	i := &issuing{plane: p, bundle: at("bundle.pem")}
+	for _, key := range []testpki.Key{testpki.P256, testpki.RSA2048} {
+		template := testpki.Server("db.example.org", "*.example.org")
+		template.Key = key
+		pair := between.MustIssue(t, template)
+		must.OK(t, pair.Write(at("server")))
+		says(t, p.do(t, "enhanced-certificates", "upload", "shop", "--cert", at("server.crt"), "--key", at("server.key"), "--wait"), "Enabled after", "host:", "db.example.org", "nobody: it was uploaded")
+		answers(t, pgtest.Client{}, i.public(f, "db.example.org", v.withCertificate()))
+		answers(t, pgtest.Client{}, i.public(f, "other.example.org", v.withCertificate()))
+		v.comesIn(t)
+	}
+	live.goesOn(t)
+	live.leave(t)
+	if status, err := f.status(); err != nil || status.Reload.Error != "" {
+		t.Errorf("the proxy says %q, %v", status.Reload.Error, err)
+	}
 }
