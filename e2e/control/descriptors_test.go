@@ -2,12 +2,14 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"path/filepath"
 	"sync"
 	"testing"
 
+	"pgmtls-proxy/internal/testkit/eventually"
 	"pgmtls-proxy/internal/testkit/must"
 )
 
@@ -39,6 +41,12 @@ func TestConnectionsOfAnybodyLeaveTheDaemonItsDescriptors(t *testing.T) {
 	}
 	there.Wait()
 
+	eventually.OK(t, patience, func() error { // there is room as soon as the daemon has read what they sent
+		if result := p.run(t, "databases"); result.code != 0 {
+			return errors.New(result.stderr)
+		}
+		return nil
+	})
 	var certificates []struct{ ID string }
 	p.read(t, &certificates, "certificates", "shop")
 	p.do(t, "certificates", "delete", "shop", "--id", certificates[0].ID, "--wait")
