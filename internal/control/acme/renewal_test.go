@@ -131,6 +131,43 @@ func TestARenewalFollowsTheAuthoritysWindowAndNamesItsPredecessor(t *testing.T) 
 	}
 }
 
+// An authority revokes what it has issued, and says so by windows that are over. Its limits don't count these renewals, and
+// ours do neither: all are replaced although no new certificate could be ordered for a day.
+func TestAllAreRenewedAtOnceWhenTheAuthoritySaysSo(t *testing.T) {
+	t.Parallel()
+	const many = 12
+	w := newWorld(t, acmetest.Options{}, nil, func(_ *world, o *Options) {
+		o.CAs[0].NewOrders = Limit{Burst: 2 * many, Every: 24 * time.Hour}
+	})
+	first := map[string]string{} // leaf by certificate
+	for i := range many {
+		first[w.want(fmt.Sprintf("db%d.%s", i, zone))] = ""
+	}
+	w.settle()
+	w.pass(10 * 24 * time.Hour)
+	for id := range first {
+		cert := w.issued(id)
+		first[id] = cert.Leaf.ID
+		chain, _, err := w.LeafFiles(w.ctx, cert.Leaf.ID)
+		w.done(err)
+		w.ca.SetRenewalWindow(chain, window(cert.Leaf.NotBefore, cert.Leaf.NotBefore.Add(time.Hour)))
+	}
+	w.authorities[0].budget.state.Orders = bucket{Spent: 2 * many, At: w.now()} // as after so many new ones today
+	for end := w.now().Add(24 * time.Hour); w.now().Before(end); {
+		if next := w.settle(); !next.IsZero() {
+			w.pass(max(next.Sub(w.now()), time.Millisecond))
+		}
+	}
+	for id, leaf := range first {
+		if now := w.issued(id); now.Leaf.ID == leaf || now.Previous != leaf {
+			t.Errorf("certificate %s was not renewed: %+v", id, now.Leaf)
+		}
+	}
+	if n := w.faults.Requests(acmetest.NewOrderPath); n != 2*many {
+		t.Errorf("%d orders were asked for", n)
+	}
+}
+
 func TestALeafThatWasReplacedBeforeIsRenewedAllTheSame(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, acmetest.Options{}, nil, nil)
