@@ -95,14 +95,20 @@ func openings() []opening {
 		{"no user", then(inTLS, sending(startup(protocol30, "database", "postgres"))),
 			told{"user_missing", "28000", "no PostgreSQL user name specified in startup packet", "", ""}},
 		{"two users", then(inTLS, sending(startup(protocol30, "user", "postgres", "user", "app"))),
-			violation(`invalid startup packet: parameter "user" given twice`)},
+			told{"protocol_violation", "08P01", `invalid startup packet: parameter "user" given twice`, "",
+				"The connection string, the driver's properties or a service file set it more than once. Keep one."}},
 		{"no terminator", then(inTLS, sending(append(asPostgres(), 'x')[:len(asPostgres())-1], []byte{'x'})),
 			violation("invalid startup packet layout: expected terminator as last byte")},
 	}
 	for _, length := range []uint32{0, 4, 7, 10005, 1<<31 - 1, 1<<32 - 1} {
+		want := violation(badLength)
+		if length == 10005 { // what a client may mean, rather than another protocol
+			want.detail = "The startup packet has 10005 bytes. PostgreSQL and this server take 10004."
+			want.hint = "Shorten the parameters of the connection: options, application_name, and others that the driver sends."
+		}
 		list = append(list,
-			opening{fmt.Sprintf("startup of %d bytes in plaintext", length), sending(announcing(length, protocol30)), violation(badLength)},
-			opening{fmt.Sprintf("startup of %d bytes", length), then(inTLS, sending(announcing(length, protocol30))), violation(badLength)})
+			opening{fmt.Sprintf("startup of %d bytes in plaintext", length), sending(announcing(length, protocol30)), want},
+			opening{fmt.Sprintf("startup of %d bytes", length), then(inTLS, sending(announcing(length, protocol30))), want})
 	}
 	return append(list, stuffed()...)
 }

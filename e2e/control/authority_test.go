@@ -79,6 +79,7 @@ func TestCAIsRetiredByWhatProxiesSayNow(t *testing.T) {
 	after := p.download(t, f, "shop", certificates[1].ID)
 
 	after.comesIn(t)
+	f.left(t)
 	before.comesIn(t)
 	p.refuses(t, "is still in use as of ", retire...)
 	live := before.converse(t)
@@ -94,6 +95,7 @@ func TestCAIsRetiredByWhatProxiesSayNow(t *testing.T) {
 	f.start(t)
 	before.comesIn(t)
 	eventually.OK(t, patience, func() error {
+		f.left(t)
 		after.comesIn(t) // later than the other has left
 		result := p.run(t, retire...)
 		return errUnless(result.code == 0, "the retirement: "+result.stderr)

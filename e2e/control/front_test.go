@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"pgmtls-proxy/internal/testkit/eventually"
 )
 
 // front is a proxy in front of the tests' PostgreSQL; it may be killed and started again.
@@ -89,6 +91,8 @@ func (f *front) ascends(t testing.TB) {
 type proxyStatus struct {
 	Policy struct{ Generation, Digest string }
 	Reload struct{ Error string }
+
+	Sessions map[string]int // by state
 }
 
 // status asks the proxy's admin address.
@@ -104,6 +108,23 @@ func (f *front) status() (s proxyStatus, err error) {
 	}
 	defer answer.Body.Close()
 	return s, json.NewDecoder(answer.Body).Decode(&s)
+}
+
+// left waits until the proxy has no session: psql is gone before the proxy has noticed.
+func (f *front) left(t testing.TB) {
+	t.Helper()
+	eventually.OK(t, patience, func() error {
+		s, err := f.status()
+		if err != nil {
+			return err
+		}
+		for state, n := range s.Sessions {
+			if n > 0 {
+				return fmt.Errorf("%d sessions are in state %s", n, state)
+			}
+		}
+		return nil
+	})
 }
 
 // checked runs the proxy's own check over what is in its policy directory, which must be good.
