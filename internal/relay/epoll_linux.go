@@ -143,7 +143,7 @@ func (set *Epoll) balance(l *eventLoop) {
 func (l *eventLoop) give(to *eventLoop, every int) {
 	active := 0
 	for _, s := range l.slots {
-		if s == nil || s.active != l.window.turn-1 || s.phase != relaying {
+		if s == nil || s.active != l.window.number-1 || s.phase != relaying {
 			continue
 		}
 		if active++; active%every == 0 {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,27 +22,21 @@ type eventLoop struct {
 	poll int // the epoll descriptor
 	wake int // an eventfd: there are commands
 
-	received   [loopRead]byte // from a socket
-	portion    int            // of received that a session may fill in the running batch
-	opened     [loopRead]byte // plaintext of a client
+	received   [loopRead]byte   // from a socket
+	opened     [loopRead]byte   // plaintext of a client
+	portion    int              // of received that a session may fill at the moment
+	bulk       [maxEvents]uint8 // events of the running batch, by their index, whose sessions move bulk
 	memory     scratch
 	slots      []*epollSession // by the number in an event; 0 is the eventfd's
 	free       []uint32
 	generation uint32 // of the last session that got a slot
-	events     [128]unix.EpollEvent
+	events     [maxEvents]unix.EpollEvent
 
 	window window
 
 	mu       sync.Mutex
 	commands []command
 }
-
-// How much is read at once from a socket, and so how long a session may keep its loop: a portion is opened or sealed, and
-// sent, before the next session's event. Alone it gets the most; where others wait, 16 KiB are a few tens of microseconds.
-const (
-	loopRead   = 128 << 10
-	sharedRead = 16 << 10
-)
 
 // sealedSize is room for what loopRead becomes in records, and for what TLS itself has to say.
 const sealedSize = loopRead + loopRead/maxRecord*64 + 4<<10
@@ -91,42 +84,6 @@ func (l *eventLoop) run(file *os.File, raw syscall.RawConn) {
 	})
 }
 
-// batch handles what is ready until nothing is.
-func (l *eventLoop) batch() {
-	l.window.open(time.Now())
-	for {
-		n := pollEvents(l.poll, l.events[:])
-		if n == 0 {
-			break
-		}
-		l.portion = loopRead
-		if n > 1 {
-			l.portion = sharedRead
-		}
-		for i := range l.events[:n] {
-			l.handle(&l.events[i])
-		}
-		if l.window.pass(time.Now()) {
-			l.set.balance(l)
-		}
-	}
-	l.window.close(time.Now())
-}
-
-// handle gives one event to its session. The number in the event is that of the slot, and which side it is.
-func (l *eventLoop) handle(event *unix.EpollEvent) {
-	number := uint32(event.Fd)
-	if number == 0 {
-		l.runCommands()
-		return
-	}
-	s := l.slots[number>>1]
-	// A session that has ended in this batch may have left its slot to another.
-	if s != nil && s.generation == uint32(event.Pad) {
-		s.ready(number&1, event.Events)
-	}
-}
-
 // post asks the loop to do something to a session, in the loop's goroutine.
 func (l *eventLoop) post(s *epollSession, what func(*epollSession)) {
 	l.mu.Lock()
@@ -143,13 +100,20 @@ func (l *eventLoop) postLocked(s *epollSession, what func(*epollSession)) {
 	}
 }
 
-// runCommands does what was posted.
+// commandsAtOnce is how many commands are run before the sessions that have something to relay get their turn: a sweep or a
+// drain ends thousands at once, and each end costs as much as some messages.
+const commandsAtOnce = 16
+
+// runCommands does some of what was posted. While more is there, the eventfd stays readable.
 func (l *eventLoop) runCommands() {
-	var count [8]byte
-	_, _ = unix.Read(l.wake, count[:]) // whatever it counts, all commands are run
 	l.mu.Lock()
-	commands := l.commands
-	l.commands = nil
+	n := min(len(l.commands), commandsAtOnce)
+	commands := l.commands[:n:n]
+	if l.commands = l.commands[n:]; len(l.commands) == 0 {
+		l.commands = nil
+		var count [8]byte
+		_, _ = unix.Read(l.wake, count[:]) // it counts the times that there was a first command
+	}
 	l.mu.Unlock()
 	for _, c := range commands {
 		if now := c.session.loop.Load(); now != l {
@@ -207,67 +171,4 @@ func (l *eventLoop) watch(s *epollSession, side uint32, events uint32) error {
 	}
 	h.watched = events
 	return nil
-}
-
-// window measures how busy a loop is: the share of time that it spends in batches, as far as the process has got
-// processor time for it. A loop that others keep from running is not helped by a second one.
-type window struct {
-	begin, since time.Time // of the window; of what is not counted yet
-	busy         time.Duration
-	used         time.Duration // processor time of the process at the begin
-	turn         uint32        // the number of this window
-	load         atomic.Int64  // of the last whole window, in per cent
-	until        atomic.Int64  // its end, in nanoseconds since processStart
-}
-
-// windowLength is over how long a loop's load is measured.
-const windowLength = 100 * time.Millisecond
-
-// processStart turns moments into numbers.
-var processStart = time.Now()
-
-// open begins a batch.
-func (w *window) open(now time.Time) {
-	if now.Sub(w.begin) > 2*windowLength { // it has slept for long
-		w.begin, w.busy, w.used = now, 0, processTime()
-	}
-	w.since = now
-}
-
-// close ends a batch.
-func (w *window) close(now time.Time) {
-	w.busy += now.Sub(w.since)
-	w.since = now
-}
-
-// pass counts up to now, and reports whether the window is over and a new one has begun.
-func (w *window) pass(now time.Time) bool {
-	length := now.Sub(w.begin)
-	if length < windowLength {
-		return false
-	}
-	w.close(now)
-	used := processTime()
-	w.load.Store(int64(100 * min(w.busy, used-w.used) / length))
-	w.until.Store(int64(now.Sub(processStart)))
-	w.begin, w.busy, w.used = now, 0, used
-	w.turn++
-	return true
-}
-
-// processTime is the processor time that the process has used so far.
-func processTime() time.Duration {
-	var usage unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
-		return 0
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-}
-
-// recent is the load of the last window, in per cent; 0 if that is long ago. It may be called from any goroutine.
-func (w *window) recent() int64 {
-	if time.Since(processStart)-time.Duration(w.until.Load()) > 3*windowLength {
-		return 0
-	}
-	return w.load.Load()
 }

@@ -19,6 +19,7 @@ type epollSession struct {
 	slot       uint32
 	generation uint32
 	active     uint32 // the last window in which it had an event
+	run        int    // bytes received since the last small read
 
 	client, server half
 	phase          phase
@@ -82,7 +83,7 @@ func (s *epollSession) arrive() {
 	l := s.loop.Load()
 	l.admit(s)
 	s.link.Transport.memory = &l.memory
-	s.active = l.window.turn
+	s.active = l.window.number
 	s.watch()
 	if !s.arrived {
 		s.arrived = true
@@ -133,7 +134,7 @@ func (s *epollSession) ready(side, events uint32) {
 	defer s.rescue()
 	l := s.loop.Load()
 	l.memory.reset()
-	s.active = l.window.turn
+	s.active = l.window.number
 	// An error or a hang-up, which epoll tells also those who did not ask, is what the next write or read says.
 	if events&^unix.EPOLLIN != 0 {
 		s.drain(side)
@@ -190,6 +191,7 @@ func (s *epollSession) watch() {
 func (s *epollSession) readClient() {
 	l := s.loop.Load()
 	n, err := receive(s.client.fd, l.received[:l.portion])
+	s.received(n)
 	switch {
 	case err == errWouldBlock:
 	case s.phase == parting:
@@ -250,6 +252,7 @@ func (s *epollSession) halfClose() {
 func (s *epollSession) readServer() {
 	l := s.loop.Load()
 	n, err := receive(s.server.fd, l.received[:l.portion])
+	s.received(n)
 	switch {
 	case err == errWouldBlock:
 	case s.phase == leaving:
