@@ -33,7 +33,7 @@ func newHealth(path *string, env environment) *cobra.Command {
 			if ready {
 				probe = "/readyz"
 			}
-			if err := askHealth(cmd.Context(), proxy.Admin, probe); err != nil {
+			if err := queryHealth(cmd.Context(), proxy.Admin, probe); err != nil {
 				return &exit{code: exitFailure, err: err}
 			}
 			return env.print([]byte("ok\n"))
@@ -43,7 +43,7 @@ func newHealth(path *string, env environment) *cobra.Command {
 	return cmd
 }
 
-func askHealth(ctx context.Context, address config.Address, probe string) error {
+func queryHealth(ctx context.Context, address config.Address, probe string) error {
 	code, body, err := adminapi.Do(ctx, address.Network, address.Address, adminapi.Request{Method: http.MethodGet, Path: probe, Timeout: healthTimeout})
 	switch {
 	case err != nil:

@@ -91,8 +91,8 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 			Live:        live,
 			Builder:     policy.Builder{Backend: target, MinVersion: cfg.SSLMinProtocolVersion, Database: cfg.Name},
 			Log:         log,
-			OnUnchanged: func() { p.looked(metrics.ReloadUnchanged) },
-			OnRefused:   func(error) { p.looked(metrics.ReloadRefused) },
+			OnUnchanged: func() { p.reloaded(metrics.ReloadUnchanged) },
+			OnRefused:   func(error) { p.reloaded(metrics.ReloadRefused) },
 		},
 		sessions: session.New(session.Config{
 			Policy:                live,
@@ -131,7 +131,7 @@ func build(cfg *config.Proxy, target *backend.Target, log zerolog.Logger) *proxy
 	p.keeper.OnApplied = func(previous, next *policy.Snapshot) {
 		p.sessions.PolicyChanged(previous, next) // first: the sweep waits for nothing that tells
 		m.PolicyApplied(policyInfo(next))
-		p.looked(metrics.ReloadApplied)
+		p.reloaded(metrics.ReloadApplied)
 	}
 	p.listener.Handle = p.sessions.Serve
 	p.admin.Sessions, p.admin.Try = p.sessions, p.keeper.Try
@@ -146,10 +146,10 @@ func absolute(path string) string {
 	return path // the working directory is gone
 }
 
-// looked is told of the end of each look at the policy.
-func (p *proxy) looked(result metrics.ReloadResult) {
+// reloaded is told of the end of each look at the policy.
+func (p *proxy) reloaded(result metrics.ReloadResult) {
 	p.metrics.PolicyReloaded(result)
-	p.supervisor.lookEnded()
+	p.supervisor.reloadEnded()
 }
 
 // policyInfo is what the metrics show of a policy.

@@ -57,8 +57,8 @@ func newSupervisor(getenv func(string) string, status func() string, log zerolog
 	return s
 }
 
-// tell sends states with the status behind them.
-func (s *supervisor) tell(states ...string) {
+// notify sends states with the status behind them.
+func (s *supervisor) notify(states ...string) {
 	if s.send == nil {
 		return
 	}
@@ -76,16 +76,16 @@ func (s *supervisor) tell(states ...string) {
 // close waits a moment until the supervisor has been told everything.
 func (s *supervisor) close() { s.notifier.Close(flushLimit) }
 
-func (s *supervisor) ready()    { s.tell(daemon.SdNotifyReady) }
-func (s *supervisor) stopping() { s.tell(daemon.SdNotifyStopping) }
+func (s *supervisor) ready()    { s.notify(daemon.SdNotifyReady) }
+func (s *supervisor) stopping() { s.notify(daemon.SdNotifyStopping) }
 
 // reloading has the time at which the reload began, as Type=notify-reload wants it.
 func (s *supervisor) reloading() {
-	s.tell(daemon.SdNotifyReloading, strings.TrimSuffix(daemon.SdNotifyMonotonicUsec(), "\n"))
+	s.notify(daemon.SdNotifyReloading, strings.TrimSuffix(daemon.SdNotifyMonotonicUsec(), "\n"))
 }
 
-// lookEnded is called when a look at the policy has ended, however it has.
-func (s *supervisor) lookEnded() {
+// reloadEnded is called when a look at the policy has ended, however it has.
+func (s *supervisor) reloadEnded() {
 	select {
 	case s.looked <- struct{}{}:
 	default:
@@ -107,7 +107,7 @@ func (s *supervisor) watch(ctx context.Context) {
 	for {
 		select {
 		case <-ticker.C:
-			s.tell(sign...)
+			s.notify(sign...)
 		case <-ctx.Done():
 			return
 		}

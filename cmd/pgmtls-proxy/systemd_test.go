@@ -100,23 +100,23 @@ func TestReloadIsOverWithTheLookThatItAskedFor(t *testing.T) {
 		s := told.supervisor(0)
 		signals, keeper := make(chan os.Signal, 1), make(chan os.Signal)
 		go s.follow(t.Context(), signals, keeper)
-		s.lookEnded() // nobody asked for it
+		s.reloadEnded() // nobody asked for it
 		told.want(t)
 
 		signals <- syscall.SIGHUP
 		told.want(t, "RELOADING=1\nMONOTONIC_USEC")
-		s.lookEnded() // the keeper was in the middle of one
+		s.reloadEnded() // the keeper was in the middle of one
 		told.want(t)
 		<-keeper
 		told.want(t)
-		s.lookEnded()
+		s.reloadEnded()
 		told.want(t, "READY=1")
 
 		signals <- syscall.SIGHUP
 		<-keeper
 		signals <- syscall.SIGHUP // before the first is answered
 		<-keeper
-		s.lookEnded()
+		s.reloadEnded()
 		told.want(t, "RELOADING=1\nMONOTONIC_USEC", "RELOADING=1\nMONOTONIC_USEC", "READY=1")
 
 		signals <- syscall.SIGHUP

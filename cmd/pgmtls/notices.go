@@ -76,9 +76,9 @@ func message(n outbox.Notice) notify.Notice {
 	m := notify.Notice{ID: n.ID, Kind: notify.Kind(n.Kind), At: n.At, Database: n.Database, Space: n.Space}
 	switch {
 	case n.Certificate != nil:
-		m.Certificate = told(n.Certificate)
+		m.Certificate = noticeCertificate(n.Certificate)
 		if n.Successor != nil {
-			m.Certificate.Successor = told(n.Successor)
+			m.Certificate.Successor = noticeCertificate(n.Successor)
 		}
 	case n.Public != nil:
 		p := notify.Public(*n.Public)
@@ -93,6 +93,6 @@ func message(n outbox.Notice) notify.Notice {
 	return m
 }
 
-func told(c *outbox.Certificate) *notify.Certificate {
+func noticeCertificate(c *outbox.Certificate) *notify.Certificate {
 	return &notify.Certificate{ID: c.ID, Name: c.Name, Serial: c.Serial, ExpiresAt: c.ExpiresAt, OwnKey: c.OwnKey}
 }

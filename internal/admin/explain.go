@@ -18,8 +18,8 @@ import (
 	"pgmtls-proxy/internal/session"
 )
 
-// tell returns what a client reads, with the id of its connection if it has one.
-func tell(r *refusal.Refusal, connection string) *adminapi.Refusal {
+// refusalOf returns what a client reads, with the id of its connection if it has one.
+func refusalOf(r *refusal.Refusal, connection string) *adminapi.Refusal {
 	out := &adminapi.Refusal{Name: r.Reason.String()}
 	if r.Reason.Silent() {
 		return out
@@ -118,7 +118,7 @@ func (s *Server) explainConnection(asked session.Asked) adminapi.Explanation {
 	out := s.explained(asked.Question, !live)
 	out.Connection = &adminapi.Connection{ID: asked.ID, Live: live, Since: asked.Accepted, Generation: asked.Generation}
 	if !live {
-		out.Connection.Refusal = tell(asked.Refused, asked.ID)
+		out.Connection.Refusal = refusalOf(asked.Refused, asked.ID)
 	}
 	if asked.ChainTooLong {
 		out.Connection.Note = "the client's certificates were too large to be kept; the steps are those of a client without one"
@@ -146,7 +146,7 @@ func (s *Server) explained(q policy.Question, newcomer bool) adminapi.Explanatio
 		}
 	}
 	if e.Refused != nil {
-		out.Decision, out.Refusal = "refused", tell(e.Refused, "")
+		out.Decision, out.Refusal = "refused", refusalOf(e.Refused, "")
 	} else {
 		out.Rule = e.Grant.Rule.ID
 	}

@@ -77,8 +77,8 @@ func (s *Server) Handling() int {
 // quiet needs the lock.
 func (s *Server) quiet() bool { return s.running == 0 && len(s.conns) == 0 }
 
-// tellIdle needs the lock.
-func (s *Server) tellIdle() {
+// signalIdle needs the lock.
+func (s *Server) signalIdle() {
 	if s.idle != nil && s.quiet() {
 		close(s.idle)
 		s.idle = nil

@@ -207,7 +207,7 @@ func (s *Server) forget(conn *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, conn)
-	s.tellIdle()
+	s.signalIdle()
 }
 
 // done is the end of an accept loop or of a Handle.
@@ -215,7 +215,7 @@ func (s *Server) done() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running--
-	s.tellIdle()
+	s.signalIdle()
 }
 
 func isClosed(stop chan struct{}) bool {

@@ -107,9 +107,9 @@ func (q *Writer) run() {
 	var told uint64
 	for range q.wake {
 		ok := true
-		for lines := q.take(); len(lines) > 0; lines = q.take() {
+		for lines := q.next(); len(lines) > 0; lines = q.next() {
 			ok = q.write(lines)
-			q.giveBack(lines)
+			q.recycle(lines)
 		}
 		if lost := q.Dropped(); ok && lost > told && q.options.OnLoss != nil {
 			q.options.OnLoss(lost - told)
@@ -121,8 +121,8 @@ func (q *Writer) run() {
 	}
 }
 
-// take returns all that waits.
-func (q *Writer) take() []byte {
+// next returns all that waits.
+func (q *Writer) next() []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	lines := q.waiting
@@ -132,8 +132,8 @@ func (q *Writer) take() []byte {
 	return lines
 }
 
-// giveBack makes a buffer usable again.
-func (q *Writer) giveBack(lines []byte) {
+// recycle makes a buffer usable again.
+func (q *Writer) recycle(lines []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.spare = lines[:0]

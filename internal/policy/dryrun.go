@@ -19,7 +19,7 @@ type Draft struct {
 // in force. The error is [config.Problems], or the context's cause.
 func (k *Reloader) Try(ctx context.Context, draft Draft) (*Snapshot, error) {
 	name := safetext.Escape(draft.Name, maxName)
-	v, err := settle(ctx, k.Dir, func() *view {
+	v, err := readSettled(ctx, k.Dir, func() *view {
 		v := &view{files: &Files{Dir: k.Dir, Contents: map[string][]byte{}}}
 		return v.follow(resolveDirs(k.Dir), name, draft.Text)
 	})

@@ -47,15 +47,15 @@ func ahead(begin, end time.Time) time.Duration { return min(certificateAhead, en
 
 // early warns of what begins only later: the clock of its issuer is wrong, or that of this host.
 func (w *warnings) early(what string, begin, now time.Time, log zerolog.Logger, then string) {
-	if !now.Before(begin) || !w.news(fmt.Sprint(what, begin, "early"), now) {
+	if !now.Before(begin) || !w.due(fmt.Sprint(what, begin, "early"), now) {
 		return
 	}
 	log.Warn().Time("valid_from", begin).Str("ahead", begin.Sub(now).Round(time.Second).String()).
 		Msgf("the %s is not valid yet: %s. Compare the clocks of this host and of the issuer", what, then)
 }
 
-// news reports whether something was not said within the last day, and takes it as said.
-func (w *warnings) news(key string, now time.Time) bool {
+// due reports whether something was not said within the last day, and takes it as said.
+func (w *warnings) due(key string, now time.Time) bool {
 	if last, said := w.said[key]; said && now.Sub(last) < warnAgain {
 		return false
 	}
@@ -68,7 +68,7 @@ func (w *warnings) warn(what string, end time.Time, ahead time.Duration, now tim
 		return
 	}
 	over := now.After(end)
-	if !w.news(fmt.Sprint(what, end, over), now) {
+	if !w.due(fmt.Sprint(what, end, over), now) {
 		return
 	}
 	if over {

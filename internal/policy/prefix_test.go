@@ -249,7 +249,7 @@ func TestNoBeginningOfAPolicyLetsInMoreThanTheWhole(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, policyName), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		v := look(dir) // the file has settled
+		v := readOnce(dir) // the file has settled
 		files, err := v.result()
 		if err != nil {
 			return nil, err

@@ -58,11 +58,11 @@ func readDir(ctx context.Context, dir string) (*Files, error) {
 
 // readView is readDir for who wants to know which files a policy names that can't be used.
 func readView(ctx context.Context, dir string) (*view, error) {
-	return settle(ctx, dir, func() *view { return look(dir) })
+	return readSettled(ctx, dir, func() *view { return readOnce(dir) })
 }
 
-// settle looks until there is a view that counts.
-func settle(ctx context.Context, dir string, look func() *view) (*view, error) {
+// readSettled looks until there is a view that counts.
+func readSettled(ctx context.Context, dir string, look func() *view) (*view, error) {
 	end := time.Now().Add(readLimit)
 	var written string // digest of the last view with a file that was being written
 	var since time.Time
@@ -117,8 +117,8 @@ func (v *view) result() (*Files, error) {
 	return v.files, nil
 }
 
-// look reads the directory once.
-func look(dir string) *view {
+// readOnce reads the directory once.
+func readOnce(dir string) *view {
 	v := &view{files: &Files{Dir: dir, Contents: map[string][]byte{}}}
 	at := resolveDirs(dir)
 	path := v.files.PolicyPath()

@@ -29,18 +29,18 @@ type Reloader struct {
 // Load looks at the directory once and puts what it finds in force, if it is good.
 func (k *Reloader) Load(ctx context.Context) {
 	files, err := readDir(ctx, k.Dir)
-	k.take(ctx, files, err)
+	k.receive(ctx, files, err)
 }
 
 // Run follows the directory until the context is done: changes of its files, a slow look at them all in case one was
 // missed, and each reload signal. It gives the context's cause, or why it can't go on.
 func (k *Reloader) Run(ctx context.Context, reload <-chan os.Signal) error {
-	watcher := Watcher{Dir: k.Dir, Load: k.take, Log: k.Log}
+	watcher := Watcher{Dir: k.Dir, Load: k.receive, Log: k.Log}
 	return watcher.Run(ctx, reload)
 }
 
-// take puts what was read in force, or keeps what is. The end of the context says nothing about the directory.
-func (k *Reloader) take(ctx context.Context, files *Files, err error) {
+// receive puts what was read in force, or keeps what is. The end of the context says nothing about the directory.
+func (k *Reloader) receive(ctx context.Context, files *Files, err error) {
 	if err != nil && ctx.Err() != nil {
 		return
 	}

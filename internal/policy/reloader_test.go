@@ -42,7 +42,7 @@ func newKept(t *testing.T) *kept {
 func (k *kept) look(files *Files, err error, want string) {
 	k.t.Helper()
 	k.done = nil
-	k.take(context.Background(), files, err)
+	k.receive(context.Background(), files, err)
 	if len(k.done) != 1 || k.done[0] != want {
 		k.t.Errorf("the look ends as %q, want %q", k.done, want)
 	}
@@ -137,7 +137,7 @@ func TestCallbacksAreOptional(t *testing.T) {
 	p := newPKI(t)
 	k := &Reloader{Live: &Live{}, Builder: Builder{Backend: &backend.Target{}}, Log: zerolog.Nop()}
 	for _, err := range []error{nil, nil, errors.New("planted")} {
-		k.take(context.Background(), p.files(t, required+threeRules), err)
+		k.receive(context.Background(), p.files(t, required+threeRules), err)
 	}
 	if k.Live.Current() == nil || k.Live.Status().Error != "planted" {
 		t.Errorf("status is %+v", k.Live.Status())
@@ -148,7 +148,7 @@ func TestKeeperThatIsStoppedSaysNothing(t *testing.T) {
 	k := newKept(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	k.take(ctx, nil, ctx.Err())
+	k.receive(ctx, nil, ctx.Err())
 	if len(k.done) > 0 || k.Live.Status() != (Status{}) || k.log.Len() > 0 {
 		t.Errorf("%q, %+v, %s", k.done, k.Live.Status(), k.log.String())
 	}

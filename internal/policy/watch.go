@@ -49,7 +49,7 @@ func (w *Watcher) Run(ctx context.Context, reload <-chan os.Signal) error {
 	} else {
 		l.poll(err)
 	}
-	l.look(ctx)
+	l.observe(ctx)
 	for {
 		select {
 		case <-ctx.Done():
@@ -59,7 +59,7 @@ func (w *Watcher) Run(ctx context.Context, reload <-chan os.Signal) error {
 				reload = nil
 				continue
 			}
-			l.ask(time.Until(l.looked.Add(signalGap)))
+			l.schedule(time.Until(l.looked.Add(signalGap)))
 		case event, ok := <-l.events:
 			if !ok {
 				l.events = nil
@@ -74,9 +74,9 @@ func (w *Watcher) Run(ctx context.Context, reload <-chan os.Signal) error {
 			if !errors.Is(err, fsnotify.ErrEventOverflow) {
 				w.Log.Warn().Err(err).Msg("watching the policy directory")
 			}
-			l.ask(quiet)
+			l.schedule(quiet)
 		case <-l.timer():
-			l.look(ctx)
+			l.observe(ctx)
 		}
 	}
 }
@@ -102,14 +102,14 @@ func (l *looker) happened(event fsnotify.Event) {
 	switch {
 	case !l.names[event.Name]:
 	case event.Has(fsnotify.Write):
-		l.ask(quietInPlace)
+		l.schedule(quietInPlace)
 	default:
-		l.ask(quiet)
+		l.schedule(quiet)
 	}
 }
 
-// ask makes a look due in a while. Asked again, the while starts anew, up to quietLimit after the first time.
-func (l *looker) ask(in time.Duration) {
+// schedule makes a look due in a while. Asked again, the while starts anew, up to quietLimit after the first time.
+func (l *looker) schedule(in time.Duration) {
 	now := time.Now()
 	if l.first.IsZero() {
 		l.first = now
@@ -145,9 +145,9 @@ func (l *looker) interval() time.Duration {
 	return slowInterval
 }
 
-// look reads the directory and hands it on. The watches are set before the reading, so that no change after it is missed;
+// observe reads the directory and hands it on. The watches are set before the reading, so that no change after it is missed;
 // when the reading shows files that were not watched, it is done again.
-func (l *looker) look(ctx context.Context) {
+func (l *looker) observe(ctx context.Context) {
 	l.first = time.Time{}
 	l.watch(nil)
 	v, err := readView(ctx, l.Dir)

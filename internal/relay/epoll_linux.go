@@ -45,7 +45,7 @@ func (set *Epoll) Start(link Link, done func(Result)) Relay {
 	link.Server = nil
 	s := &epollSession{link: link, done: done, forward: true}
 	s.client.fd, s.server.fd = client, server
-	l.take(s)
+	l.adopt(s)
 	return s
 }
 
@@ -132,15 +132,15 @@ func (set *Epoll) balance(l *eventLoop) {
 			to = set.grow()
 		}
 		if to != nil {
-			l.give(to, 2)
+			l.handOver(to, 2)
 		}
 	case l != first && load+first.window.recent() < idleLoad:
-		l.give(first, 1)
+		l.handOver(first, 1)
 	}
 }
 
-// give moves one of every so many sessions that were active in the last window, unless there is only one.
-func (l *eventLoop) give(to *eventLoop, every int) {
+// handOver moves one of every so many sessions that were active in the last window, unless there is only one.
+func (l *eventLoop) handOver(to *eventLoop, every int) {
 	active := 0
 	for _, s := range l.slots {
 		if s == nil || s.active != l.window.number-1 || s.phase != relaying {
@@ -148,7 +148,7 @@ func (l *eventLoop) give(to *eventLoop, every int) {
 		}
 		if active++; active%every == 0 {
 			s.depart()
-			to.take(s)
+			to.adopt(s)
 		}
 	}
 }

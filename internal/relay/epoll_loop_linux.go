@@ -124,8 +124,8 @@ func (l *eventLoop) runCommands() {
 	}
 }
 
-// take makes the session another loop's: it arrives there before anything else that is posted for it.
-func (l *eventLoop) take(s *epollSession) {
+// adopt makes the session another loop's: it arrives there before anything else that is posted for it.
+func (l *eventLoop) adopt(s *epollSession) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.loop.Store(l)

@@ -73,11 +73,11 @@ func (p *goroutineSession) Stop(when When, message []byte) {
 func (p *goroutineSession) Cancelling() { p.cancelling.Store(true) }
 
 // Abort is [Relay]'s.
-func (p *goroutineSession) Abort() { p.settle(Aborted, nil) }
+func (p *goroutineSession) Abort() { p.resolve(Aborted, nil) }
 
-// settle records the end that comes first. It wakes whoever waits for the server, and for a client that is
+// resolve records the end that comes first. It wakes whoever waits for the server, and for a client that is
 // not to be told anything more.
-func (p *goroutineSession) settle(end End, err error) {
+func (p *goroutineSession) resolve(end End, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.over {
@@ -93,7 +93,7 @@ func (p *goroutineSession) settle(end End, err error) {
 // leave is deferred by both directions. It closes the connections when the second one is through.
 func (p *goroutineSession) leave() {
 	if value := recover(); value != nil {
-		p.settle(Aborted, &Panic{value, debug.Stack()})
+		p.resolve(Aborted, &Panic{value, debug.Stack()})
 	}
 	if p.running.Add(-1) > 0 {
 		return
@@ -138,7 +138,7 @@ func (p *goroutineSession) toServer() {
 			p.halfClose()
 			return
 		default:
-			p.settle(ClientLost, err)
+			p.resolve(ClientLost, err)
 			return
 		}
 	}
@@ -174,7 +174,7 @@ func (p *goroutineSession) toClient() {
 			}
 			out, cancelled, broken := p.follow(buf[:n])
 			if writeErr := p.writeClient(out); writeErr != nil {
-				p.settle(ClientLost, writeErr)
+				p.resolve(ClientLost, writeErr)
 			}
 			buffers.Put(buf)
 			if cancelled {
@@ -290,7 +290,7 @@ func (p *goroutineSession) extend() {
 // stream. The client has a moment to read both, while toServer reads on until it leaves. Only an end that is
 // known to be clean is marked by a close_notify, so that nobody mistakes a broken stream for a whole one.
 func (p *goroutineSession) conclude(end End, err error, message []byte) {
-	p.settle(end, err)
+	p.resolve(end, err)
 	if end == Stopped || end == Unanswered {
 		_ = closeWrite(p.link.Server) // its locks are not to wait for the client
 	}

@@ -87,7 +87,7 @@ func (r *receipts) gone(p *pendingReceipt) (complete []Receipt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p.waits().left--
-	return r.settle()
+	return r.collect()
 }
 
 // waits is the receipt that waits for p's sessions.
@@ -108,12 +108,12 @@ func (r *receipts) swept(p *pendingReceipt, kept int) (complete []Receipt) {
 	if !p.swept { // later sweeps are for what runs out
 		p.swept, p.Kept = true, kept
 	}
-	return r.settle()
+	return r.collect()
 }
 
-// settle completes receipts, the oldest first. One that was swept is in force when its sessions are over, and those of
+// collect completes receipts, the oldest first. One that was swept is in force when its sessions are over, and those of
 // the changes before, which it would most likely refuse too. One that was replaced before its sweep goes with the next.
-func (r *receipts) settle() (complete []Receipt) {
+func (r *receipts) collect() (complete []Receipt) {
 	now := time.Now()
 	for i, p := range r.list {
 		by := slices.IndexFunc(r.list[i:], func(p *pendingReceipt) bool { return p.swept })

@@ -62,7 +62,7 @@ func (t *tidiness) gone(session bool) {
 	}
 	t.live--
 	if t.most-t.live >= max(tidyAfter, t.live) {
-		t.ask()
+		t.request()
 	}
 }
 
@@ -75,11 +75,11 @@ func (t *tidiness) burst() {
 		t.collected, t.opened = now, 0
 		return
 	}
-	t.ask()
+	t.request()
 }
 
-// ask is called with mu held.
-func (t *tidiness) ask() {
+// request is called with mu held.
+func (t *tidiness) request() {
 	t.opened, t.most = 0, t.live
 	select {
 	case t.due <- struct{}{}:

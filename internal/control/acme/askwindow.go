@@ -7,9 +7,9 @@ import (
 	"pgmtls-proxy/internal/control/store"
 )
 
-// askWindow asks when the authority wants a leaf renewed, and keeps the answer if it is another than before. No answer
+// queryWindow asks when the authority wants a leaf renewed, and keeps the answer if it is another than before. No answer
 // is none: the leaf is renewed by its lifetime then.
-func (m *Manager) askWindow(ctx context.Context, j *job, cert *Certificate, now time.Time) (outcome, error) {
+func (m *Manager) queryWindow(ctx context.Context, j *job, cert *Certificate, now time.Time) (outcome, error) {
 	j.askAt = cert.Leaf.nextAsk(cert.ID, now)
 	a := m.authority(cert.Leaf.CA)
 	if a == nil {

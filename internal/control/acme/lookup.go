@@ -89,7 +89,7 @@ func (r Resolver) exchange(ctx context.Context, name string, kind uint16) (*dns.
 	question.SetEdns0(1232, false)
 	var failed []string
 	for _, server := range r.Servers {
-		answer, err := ask(ctx, question, server)
+		answer, err := queryServer(ctx, question, server)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -107,8 +107,8 @@ func (r Resolver) exchange(ctx context.Context, name string, kind uint16) (*dns.
 	return nil, newProblem(DNSFailed, "look up %s of %s: %s", dns.TypeToString[kind], name, strings.Join(failed, "; "))
 }
 
-// ask sends one question to one server, by UDP and, if the answer does not fit, by TCP.
-func ask(ctx context.Context, question *dns.Msg, server string) (*dns.Msg, error) {
+// queryServer sends one question to one server, by UDP and, if the answer does not fit, by TCP.
+func queryServer(ctx context.Context, question *dns.Msg, server string) (*dns.Msg, error) {
 	client := &dns.Client{Timeout: queryTimeout}
 	answer, _, err := client.ExchangeContext(ctx, question, server)
 	if err == nil && answer.Truncated {

@@ -73,7 +73,7 @@ func (m *Manager) advance(ctx context.Context, j *job, cert *Certificate, o *ord
 		return m.begin(ctx, cert, now)
 	}
 	if cert.Leaf != nil && !j.askAt.IsZero() && !j.askAt.After(now) {
-		return m.askWindow(ctx, j, cert, now)
+		return m.queryWindow(ctx, j, cert, now)
 	}
 	if cert.Leaf != nil {
 		if j.askAt.IsZero() {

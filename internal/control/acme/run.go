@@ -115,13 +115,13 @@ func (m *Manager) fill(ctx context.Context, q *queue) (revision int64, err error
 		}
 		j := &job{id: cert.ID, cert: cert, ordering: ordering[cert.ID], place: -1}
 		q.jobs[cert.ID] = j
-		q.set(j, m.lookAt(j, now))
+		q.set(j, m.check(j, now))
 	}
 	return revision, nil
 }
 
-// lookAt is when a job needs a worker, by what is known of it.
-func (m *Manager) lookAt(j *job, now time.Time) time.Time {
+// check is when a job needs a worker, by what is known of it.
+func (m *Manager) check(j *job, now time.Time) time.Time {
 	switch {
 	case j.ordering:
 		return now
@@ -186,7 +186,7 @@ func (m *Manager) learn(q *queue, event store.Event) {
 		return
 	}
 	j.cert = cert
-	q.set(j, m.lookAt(j, m.now()))
+	q.set(j, m.check(j, m.now()))
 }
 
 // finish takes in what a worker found.

@@ -52,7 +52,7 @@ func (m *Manager) advanceOrder(ctx context.Context, j *job, cert *Certificate, o
 	if !ok {
 		return at(until), nil
 	}
-	next, err := m.ask(ctx, a, j, cert, o)
+	next, err := m.queryAuthority(ctx, a, j, cert, o)
 	if err := a.budget.leave(ctx, err); err != nil {
 		return outcome{}, err
 	}
@@ -62,8 +62,8 @@ func (m *Manager) advanceOrder(ctx context.Context, j *job, cert *Certificate, o
 	return next, nil
 }
 
-// ask does a step that asks the authority something.
-func (m *Manager) ask(ctx context.Context, a *authority, j *job, cert *Certificate, o *order) (outcome, error) {
+// queryAuthority does a step that asks the authority something.
+func (m *Manager) queryAuthority(ctx context.Context, a *authority, j *job, cert *Certificate, o *order) (outcome, error) {
 	account, err := m.ours(ctx, a, o)
 	if err != nil {
 		return outcome{}, err

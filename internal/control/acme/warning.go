@@ -80,7 +80,7 @@ func (m *Manager) revoke(ctx context.Context, cert *Certificate, now time.Time) 
 	if !ok {
 		return at(until), nil
 	}
-	err := m.askRevoke(ctx, a, cert.Revoke.ID)
+	err := m.requestRevocation(ctx, a, cert.Revoke.ID)
 	if err := a.budget.leave(ctx, err); err != nil {
 		return outcome{}, err
 	}
@@ -95,7 +95,7 @@ func (m *Manager) revoke(ctx context.Context, cert *Certificate, now time.Time) 
 	return m.revoked(ctx, cert, p, now)
 }
 
-func (m *Manager) askRevoke(ctx context.Context, a *authority, leaf string) error {
+func (m *Manager) requestRevocation(ctx context.Context, a *authority, leaf string) error {
 	account, err := m.account(ctx, a)
 	if err != nil {
 		return err

@@ -44,8 +44,8 @@ func (c *call) answerCertified(action string, certified access.Certified) error 
 		RenewAt: utc(certified.RenewAt), ExpiresAt: utc(certified.ExpiresAt)})
 }
 
-// takeReport passes on what a proxy says of itself. For which proxy it speaks, the agent's certificate says.
-func takeReport(c *call) error {
+// receiveReport passes on what a proxy says of itself. For which proxy it speaks, the agent's certificate says.
+func receiveReport(c *call) error {
 	var report api.Report
 	if err := c.read(&report); err != nil {
 		return err
@@ -93,8 +93,8 @@ func checkReport(r api.Report) error {
 	return nil
 }
 
-// takeAnswer passes on the answer to a question, if it is one that this agent was asked.
-func takeAnswer(c *call) error {
+// receiveAnswer passes on the answer to a question, if it is one that this agent was asked.
+func receiveAnswer(c *call) error {
 	var body api.Answer
 	if err := c.read(&body); err != nil {
 		return err

@@ -106,8 +106,8 @@ func (s *Server) table(metrics *prometheus.Registry) []route {
 		{method: post, path: "/v1/agent/enroll", action: access.Enrol, about: scopeOwn, do: enrollAgent, gives: true, body: api.MaxBody, lenient: true},
 		{method: post, path: "/v1/agent/renew", action: access.Deliver, about: scopeOwn, do: renewAgent, body: api.MaxBody, lenient: true},
 		{method: get, path: "/v1/agent/stream", action: access.Deliver, about: scopeOwn, do: streamAgent, stream: true},
-		{method: post, path: "/v1/agent/reports", action: access.Deliver, about: scopeOwn, do: takeReport, body: api.MaxReport, lenient: true},
-		{method: post, path: "/v1/agent/answers/{question}", action: access.Deliver, about: scopeOwn, do: takeAnswer, body: api.MaxReport, lenient: true},
+		{method: post, path: "/v1/agent/reports", action: access.Deliver, about: scopeOwn, do: receiveReport, body: api.MaxReport, lenient: true},
+		{method: post, path: "/v1/agent/answers/{question}", action: access.Deliver, about: scopeOwn, do: receiveAnswer, body: api.MaxReport, lenient: true},
 	}
 }
 

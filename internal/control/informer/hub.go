@@ -94,11 +94,11 @@ func (h *Hub) update(change Change) {
 // wake notifies every follower of a database. The caller holds the lock.
 func (h *Hub) wake(id string) {
 	for f := range h.followers {
-		f.tell(id)
+		f.notify(id)
 	}
 }
 
-func (f *follower) tell(id string) {
+func (f *follower) notify(id string) {
 	f.changed[id] = true
 	select {
 	case f.wake <- struct{}{}:

@@ -45,7 +45,7 @@ func (m Mail) deliver(ctx context.Context, letters []*gomail.Msg) (results []err
 		if err != nil {
 			return nil, err
 		}
-		line.take(ctx, raw)
+		line.watch(ctx, raw)
 		conn := &bounded{raw, maxReplies}
 		if m.TLS != ImplicitTLS {
 			return conn, nil
@@ -80,7 +80,7 @@ type hangUp struct {
 	stop func() bool
 }
 
-func (h *hangUp) take(ctx context.Context, conn net.Conn) {
+func (h *hangUp) watch(ctx context.Context, conn net.Conn) {
 	h.conn, h.stop = conn, context.AfterFunc(ctx, func() { conn.Close() })
 }
 

@@ -28,7 +28,7 @@ func (o *Outbox) WatchSpace(ctx context.Context) error {
 	for {
 		stats, err := o.docs.Stats(ctx)
 		if err == nil {
-			err = o.tellShortage(ctx, stats)
+			err = o.notifyShortage(ctx, stats)
 		}
 		if err != nil && ctx.Err() == nil {
 			o.log.Warn().Err(err).Msg("can't tell whether the store has space left")
@@ -39,7 +39,7 @@ func (o *Outbox) WatchSpace(ctx context.Context) error {
 	}
 }
 
-func (o *Outbox) tellShortage(ctx context.Context, stats store.Stats) error {
+func (o *Outbox) notifyShortage(ctx context.Context, stats store.Stats) error {
 	told, revision, err := docstore.Get[shortage](ctx, o.docs.Store, keyShortage)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err

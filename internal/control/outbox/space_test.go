@@ -33,7 +33,7 @@ func TestShortageOfSpaceIsToldBeforeItIsTooLateAndOnceADay(t *testing.T) {
 		{"a clock that was set back", -30 * 24 * time.Hour, full, "its disk has 100 MiB left"},
 	} {
 		w.at = w.at.Add(step.after)
-		if err := w.tellShortage(t.Context(), step.stats); err != nil {
+		if err := w.notifyShortage(t.Context(), step.stats); err != nil {
 			t.Fatalf("%s: %v", step.name, err)
 		}
 		var notices []Notice
@@ -73,7 +73,7 @@ func TestSpaceOfTheStoreIsWatched(t *testing.T) {
 	if text, refuses := stats.Shortage(); text != "" || refuses {
 		t.Skip("this disk is almost full:", text)
 	}
-	if err := w.tellShortage(t.Context(), stats); err != nil || len(w.all()) != 0 {
+	if err := w.notifyShortage(t.Context(), stats); err != nil || len(w.all()) != 0 {
 		t.Errorf("there is space, and told is %+v, %v", w.all(), err)
 	}
 }

@@ -16,8 +16,8 @@ const (
 	dryRunTimeout = 45 * time.Second // the proxy waits up to half a minute for a directory that keeps changing
 )
 
-// ask gets the code and the bounded body of the proxy's answer.
-func ask(ctx context.Context, admin config.Address, r adminapi.Request) (code int, body []byte, err error) {
+// query gets the code and the bounded body of the proxy's answer.
+func query(ctx context.Context, admin config.Address, r adminapi.Request) (code int, body []byte, err error) {
 	if err := checkAdmin(admin); err != nil {
 		return 0, nil, err
 	}

@@ -50,7 +50,7 @@ func TestOnlyAddressesOfThisMachineAreAsked(t *testing.T) {
 		if _, err := courier.Observe(t.Context()); err == nil {
 			t.Errorf("%v was asked for its status", admin)
 		}
-		if _, err := courier.askStatus(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := courier.queryStatus(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v was asked how far it is: %v", admin, err)
 		}
 		if _, err := courier.DryRun(t.Context(), policytest.NewSpace(t).Policy(t, edition{Generation: 1})); err == nil || len(names(t, courier.Dir)) > 0 {
@@ -105,7 +105,7 @@ func TestAnAnswerThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 	must.OK(t, err)
 	defer listener.Close()
 	admin := config.Address{Network: "tcp", Address: listener.Addr().String()}
-	_, _, err = ask(t.Context(), admin, adminapi.Request{Method: http.MethodGet, Path: "/status", Timeout: 50 * time.Millisecond})
+	_, _, err = query(t.Context(), admin, adminapi.Request{Method: http.MethodGet, Path: "/status", Timeout: 50 * time.Millisecond})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}

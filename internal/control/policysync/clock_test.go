@@ -24,7 +24,7 @@ func TestTimeOfTheProxyIsThatOfTheSending(t *testing.T) {
 		report := s.report(func(string) int64 { return 0 })
 		<-time.After(7 * time.Minute)
 		for _, r2 := range []api.Report{report, {Error: "the proxy does not answer"}} {
-			if err := r.tell(t.Context(), r2); err != nil {
+			if err := r.sendReport(t.Context(), r2); err != nil {
 				t.Fatal(err)
 			}
 		}

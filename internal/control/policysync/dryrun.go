@@ -107,7 +107,7 @@ func (c *Publisher) tidy(ctx context.Context, staged []string) error {
 // try asks, again while another dry run is under way.
 func (c *Publisher) try(ctx context.Context, text []byte) (api.Effect, error) {
 	for {
-		code, body, err := ask(ctx, c.Admin, adminapi.Request{Method: http.MethodPost, Path: "/dry-run", Body: text, Timeout: dryRunTimeout})
+		code, body, err := query(ctx, c.Admin, adminapi.Request{Method: http.MethodPost, Path: "/dry-run", Body: text, Timeout: dryRunTimeout})
 		switch {
 		case err != nil:
 			return api.Effect{}, err

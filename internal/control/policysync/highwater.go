@@ -109,11 +109,11 @@ func (c *Publisher) mark(generation int64) error {
 	return nil
 }
 
-// ask gets the proxy's word before the first publication into an empty directory.
-func (t *syncLoop) ask(ctx context.Context) {
+// queryProxy gets the proxy's word before the first publication into an empty directory.
+func (t *syncLoop) queryProxy(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, t.since.Add(firstWord))
 	defer cancel()
-	s, err := t.route.Publisher.askStatus(ctx)
+	s, err := t.route.Publisher.queryStatus(ctx)
 	switch {
 	case err == nil:
 		t.route.Publisher.hear(s, t.policy.Generation)

@@ -23,7 +23,7 @@ import (
 // itself: whether policy.yaml is ours, and whether the files that it names have the content of their names.
 func (c *Publisher) Observe(ctx context.Context) (api.Report, error) {
 	onDisk, drift := c.drift()
-	s, err := c.askStatus(ctx)
+	s, err := c.queryStatus(ctx)
 	if err != nil {
 		return api.Report{Error: clean(err.Error(), maxErrorText), ErrorKind: api.ErrorUnreachable, OnDisk: max(onDisk, c.had()), Drift: drift}, err
 	}
@@ -40,7 +40,7 @@ const askReportTimeout = 3 * time.Second
 func (c *Publisher) Report(ctx context.Context) (api.Report, error) {
 	ctx, cancel := context.WithTimeout(ctx, askReportTimeout)
 	defer cancel()
-	s, err := c.askStatus(ctx)
+	s, err := c.queryStatus(ctx)
 	if err != nil {
 		return api.Report{}, errors.New(clean(err.Error(), maxErrorText))
 	}

@@ -51,8 +51,8 @@ func (m *reportQueue) first() *api.Report {
 	return m.latest
 }
 
-// taken removes a report, unless another has replaced it.
-func (m *reportQueue) taken(report *api.Report) {
+// delivered removes a report, unless another has replaced it.
+func (m *reportQueue) delivered(report *api.Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.drift == report {
@@ -77,7 +77,7 @@ func (r *Syncer) post(ctx context.Context, mail *reportQueue) {
 		case <-timer.C:
 		}
 		for report := mail.first(); report != nil; report = mail.first() {
-			err := r.tell(ctx, *report)
+			err := r.sendReport(ctx, *report)
 			if ctx.Err() != nil {
 				return
 			}
@@ -91,12 +91,12 @@ func (r *Syncer) post(ctx context.Context, mail *reportQueue) {
 			}
 			complained = ""
 			gap.Reset()
-			mail.taken(report)
+			mail.delivered(report)
 		}
 	}
 }
 
-func (r *Syncer) tell(ctx context.Context, report api.Report) error {
+func (r *Syncer) sendReport(ctx context.Context, report api.Report) error {
 	if r.Report == nil {
 		return nil
 	}

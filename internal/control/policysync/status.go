@@ -28,12 +28,12 @@ const (
 	maxCertificates = 20_000
 )
 
-// askStatus asks the proxy what it is at.
-func (c *Publisher) askStatus(ctx context.Context) (*status, error) {
+// queryStatus asks the proxy what it is at.
+func (c *Publisher) queryStatus(ctx context.Context) (*status, error) {
 	if c.fetch != nil {
 		return c.fetch(ctx)
 	}
-	code, body, err := ask(ctx, c.Admin, adminapi.Request{Method: http.MethodGet, Path: "/status", Timeout: statusTimeout})
+	code, body, err := query(ctx, c.Admin, adminapi.Request{Method: http.MethodGet, Path: "/status", Timeout: statusTimeout})
 	if err != nil {
 		return nil, unreachableError{c.Admin, err}
 	}

@@ -140,8 +140,8 @@ type orders struct {
 	again  bool
 }
 
-// take returns the orders, and a context that ends with the next offer of something new.
-func (r *Syncer) take(ctx context.Context) (context.Context, context.CancelFunc, orders) {
+// receive returns the orders, and a context that ends with the next offer of something new.
+func (r *Syncer) receive(ctx context.Context) (context.Context, context.CancelFunc, orders) {
 	ctx, cancel := context.WithCancel(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()

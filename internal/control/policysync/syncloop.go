@@ -50,7 +50,7 @@ type syncLoop struct {
 
 // step does what is most urgent, and gives the time of what is next.
 func (t *syncLoop) step(ctx context.Context) time.Time {
-	ctx, done, orders := t.route.take(ctx)
+	ctx, done, orders := t.route.receive(ctx)
 	defer done()
 	now := time.Now()
 	if orders.policy != t.policy {
@@ -60,13 +60,13 @@ func (t *syncLoop) step(ctx context.Context) time.Time {
 	t.again = t.again || orders.again
 	switch {
 	case t.mustAsk(now):
-		t.ask(ctx)
+		t.queryProxy(ctx)
 	case t.mustPublish() && !now.Before(t.retryAt):
 		t.publish(ctx)
 	case t.again || !now.Before(t.observeAt):
 		t.observe(ctx)
 	case t.waiting && !now.Before(t.lookAt):
-		t.look(ctx)
+		t.poll(ctx)
 	}
 	return t.due()
 }
@@ -140,10 +140,10 @@ func (t *syncLoop) await(now time.Time) {
 	t.waiting, t.began, t.answered, t.lookAt = true, now, now, next
 }
 
-// look asks the proxy how far it is.
-func (t *syncLoop) look(ctx context.Context) {
+// poll asks the proxy how far it is.
+func (t *syncLoop) poll(ctx context.Context) {
 	c := t.route.Publisher
-	s, err := c.askStatus(ctx)
+	s, err := c.queryStatus(ctx)
 	if ctx.Err() != nil {
 		return // at once again, and perhaps for something newer
 	}

@@ -169,7 +169,7 @@ func deliver(t testing.TB, c *Publisher, p api.Policy) (reports []api.Report) {
 func await(ctx context.Context, c *Publisher, generation int64, report func(api.Report)) error {
 	var told api.Report
 	for {
-		s, err := c.askStatus(ctx)
+		s, err := c.queryStatus(ctx)
 		if err == nil {
 			r := c.understand(s)
 			news := r.Applied >= generation && (r.Applied != told.Applied || r.InForce != told.InForce)

@@ -166,7 +166,7 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 			// and it needs a generation that the proxy has not seen.
 			said.Applied, said.InForce = 0, 0
 			c.db.Generation = had + 1
-			if err := c.tellOvertaken(proxy, &said.Recorded, had); err != nil {
+			if err := c.notifyOvertaken(proxy, &said.Recorded, had); err != nil {
 				return err
 			}
 		}
@@ -181,7 +181,7 @@ func (r *Registry) Acknowledge(ctx context.Context, databaseID, proxy string, re
 				return err
 			}
 		}
-		if err := c.tellSkew(proxy, &said.Clock); err != nil {
+		if err := c.notifySkew(proxy, &said.Clock); err != nil {
 			return err
 		}
 		p.Acknowledged = said
@@ -230,8 +230,8 @@ func (c *change) auditProxy(action, proxy string, recorded *Recorded, detail map
 	return c.audit(action, proxy, detail)
 }
 
-// tellOvertaken records that a proxy is ahead of the store, and has people told once a day.
-func (c *change) tellOvertaken(proxy string, recorded *Recorded, had int64) error {
+// notifyOvertaken records that a proxy is ahead of the store, and has people told once a day.
+func (c *change) notifyOvertaken(proxy string, recorded *Recorded, had int64) error {
 	if err := c.auditProxy("policy.overtaken", proxy, recorded, map[string]string{"generation": strconv.FormatInt(had, 10)}); err != nil {
 		return err
 	}

@@ -205,7 +205,7 @@ func (r *Registry) DisableEnhanced(ctx context.Context, by audit.Actor, db strin
 			return errUnchanged
 		}
 		if e.Announced {
-			if err := c.tellConnection(c.db.privateURL(), c.db.publicURL()); err != nil {
+			if err := c.notifyConnection(c.db.privateURL(), c.db.publicURL()); err != nil {
 				return err
 			}
 		}
@@ -348,7 +348,7 @@ func (c *change) advanceEnhanced() error {
 		c.settled["enhanced_certificate.enabled"] = append(c.settled["enhanced_certificate.enabled"], settledObject{c.db.ID, e.Generation})
 		if !e.Announced {
 			e.Announced = true
-			return c.tellConnection(c.db.publicURL(), c.db.privateURL())
+			return c.notifyConnection(c.db.publicURL(), c.db.privateURL())
 		}
 	}
 	return nil

@@ -106,7 +106,7 @@ func (r *Registry) reconcilePublic(ctx context.Context, databases []Database) er
 	for id, cert := range there {
 		users := wantedBy[id]
 		if len(users) > 0 {
-			problems = append(problems, r.tellDelivered(ctx, cert, users))
+			problems = append(problems, r.notifyDelivered(ctx, cert, users))
 			continue
 		}
 		purge := !strings.HasPrefix(id, spacePrefix) && !exists[id]
@@ -131,9 +131,9 @@ func (r *Registry) reconcileWanted(ctx context.Context, db *Database, there map[
 	return r.deliver(ctx, db.ID, cert)
 }
 
-// tellDelivered records that every proxy of every database that shares a certificate has its newest leaf, if something waits
+// notifyDelivered records that every proxy of every database that shares a certificate has its newest leaf, if something waits
 // for that.
-func (r *Registry) tellDelivered(ctx context.Context, cert acme.Certificate, users []*Database) error {
+func (r *Registry) notifyDelivered(ctx context.Context, cert acme.Certificate, users []*Database) error {
 	if cert.Revoke == nil || cert.RevokeNow || cert.Leaf == nil {
 		return nil
 	}

@@ -20,9 +20,9 @@ func (db *Database) publicURL() string {
 	return api.Connect(api.Place{Host: db.Enhanced.Host, Port: db.Port, Roots: api.RootsBundle}).URL
 }
 
-// tellConnection has people told that clients are to connect by another URL. The previous one is in it: on enable it
+// notifyConnection has people told that clients are to connect by another URL. The previous one is in it: on enable it
 // stays valid, on disable it ends.
-func (c *change) tellConnection(url, previous string) error {
+func (c *change) notifyConnection(url, previous string) error {
 	return c.outbox.Add(c.tx, outbox.Notice{Kind: outbox.ConnectionChanged, At: c.now, Space: c.db.Space, DatabaseID: c.db.ID, Database: c.db.Name,
 		Public: &outbox.Public{Host: c.db.Enhanced.Host, URL: url, PreviousURL: previous}})
 }

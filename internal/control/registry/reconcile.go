@@ -190,7 +190,7 @@ const manyDue = 10
 
 // catchUp does what is due for one database, and reports whether more is due than fits into one transaction.
 func (c *change) catchUp() (more bool, err error) {
-	if err := errors.Join(c.expireEnhanced(), c.tellEnding()); err != nil {
+	if err := errors.Join(c.expireEnhanced(), c.notifyEnding()); err != nil {
 		return false, err
 	}
 	if !c.db.governed() {

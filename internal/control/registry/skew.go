@@ -25,8 +25,8 @@ func clockOf(had Clock, report api.Report, now time.Time) Clock {
 	return Clock{Known: true, Skew: skew, ToldAt: had.ToldAt}
 }
 
-// tellSkew has people told of a proxy whose clock is wrong.
-func (c *change) tellSkew(proxy string, clock *Clock) error {
+// notifySkew has people told of a proxy whose clock is wrong.
+func (c *change) notifySkew(proxy string, clock *Clock) error {
 	if clock.Skew.Abs() <= skewMost || c.now.Sub(clock.ToldAt).Abs() < skewAgain {
 		return nil
 	}

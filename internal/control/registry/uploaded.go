@@ -114,8 +114,8 @@ func (e *Enhanced) nextEnding() time.Time {
 	return e.Leaf.NotAfter.AddDate(0, 0, -endings[e.Leaf.Told])
 }
 
-// tellEnding has people told of the end of a certificate that was brought, once for all days that have come.
-func (c *change) tellEnding() error {
+// notifyEnding has people told of the end of a certificate that was brought, once for all days that have come.
+func (c *change) notifyEnding() error {
 	e, due := c.db.Enhanced, false
 	for at := e.nextEnding(); !at.IsZero() && !at.After(c.now); at = e.nextEnding() {
 		e.Leaf.Told++

@@ -96,7 +96,7 @@ func (w *watch) follow(ctx context.Context, yield func([]Event, error) bool) boo
 			events[i] = Event{Item: item(event.Kv), Deleted: event.Type == clientv3.EventTypeDelete}
 		}
 		w.after = events[len(events)-1].Revision
-		w.store.tell(w.after)
+		w.store.announce(w.after)
 		if !yield(events, nil) {
 			return false
 		}
@@ -104,8 +104,8 @@ func (w *watch) follow(ctx context.Context, yield func([]Event, error) bool) boo
 	return true
 }
 
-// tell keeps a revision that reads must have from now on, because somebody is about to know of it.
-func (s *Store) tell(revision int64) {
+// announce keeps a revision that reads must have from now on, because somebody is about to know of it.
+func (s *Store) announce(revision int64) {
 	for {
 		told := s.told.Load()
 		if revision <= told || s.told.CompareAndSwap(told, revision) {
