@@ -37,6 +37,8 @@ func TestEnhancedCertificates(t *testing.T) {
 	in("are made although the first attempt to ask for them was lost", testEnhancedLost)
 	in("are sealed under the first master key", testEnhancedResealed)
 	in("may be brought", testEnhancedUploaded)
+	in("are delivered once", testEnhancedDeliveredAgain)
+	in("go on when the account gets another key", testEnhancedRollover)
 	in("leave the policy when they end", testEnhancedExpired) // it moves the clock
 }
 

@@ -91,6 +91,7 @@ func TestUploadedCertificateIsCheckedAsProxiesCheckIt(t *testing.T) {
 		"one that ends now":  {brought(t, time.Minute, "db.example.org"), "bring one that lasts"},
 		"without a name":     {brought(t, time.Hour, "192.0.2.1"), "has no DNS name"},
 		"another host":       {UploadedCertificate{CertificatePEM: good.CertificatePEM, KeyPEM: good.KeyPEM, Host: "other.example.org"}, "the certificate is for db.example.org, and not for other.example.org"},
+		"no host name":       {UploadedCertificate{CertificatePEM: good.CertificatePEM, KeyPEM: good.KeyPEM, Host: "*.example.org"}, "is not a host name"},
 		"only a wildcard":    {brought(t, time.Hour, "*.example.org"), "say which name clients use, such as db.example.org"},
 		"the private name":   {brought(t, time.Hour, "orders.example.com"), "is a name of the private certificate"},
 		"a client's certificate": {func() UploadedCertificate {
