@@ -120,17 +120,8 @@ func (e *Enhanced) wanted() bool { return e != nil && e.Status != Deprovisioning
 
 // letInByRules gives a database without mutual TLS a policy that asks for no client certificate. Its IP rules decide.
 func (c *change) letInByRules() error {
-	a, err := c.active()
-	if err != nil {
+	if err := c.prepareServer(); err != nil {
 		return err
-	}
-	if err := c.syncTrust(); err != nil {
-		return err
-	}
-	if c.db.Server == nil || c.db.trusts(c.db.Server.CA) == nil || c.serverDue() {
-		if err := c.issueServer(a); err != nil {
-			return err
-		}
 	}
 	c.db.ClientAuthOff = true
 	c.newPolicy()

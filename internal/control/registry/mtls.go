@@ -18,17 +18,8 @@ func (r *Registry) EnableMTLS(ctx context.Context, by audit.Actor, db string) (D
 		if c.enabled() == nil {
 			return problem.New(problem.Conflict, "database %s already has mutual TLS (%s)", c.db.Name, c.db.MTLS.Status)
 		}
-		a, err := c.active()
-		if err != nil {
+		if err := c.prepareServer(); err != nil {
 			return err
-		}
-		if err := c.syncTrust(); err != nil {
-			return err
-		}
-		if c.db.Server == nil || c.db.trusts(c.db.Server.CA) == nil || c.serverDue() {
-			if err := c.issueServer(a); err != nil {
-				return err
-			}
 		}
 		c.db.ClientAuthOff = false
 		c.db.MTLS = &MTLS{Status: Provisioning, EnabledBy: c.by.Name, Generation: c.newPolicy(), CreatedAt: c.now, UpdatedAt: c.now}
@@ -45,6 +36,24 @@ func (r *Registry) EnableMTLS(ctx context.Context, by audit.Actor, db string) (D
 		}
 		return c.audit("certificate.create", first.ID, map[string]string{"name": first.Name, "serial": first.Serial})
 	})
+}
+
+// prepareServer gives a database what its first policy needs: the authorities of its space, and a server certificate that one of
+// them has issued and that is not about to end.
+func (c *change) prepareServer() error {
+	a, err := c.active()
+	if err != nil {
+		return err
+	}
+	if err := c.syncTrust(); err != nil {
+		return err
+	}
+	if c.db.Server == nil || c.db.trusts(c.db.Server.CA) == nil || c.serverDue() {
+		if err := c.issueServer(a); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // DisableMTLS destroys mutual TLS of a database: from the next policy nobody is let in, all its client certificates
